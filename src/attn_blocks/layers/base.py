@@ -1,0 +1,124 @@
+"""What the block files share: the registry, PyTorch's initial values and the checks of inputs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+
+import paddle
+from paddle import nn
+from paddle.nn.initializer import Uniform
+
+ATTNS: dict[str, type[nn.Layer]] = {}
+
+
+def register(name: str) -> Callable[[type[nn.Layer]], type[nn.Layer]]:
+    """Class decorator: ``create_attn(name, ...)`` makes this class."""
+
+    def enter(cls: type[nn.Layer]) -> type[nn.Layer]:
+        if name in ATTNS:
+            raise ValueError(f"attention block {name!r} is registered twice")
+        ATTNS[name] = cls
+        return cls
+
+    return enter
+
+
+def choose(kind: str, value: str, valid: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``valid``; else raise ValueError that lists them."""
+    valid = list(valid)
+    if value in valid:
+        return value
+    close = difflib.get_close_matches(str(value), valid, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise ValueError(f"unknown {kind} {value!r}; choose one of: {', '.join(valid)}{hint}")
+
+
+def positive(name: str, value: int) -> int:
+    """Return ``value`` if it is a whole number of at least 1; else raise ValueError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+    return value
+
+
+def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> int:
+    """``hidden`` if it is given, else ``channels // reduction``, which must not be 0."""
+    if hidden is not None:
+        return positive("hidden", hidden)
+    if channels // positive("reduction", reduction) == 0:
+        raise ValueError(
+            f"reduction={reduction} leaves none of {channels} channels; choose reduction "
+            f"<= {channels}, or give hidden"
+        )
+    return channels // reduction
+
+
+def nearest_divisor(channels: int, at_most: int) -> int:
+    """The largest divisor of ``channels`` that is not above ``at_most``: what an error proposes."""
+    return max(d for d in range(1, max(1, min(channels, at_most)) + 1) if channels % d == 0)
+
+
+def conv2d(
+    inputs: int,
+    outputs: int,
+    kernel_size: int | tuple[int, int] = 1,
+    *,
+    bias: bool = True,
+    weight_init: nn.initializer.Initializer | None = None,
+    bias_init: nn.initializer.Initializer | None = None,
+    groups: int = 1,
+    **geometry: int | tuple[int, int],
+) -> nn.Conv2D:
+    """A convolution that starts as PyTorch's does: everything uniform in +-1/sqrt(fan_in).
+
+    The papers' code was trained from those values; Paddle's own default is another distribution.
+    ``weight_init`` and ``bias_init`` replace it where the paper's code sets its own.
+    """
+    height, width = (kernel_size, kernel_size) if isinstance(kernel_size, int) else kernel_size
+    bound = (inputs // groups * height * width) ** -0.5
+    return nn.Conv2D(
+        inputs,
+        outputs,
+        kernel_size,
+        groups=groups,
+        weight_attr=paddle.ParamAttr(initializer=weight_init or Uniform(-bound, bound)),
+        bias_attr=paddle.ParamAttr(initializer=bias_init or Uniform(-bound, bound))
+        if bias
+        else False,
+        **geometry,
+    )
+
+
+def kaiming_fan_out(outputs: int, kernel_area: int = 1) -> nn.initializer.Initializer:
+    """He et al.'s normal distribution by the fan-out, sigma = sqrt(2 / (outputs * area))."""
+    return nn.initializer.KaimingNormal(fan_in=outputs * kernel_area)
+
+
+def check_input(layer: nn.Layer, x: paddle.Tensor) -> None:
+    """Raise ValueError unless ``x`` is [N, layer.channels, H, W]."""
+    if x.ndim != 4 or x.shape[1] != layer.channels:
+        raise ValueError(
+            f"{type(layer).__name__}({layer.channels}) takes [N, {layer.channels}, H, W], "
+            f"got {list(x.shape)}"
+        )
+
+
+def check_batch_statistics(layer: nn.Layer, x: paddle.Tensor) -> None:
+    """Raise ValueError when a batch norm over [N, C, 1, 1] would train on a single value.
+
+    PyTorch raises there too; Paddle would silently put every normalised value to 0.
+    """
+    if layer.training and x.shape[0] == 1:
+        raise ValueError(
+            f"{type(layer).__name__} normalises one value per sample over the batch, and a "
+            "training batch of 1 has no variance; use at least 2 samples, or eval()"
+        )
+
+
+def check_pixels(layer: nn.Layer, x: paddle.Tensor) -> None:
+    """Raise ValueError for a 1x1 map, over which an unbiased variance is 0/0."""
+    if x.shape[2] == 1 and x.shape[3] == 1:
+        raise ValueError(
+            f"{type(layer).__name__} takes the unbiased variance over the pixels, which a 1x1 map "
+            "does not have; use maps of at least 2 pixels (a larger image or a smaller stride)"
+        )
