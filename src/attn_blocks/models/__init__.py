@@ -1,0 +1,114 @@
+"""Every network of the book by its name.
+
+``resnet18``, ``resnet34``, ``resnet50`` and ``resnet101``, each also with a block's name before
+it (``se_resnet50``); ``bat_se_resnet50``; ``senet_cifar``, ``sa_inception``, ``vgg19`` and
+``mobilenet_v2``. A block that is registered in ``layers`` has its ResNets here without a change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from paddle import nn
+
+from attn_blocks.errors import SettingError, choose
+from attn_blocks.layers import list_attns
+from attn_blocks.models.classic import VGG19, MobileNetV2
+from attn_blocks.models.counting import count_macs, count_params
+from attn_blocks.models.resnet import DEPTHS, build_resnet, resnet_options
+from attn_blocks.models.sa_inception import SAInception
+from attn_blocks.models.scaling import STEMS
+from attn_blocks.models.senet_cifar import SENetCifar
+
+__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a network is built, and the names of the options that it takes beside the common ones."""
+
+    build: Callable[..., nn.Layer]
+    options: tuple[str, ...] = ()
+
+
+def _resnets() -> dict[str, Model]:
+    blocks = [(), *((attn,) for attn in list_attns()), ("bat", "se")]
+    return {
+        "_".join((*attns, f"resnet{depth}")): Model(
+            partial(build_resnet, depth, attns), resnet_options(attns)
+        )
+        for depth in DEPTHS
+        for attns in blocks
+        if (len(attns) < 2 or depth == 50) and set(attns) <= set(list_attns())
+    }
+
+
+MODELS: dict[str, Model] = {
+    **_resnets(),
+    "senet_cifar": Model(SENetCifar, ("squeeze", "attn")),
+    "sa_inception": Model(SAInception, ("groups",)),
+    "vgg19": Model(VGG19),
+    "mobilenet_v2": Model(MobileNetV2),
+}
+
+
+def list_models() -> list[str]:
+    """The names that ``create_model`` takes."""
+    return list(MODELS)
+
+
+def create_model(
+    name: str,
+    num_classes: int = 1000,
+    width: float = 1.0,
+    stem: str = "imagenet",
+    image_size: int = 224,
+    **options: object,
+) -> nn.Layer:
+    """A network with new weights; images [N, 3, H, W] -> logits [N, num_classes].
+
+    Args:
+        name: see ``list_models()``.
+        num_classes: outputs of the last layer.
+        width: scales every channel count, each rounded to a multiple of 8
+            (``scaling.scale_channels``).
+        stem: how the network begins, and with it the size of every map: ``"imagenet"`` as
+            published (ResNet: 7x7 convolution of stride 2, max-pool), ``"small"`` half of that
+            down-sampling (3x3, stride 2), ``"cifar"`` none of it (3x3, stride 1). ``senet_cifar``
+            is published with the last one and takes it for ``"imagenet"`` too.
+        image_size: side of the images, pixels; the map sizes that GE and BAT need follow from it.
+        options: keywords of the block (``groups=32``), ``placement`` of a ResNet's block, and
+            those of the network's own class.
+
+    Returns:
+        The network. Its ``settings`` say what it became, in values that JSON can store: name,
+        classes, width, stem, image size, and under ``attn`` every setting of each block.
+
+    Raises:
+        SettingError: an unknown name or option, or a value that cannot work.
+    """
+    model = MODELS[choose("model", name, list_models())]
+    choose("stem", stem, STEMS)
+    for key, value in {"num_classes": num_classes, "image_size": image_size}.items():
+        if not isinstance(value, int) or value < 1:
+            raise SettingError(f"{name}: {key} must be a whole number of at least 1, not {value!r}")
+    if not 0 < width < float("inf"):
+        raise SettingError(f"{name}: width must be a positive number, not {width!r}")
+    for option in options:
+        if not model.options:
+            raise SettingError(f"{name} takes no option {option!r}, nor any other of a block")
+        choose(f"option of {name}", option, model.options)
+    network = model.build(
+        num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options
+    )
+    common = {
+        "name": name,
+        "num_classes": num_classes,
+        "width": width,
+        "stem": stem,
+        "image_size": image_size,
+    }
+    network.settings = {**common, **network.settings}
+    return network

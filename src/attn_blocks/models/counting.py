@@ -1,0 +1,101 @@
+"""Parameters and multiply-accumulate operations (MACs) of a model, the papers' way of counting.
+
+``paddle.summary`` and ``paddle.flops`` count the running statistics of batch normalisation as
+parameters and see only layers, so that the matrix products of a non-local block cost nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import paddle
+from paddle import nn
+
+Shape = tuple[int, ...]
+
+
+def count_params(model: nn.Layer) -> int:
+    """The number of trainable values; running statistics are left out."""
+    return sum(prod(p.shape) for p in model.parameters() if not p.stop_gradient)
+
+
+def count_macs(model: nn.Layer, input_shape: tuple[int, int, int]) -> int:
+    """Multiply-accumulates of one image in evaluation mode.
+
+    Convolutions, linear layers and matrix products count, functional ones too; element-wise
+    operations, pooling and normalisation do not. The model is traced into a static program and
+    not run: parameters, statistics and training flags stay as they are.
+
+    Args:
+        model: takes a tensor [1, C, H, W].
+        input_shape: (C, H, W).
+    """
+    training = {layer: layer.training for layer in model.sublayers(include_self=True)}
+    model.eval()
+    try:
+        operations = list(_operations(model, (1, *input_shape)))
+    finally:
+        for layer, flag in training.items():
+            layer.training = flag
+    return sum(_macs(*operation) for operation in operations)
+
+
+def _operations(model: nn.Layer, shape: Shape) -> Iterator[tuple[str, list[Shape], Shape, dict]]:
+    """Name, input shapes, output shape and attributes of every counted operation."""
+
+    # Without the conversion of control flow, which would replace the layers' forward methods.
+    @paddle.jit.not_to_static
+    def forward(x):
+        return model(x)
+
+    inputs = [paddle.static.InputSpec(list(shape), "float32")]
+    program = paddle.jit.to_static(forward, inputs, full_graph=True).concrete_program.main_program
+    for op in program.global_block().ops:
+        name = op.name().removeprefix("pd_op.")
+        if name in KINDS:
+            operands = op.operands_source()
+            if name == "einsum":  # its operands come as one list
+                operands = operands[0].get_defining_op().operands_source()
+            shapes = [tuple(operand.shape) for operand in operands]
+            yield KINDS[name], shapes, tuple(op.results()[0].shape), op.attrs()
+
+
+KINDS = {
+    "conv2d": "conv",
+    "depthwise_conv2d": "conv",
+    "conv3d": "conv",
+    "conv2d_transpose": "conv_transpose",
+    "depthwise_conv2d_transpose": "conv_transpose",
+    "conv3d_transpose": "conv_transpose",
+    "matmul": "matmul",
+    "bmm": "matmul",
+    "mv": "matmul",
+    "dot": "matmul",
+    "addmm": "addmm",
+    "baddbmm": "addmm",
+    "einsum": "einsum",
+}
+
+
+def _macs(kind: str, inputs: list[Shape], output: Shape, attrs: dict) -> int:
+    if kind == "conv":  # weight [out, in / groups, ...]
+        return prod(output) * prod(inputs[1][1:])
+    if kind == "conv_transpose":  # weight [in, out / groups, ...]
+        return prod(inputs[0]) * prod(inputs[1][1:])
+    if kind == "einsum":
+        return prod(output) * _summed(attrs["equation"], inputs)
+    left = inputs[1] if kind == "addmm" else inputs[0]
+    transposed = attrs.get("transpose_x", False) and len(left) > 1
+    return prod(output) * left[-2 if transposed else -1]
+
+
+def _summed(equation: str, inputs: list[Shape]) -> int:
+    """The product of the sizes of the labels that an einsum sums over."""
+    left, _, right = equation.replace(" ", "").partition("->")
+    sizes = {}
+    for labels, shape in zip(left.split(","), inputs, strict=True):
+        before, _, after = labels.partition("...")
+        sizes.update(zip(before, shape, strict=False))
+        sizes.update(zip(reversed(after), reversed(shape), strict=False))
+    return prod(size for label, size in sizes.items() if label not in right)
