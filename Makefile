@@ -1,0 +1,74 @@
+# Every task of the book. `make reproduce-all` and `make test` set up by themselves.
+# Settings that pass through: PROFILE= SEEDS="0 1 2" JOBS= DEVICE= EPOCHS= DATA= RESULTS=
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# The GPU build where the machine has an NVIDIA driver that answers, else the CPU build.
+PADDLE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
+STAMP := $(VENV)/.ready-$(PADDLE)
+PORT ?= 8000
+
+OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
+	$(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
+	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
+	$(if $(RESULTS),--results-dir "$(RESULTS)")
+BOOK := $(BIN)/python -m attn_blocks
+
+.PHONY: help setup test test-long lint data models train reproduce-all lab visualdl clean
+
+help: ## list the targets
+	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make .venv and install everything (the other targets do it when needed)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+		echo "Python 3.10 to 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V); use make PYTHON=python3.11"; exit 1; }
+	@echo "Setting up $(VENV) with the $(PADDLE) build of Paddle; this takes a few minutes once ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+ifeq ($(PADDLE),gpu)
+	@$(BIN)/pip install --quiet --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
+		'paddlepaddle-gpu>=3.0'
+endif
+	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(PADDLE),book,dev]'
+	@touch $@
+
+test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
+	@$(BIN)/python -m pytest -m "not long"
+
+test-long: $(STAMP) ## run the tests that take long
+	@$(BIN)/python -m pytest -m long
+
+lint: $(STAMP) ## check style, and that no notebook carries outputs
+	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+data: $(STAMP) ## show which data sets are found and how to get the others
+	@$(BOOK) data $(if $(DATA),--data-dir "$(DATA)")
+
+models: $(STAMP) ## list all models with parameters and MACs
+	@$(BOOK) models
+
+train: $(STAMP) ## train all runs without executing the notebooks
+	@$(BOOK) train $(OPTIONS)
+
+reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print the results
+	@$(BOOK) reproduce $(OPTIONS)
+
+reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
+	@$(BOOK) reproduce $* $(OPTIONS)
+
+lab: $(STAMP) ## open JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
+
+visualdl: $(STAMP) ## show the training logs of all runs on 127.0.0.1:8040
+	@$(BIN)/visualdl --logdir "$(or $(RESULTS),results)" --host 127.0.0.1 --port 8040
+
+clean: ## remove builds and caches; results, data and .venv stay
+	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
