@@ -7,30 +7,21 @@ Import this package before ``paddle``: it sets the CPU threads and the maths lib
     >>> model = ab.create_model("se_resnet50", num_classes=10)
 """
 
-from importlib import import_module
-
 from attn_blocks import runtime
 
 runtime.configure()
+runtime.import_paddle()
 
-_HOME = {
-    "create_attn": "layers",
-    "list_attns": "layers",
-    "create_model": "models",
-    "list_models": "models",
-    "count_params": "models",
-    "count_macs": "models",
-    "load_torch_state_dict": "interop",
-}
-__all__ = sorted(_HOME)
+from attn_blocks.interop import load_torch_state_dict  # noqa: E402
+from attn_blocks.layers import create_attn, list_attns  # noqa: E402
+from attn_blocks.models import count_macs, count_params, create_model, list_models  # noqa: E402
 
-
-def __getattr__(name: str):
-    # Paddle takes seconds to import; commands that only list or show files must not wait for it.
-    if name in _HOME:
-        return getattr(import_module(f"attn_blocks.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'attn_blocks' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__all__ = [
+    "count_macs",
+    "count_params",
+    "create_attn",
+    "create_model",
+    "list_attns",
+    "list_models",
+    "load_torch_state_dict",
+]

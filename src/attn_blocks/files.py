@@ -6,12 +6,31 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import safetensors.numpy
+from safetensors import SafetensorError, safe_open
+
 from attn_blocks.errors import CheckpointError
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
+    """``folder``, else the environment variable's, else ``name`` in the project's checkout.
+
+    Notebooks run in their own folder, so a path relative to it would lead astray; outside a
+    checkout (an installed wheel) it is relative to the working folder all the same.
+    """
+    if folder is None:
+        folder = os.environ.get(variable) or (
+            PROJECT / name if (PROJECT / "notebooks").is_dir() else name
+        )
+    return Path(folder).expanduser().absolute()
 
 
 @contextmanager
@@ -64,3 +83,26 @@ def sha256_of(path: str | os.PathLike) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def save_tensors(
+    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
+) -> None:
+    """Write arrays and text metadata as one safetensors file, atomically."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic_write(path, "wb") as stream:
+        stream.write(safetensors.numpy.save(contiguous, dict(metadata)))
+
+
+def load_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a safetensors file: (arrays, metadata); a damaged one raises CheckpointError."""
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            return arrays, dict(stream.metadata() or {})
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); delete it and run the command again"
+        ) from error

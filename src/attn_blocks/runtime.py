@@ -15,6 +15,8 @@ A variable that is already set is left alone; ``ATTN_BLOCKS_TUNE=0`` switches al
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import random
 import sys
@@ -83,6 +85,24 @@ def configure(environment: MutableMapping[str, str] = os.environ) -> dict[str, s
     return missing
 
 
+def import_paddle() -> None:
+    """Import Paddle without its advice on ccache and OMP_NUM_THREADS: both are dealt with here."""
+    words = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(words):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        import paddle  # noqa: F401
+    for line in words.getvalue().splitlines():
+        if "OMP_NUM_THREADS" not in line:
+            print(line, file=sys.stderr)
+
+
+def has_gpu() -> bool:
+    """Whether this Paddle is a GPU build and sees a GPU."""
+    import paddle
+
+    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+
+
 def select_device(name: str | None = None) -> str:
     """Make ``name`` Paddle's device and return it.
 
@@ -94,11 +114,10 @@ def select_device(name: str | None = None) -> str:
     """
     import paddle
 
-    has_gpu = paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
-    name = name or ("gpu" if has_gpu else "cpu")
+    name = name or ("gpu" if has_gpu() else "cpu")
     if name.split(":")[0] not in ("cpu", "gpu"):
         raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
-    if name.startswith("gpu") and not has_gpu:
+    if name.startswith("gpu") and not has_gpu():
         raise SettingError(
             f"device {name!r} asked for, but this Paddle sees no GPU; choose device='cpu', or "
             "install paddlepaddle-gpu as environment.yml says"

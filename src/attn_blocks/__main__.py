@@ -1,0 +1,112 @@
+"""The command line: ``python -m attn_blocks <command>``; the Makefile's targets call it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from attn_blocks.errors import AttnBlocksError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except AttnBlocksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attn_blocks", description="Attention blocks, reproduced")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    for name, help_text in (
+        ("reproduce", "train what is missing, run the notebooks, write the summary"),
+        ("train", "train what is missing, without the notebooks"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
+        command.add_argument("--profile", help="smoke, quick, study or paper")
+        command.add_argument("--seeds", help='such as "0 1 2"')
+        command.add_argument("--epochs", type=int, help="instead of the recipe's")
+        command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+        command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+        command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+        command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+        command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
+
+    data = commands.add_parser("data", help="show the data sets; prepare one")
+    data.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    data.set_defaults(command=_data_status)
+    actions = data.add_subparsers(metavar="prepare")
+    prepare = actions.add_parser("prepare", help="take a folder, zip or tar into the data folder")
+    prepare.add_argument("name", help="animals10, caltech16 or cifar10")
+    prepare.add_argument("source", nargs="?", help="folder or archive; with --download not needed")
+    prepare.add_argument("--download", action="store_true", help="fetch it from its public address")
+    prepare.add_argument("--replace", action="store_true", help="replace what is there")
+    prepare.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    prepare.set_defaults(command=_data_prepare)
+
+    models = commands.add_parser("models", help="list the models with their parameters and MACs")
+    models.set_defaults(command=_models)
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from attn_blocks.reproduce import reproduce
+
+    failed = reproduce(
+        options.pages,
+        jobs=options.jobs,
+        notebooks=options.notebooks,
+        # Empty strings come from make variables that were not given.
+        profile=options.profile or None,
+        seeds=options.seeds or None,
+        epochs=options.epochs,
+        device=options.device or None,
+        data_dir=options.data_dir or None,
+        results_dir=options.results_dir or None,
+    )
+    return 1 if failed else 0
+
+
+def _data_status(options: argparse.Namespace) -> int:
+    from attn_blocks import datasets
+
+    print(datasets.status_report(options.data_dir))
+    return 0
+
+
+def _data_prepare(options: argparse.Namespace) -> int:
+    from attn_blocks.datasets import prepare
+
+    if options.download:
+        options.source = prepare.download(options.name, options.data_dir)
+    prepare.prepare(options.name, options.source, options.data_dir, replace=options.replace)
+    return _data_status(options)
+
+
+def _models(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from attn_blocks import models
+
+    print(pd.DataFrame(models.table()).to_string(index=False, na_rep="–"))
+    return 0
+
+
+if __name__ == "__main__":
+    # A closed pipe (`... | head`) is not an error worth a traceback.
+    try:
+        code = main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,352 @@
+"""Run folders -> tables, statistics and verdicts.
+
+Results quote the final epoch. The best epoch stands beside it and is called what it is: chosen on
+the validation images themselves. Effects are differences of final accuracies in percentage points,
+paired over seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from attn_blocks.errors import CheckpointError, SettingError, choose
+from attn_blocks.experiment import CLAIMS, REPORTED, Claim, Experiment, Plan
+from attn_blocks.files import atomic_write, load_tensors, read_json
+
+if TYPE_CHECKING:
+    import paddle
+
+HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")
+SUMMARY_COLUMNS = (
+    "page", "dataset", "classes", "model", "seed", "epochs", "image_size", "params", "macs",
+    "final_val_acc", "best_val_acc", "best_epoch", "seconds", "images_per_second", "device",
+    "status",
+)  # fmt: skip
+VERDICT_COLUMNS = (
+    "claim", "reported", "paper_delta", "ours_mean", "ours_ci_low", "ours_ci_high", "seeds",
+    "verdict",
+)  # fmt: skip
+FEWEST_SEEDS = 3
+
+
+def read_history(path: str | Path) -> list[dict[str, float]]:
+    """The epochs of a ``history.csv``, oldest first; a damaged file raises CheckpointError."""
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        if rows and tuple(rows[0]) != HISTORY_COLUMNS:
+            raise ValueError(f"columns {', '.join(map(str, rows[0]))}")
+        parsed = [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in rows]
+    except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
+        raise CheckpointError(f"{path} is not a whole history ({error})") from error
+    return [{**row, "epoch": int(row["epoch"])} for row in parsed]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read when asked."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """``experiment.json``: settings, data, device, versions and source hashes."""
+        return read_json(self.folder / "experiment.json")
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment that was run."""
+        fields = ("dataset", "fingerprint", "model", "options", "seed", "recipe")
+        missing = [name for name in fields if name not in self.record]
+        if missing:
+            raise CheckpointError(f"{self.folder}/experiment.json lacks {', '.join(missing)}")
+        return Experiment.from_dict({name: self.record[name] for name in fields})
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``; its status is "finished" or "failed"."""
+        return read_json(self.folder / "metrics.json")
+
+    @property
+    def status(self) -> str:
+        """"finished", "failed", or "unfinished" while there are no (readable) metrics."""
+        try:
+            return read_json(self.folder / "metrics.json")["status"]
+        except (CheckpointError, OSError, KeyError, TypeError):
+            return "unfinished"
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        """Columns of ``history.csv`` as arrays over the epochs."""
+        rows = read_history(self.folder / "history.csv")
+        return {name: np.array([row[name] for row in rows]) for name in HISTORY_COLUMNS}
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Validation images of the final epoch, [true class, predicted class]."""
+        return np.array(self.metrics["confusion"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the labels."""
+        return self.record["data"]["classes"]
+
+    def load_model(self, which: str = "last") -> paddle.nn.Layer:
+        """The trained model in evaluation mode, with its "last" or its "best" weights."""
+        from attn_blocks import train
+
+        choose("checkpoint", which, ("last", "best"))
+        model = train.build_model(self.experiment, len(self.classes))
+        tensors, _ = load_tensors(self.folder / f"{which}.safetensors")
+        weights = {k: v for k, v in tensors.items() if not k.startswith(train.OPTIMIZER_PREFIX)}
+        model.set_state_dict(weights)
+        model.eval()
+        return model
+
+
+def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
+    """The finished runs of a page's comparison: model title -> runs in the order of the seeds."""
+    runs: dict[str, list[Run]] = {title: [] for title in plan.comparison(task).titles}
+    for entry, experiment in plan.comparison(task).experiments:
+        run = Run(plan.results_dir / "runs" / experiment.name)
+        if run.status == "finished":
+            runs[entry.title].append(run)
+    return runs
+
+
+def failures(plan: Plan) -> list[str]:
+    """One line for each run of a page that failed, and why."""
+    runs = [Run(plan.results_dir / "runs" / experiment.name) for experiment in plan.experiments]
+    return [
+        f"{run.folder.name}: {run.metrics['reason']}" for run in runs if run.status == "failed"
+    ]
+
+
+# Statistics --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over seeds with its 95% t-interval, and the exact sign test's two-sided p.
+
+    With one seed there is no interval (NaN); ``sign_p`` is NaN where no value differs from 0.
+    """
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+    sign_p: float
+
+
+def effect(values: Sequence[float]) -> Effect:
+    """Mean, 95% interval (Student's t, n - 1 degrees of freedom) and sign test of ``values``."""
+    values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or len(values) == 0:
+        raise SettingError("an effect needs at least one value, a difference for each seed")
+    mean = float(values.mean())
+    half = math.nan
+    if len(values) > 1:
+        error = values.std(ddof=1) / math.sqrt(len(values))
+        half = float(stats.t.ppf(0.975, len(values) - 1) * error)
+    wins, losses = int((values > 0).sum()), int((values < 0).sum())
+    sign_p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else math.nan
+    return Effect(mean, mean - half, mean + half, len(values), sign_p)
+
+
+def judge(claim: Claim, found: Effect | None, profile: str = "study") -> str:
+    """The verdict on a claim, from the effect that was found for it.
+
+    * fewer than three seeds, or settings that cannot test it: ``not tested``;
+    * a sign: ``supported`` if the whole interval is above 0, ``contradicted`` if below;
+    * a size: ``supported`` if the interval holds the reported number and not 0,
+      ``contradicted`` if the reported number is outside;
+    * an accuracy to reach: the interval is compared with that accuracy;
+    * else ``undecided``.
+    """
+    if found is None or found.seeds < FEWEST_SEEDS:
+        return "not tested"
+    if claim.worse is None and profile != "paper":
+        return "not tested"
+    if claim.by_size:
+        if not found.low <= claim.reported <= found.high:
+            return "contradicted"
+        return "supported" if found.low > 0 else "undecided"
+    threshold = claim.target if claim.worse is None else 0.0
+    if found.low > threshold:
+        return "supported"
+    return "contradicted" if found.high < threshold else "undecided"
+
+
+def claim_effect(claim: Claim, runs: Mapping[str, Sequence[Run]]) -> Effect | None:
+    """The effect for a claim, from the seeds that both models finished; None if there is none."""
+    accuracy = {
+        title: {
+            run.experiment.seed: 100 * run.metrics["final_val_acc"] for run in runs.get(title, ())
+        }
+        for title in (claim.better, claim.worse)
+        if title is not None
+    }
+    better = accuracy[claim.better]
+    if claim.worse is None:
+        return effect(list(better.values())) if better else None
+    worse = accuracy[claim.worse]
+    differences = [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
+    return effect(differences) if differences else None
+
+
+# Tables ------------------------------------------------------------------------------------------
+
+
+def verdicts(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> list[dict[str, Any]]:
+    """The claims that a page's comparisons can speak to, as rows of ``VERDICT_COLUMNS``."""
+    runs = {c.task: runs_of(plan, c.task) for c in plan.comparisons}
+    rows = []
+    for claim in claims:
+        titles = {claim.better, claim.worse} - {None}
+        if claim.task not in runs or not titles <= runs[claim.task].keys():
+            continue
+        found = claim_effect(claim, runs[claim.task])
+        rows.append(
+            {
+                "claim": claim.text,
+                "reported": claim.reported,
+                "paper_delta": claim.paper,
+                "ours_mean": _rounded(found and found.mean),
+                "ours_ci_low": _rounded(found and found.low),
+                "ours_ci_high": _rounded(found and found.high),
+                "seeds": found.seeds if found else 0,
+                "sign_p": _rounded(found and found.sign_p, 3),
+                "verdict": judge(claim, found, plan.profile),
+            }
+        )
+    return rows
+
+
+def verdict_table(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
+    """Reported, the paper's and our difference side by side, with the verdict (points)."""
+    rows = [
+        {
+            "Claim": row["claim"],
+            "Reported": _signed(row["reported"]),
+            "Paper (ImageNet)": _signed(row["paper_delta"]),
+            "Ours": _signed(row["ours_mean"]),
+            "95% interval": _interval(row["ours_ci_low"], row["ours_ci_high"]),
+            "Seeds": row["seeds"],
+            "Sign test p": "–" if row["sign_p"] is None else f"{row['sign_p']:.2f}",
+            "Verdict": row["verdict"],
+        }
+        for row in verdicts(plan, claims)
+    ]
+    return pd.DataFrame(rows).set_index("Claim")
+
+
+def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
+    """Each model of a comparison: cost, final accuracy over seeds, best epoch, reported figure."""
+    rows = []
+    for title, runs in runs_of(plan, task).items():
+        reported = REPORTED.get((task, title))
+        row = {
+            "Model": title,
+            "Reported": "–" if reported is None else f"{reported:.4f}",
+            "Final accuracy": "failed", "95% interval": "–",
+            "Best epoch (chosen on validation)": "–", "Seeds": len(runs),
+            "Parameters": "–", "MMACs": "–", "Images/s": "–",
+        }  # fmt: skip
+        if runs:
+            found = effect([run.metrics["final_val_acc"] for run in runs])
+            metrics = runs[0].metrics
+            row |= {
+                "Final accuracy": f"{found.mean:.4f}",
+                "95% interval": _interval(found.low, found.high, ".3f"),
+                "Best epoch (chosen on validation)": (
+                    f"{np.mean([run.metrics['best_val_acc'] for run in runs]):.4f}"
+                ),
+                "Parameters": f"{metrics['params']:,}",
+                "MMACs": f"{metrics['macs'] / 1e6:,.1f}",
+                "Images/s": f"{np.median([r.metrics['images_per_second'] for r in runs]):,.0f}",
+            }
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("Model")
+
+
+def class_report(runs: Sequence[Run]) -> pd.DataFrame:
+    """Precision, recall and F1 of each class over the validation images of all ``runs``."""
+    from sklearn.metrics import classification_report
+
+    confusion = sum(run.confusion for run in runs)
+    labels = np.arange(len(confusion))
+    true = np.repeat(labels, confusion.sum(axis=1))
+    predicted = np.concatenate([np.repeat(labels, row) for row in confusion])
+    report = classification_report(
+        true, predicted, labels=labels, target_names=runs[0].classes, output_dict=True,
+        zero_division=0,
+    )  # fmt: skip
+    rows = {name: report[name] for name in [*runs[0].classes, "macro avg"]}
+    frame = pd.DataFrame(rows).T[["precision", "recall", "f1-score", "support"]]
+    return frame.round(3).astype({"support": int}).rename_axis("class")
+
+
+def summary_rows(results_dir: Path, pages: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """One row of ``SUMMARY_COLUMNS`` for every run folder below ``results_dir``.
+
+    Args:
+        pages: run name -> the pages that show it.
+    """
+    rows = []
+    for folder in sorted((results_dir / "runs").glob("*/")):
+        run = Run(folder)
+        if not (folder / "experiment.json").exists():
+            continue
+        what, metrics = run.experiment, run.metrics if run.status != "unfinished" else {}
+        rows.append(
+            {
+                "page": " ".join(pages.get(folder.name, ())),
+                "dataset": what.dataset,
+                "classes": len(run.classes),
+                "model": what.variant,
+                "seed": what.seed,
+                "epochs": what.recipe.epochs,
+                "image_size": what.recipe.image_size,
+                **{name: metrics.get(name, "") for name in SUMMARY_COLUMNS[7:14]},
+                "device": run.record["compute"]["device"],
+                "status": run.status,
+            }
+        )
+    return rows
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write ``rows`` as CSV, atomically; fields that are not in ``columns`` are left out."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic_write(path) as stream:
+        stream.write(text.getvalue())
+
+
+def _rounded(value: float | None, digits: int = 2) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, digits)
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def _interval(low: float | None, high: float | None, form: str = "+.2f") -> str:
+    if low is None or high is None or math.isnan(low):
+        return "–"
+    return f"[{low:{form}}, {high:{form}}]"
