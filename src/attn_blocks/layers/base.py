@@ -104,14 +104,14 @@ def check_input(layer: nn.Layer, x: paddle.Tensor) -> None:
 
 
 def check_batch_statistics(layer: nn.Layer, x: paddle.Tensor) -> None:
-    """Raise ValueError when a batch norm over [N, C, 1, 1] would train on a single value.
+    """Raise ValueError when a batch norm of ``x`` would train on a single value a channel.
 
-    PyTorch raises there too; Paddle would silently put every normalised value to 0.
+    PyTorch raises there too; Paddle would silently put the normalised value to 0.
     """
-    if layer.training and x.shape[0] == 1:
+    if layer.training and x.shape[0] == 1 and x.shape[2] == 1 and x.shape[3] == 1:
         raise ValueError(
-            f"{type(layer).__name__} normalises one value per sample over the batch, and a "
-            "training batch of 1 has no variance; use at least 2 samples, or eval()"
+            f"{type(layer).__name__} normalises one value a sample over the batch, and a training "
+            "batch of 1 has no variance; use at least 2 samples, or eval()"
         )
 
 

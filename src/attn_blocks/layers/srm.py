@@ -60,11 +60,11 @@ class StyleRecalibration(nn.Layer):
     def gate(self, x: paddle.Tensor) -> paddle.Tensor:
         """What x is multiplied with, [N, C, 1, 1]."""
         mean, std = self.style(x)
-        z = self.cfc[:, 0] * mean + self.cfc[:, 1] * std
-        return F.sigmoid(self.bn(z.unsqueeze([2, 3])))
+        z = (self.cfc[:, 0] * mean + self.cfc[:, 1] * std).unsqueeze([2, 3])
+        check_batch_statistics(self, z)
+        return F.sigmoid(self.bn(z))
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
         check_pixels(self, x)
-        check_batch_statistics(self, x)
         return x * self.gate(x)

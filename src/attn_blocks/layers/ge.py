@@ -1,0 +1,170 @@
+"""Gather-Excite.
+
+Paper: Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks, Hu, Shen,
+Albanie, Sun, Vedaldi, NeurIPS 2018 (arXiv 1810.12348), section 2, equations 1 to 3.
+Official code: https://github.com/hujie-frank/GENet (Caffe prototxt and figures). PyTorch: the
+global theta in hyunjaelee410/style-based-recalibration-module, all extents in timm.
+
+Deviations
+* The official definition has no bias in the gather's convolution; the SRM repository's copy has
+  one (``conv_bias=True``).
+* Global theta-plus: the official definition has a ReLU between the gather's batch norm and the
+  excite's two layers. For extents 2, 4 and 8 there is no official definition; timm, followed here,
+  has none. ``gather_relu`` chooses otherwise.
+* timm's global theta pads the convolution (``padding="same"``), so that it gathers to nearly the
+  size of the map and not to 1x1 as in the paper.
+* timm's default, no gather parameters but the two excite layers, is SE (``mlp=True``).
+"""
+
+from __future__ import annotations
+
+import paddle
+import paddle.nn.functional as F
+from paddle import nn
+
+from attn_blocks.layers.base import (
+    check_batch_statistics,
+    check_input,
+    choose,
+    conv2d,
+    hidden_width,
+    positive,
+    register,
+)
+
+
+@register("ge")
+class GatherExcite(nn.Layer):
+    """y = x * sigmoid(interpolate(excite(gather(x)))).
+
+    ===========  =======================================  ====================================
+    variant      gather, global extent                    gather, extent E
+    ===========  =======================================  ====================================
+    theta_minus  mean over the map                        mean over (2E-1) x (2E-1), stride E
+    theta        depth-wise conv of the map's size, BN    log2(E) x [depth-wise 3x3 / 2, BN]
+    theta_plus   as theta                                 as theta
+    ===========  =======================================  ====================================
+
+    The excite is the identity, for theta_plus two 1x1 convolutions C -> C/r -> C with a ReLU.
+    theta_minus without ``mlp`` has no parameters. With theta the gate starts near sigmoid(0) = 0.5.
+
+    Args:
+        channels: C of the input [N, C, H, W].
+        variant: "theta_minus", "theta" or "theta_plus".
+        extent: 0 for the whole map, or a power of two (2, 4 and 8 in the paper).
+        feat_size: height and width of the map, or one number for both; needed by theta and
+            theta_plus at the global extent, whose convolution has this size.
+        reduction: r of theta_plus.
+        conv_bias: a bias in the gather's convolutions.
+        hidden: units of the excite's hidden layer, in place of C // r.
+        mlp: whether the excite has its two layers; None: for theta_plus only.
+        gather_relu: a ReLU between gather and those two layers; None: at the global extent of
+            theta and theta_plus only.
+        padding: "valid" or "same" (timm) for the global convolution.
+
+    Raises:
+        ValueError: an unknown variant, an extent that is neither 0 nor a power of two, no
+            ``feat_size`` where it is needed, C // r = 0; in the forward an input that is not
+            [N, C, H, W], a map that is not of ``feat_size``, or a single value to normalise.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        variant: str = "theta_minus",
+        extent: int = 0,
+        feat_size: int | tuple[int, int] | None = None,
+        reduction: int = 16,
+        conv_bias: bool = False,
+        hidden: int | None = None,
+        mlp: bool | None = None,
+        gather_relu: bool | None = None,
+        padding: str = "valid",
+    ) -> None:
+        super().__init__()
+        self.channels = positive("channels", channels)
+        self.variant = choose("variant", variant, ("theta_minus", "theta", "theta_plus"))
+        self.extent = extent
+        if extent != 0 and (extent < 2 or extent & (extent - 1)):
+            raise ValueError(
+                f"extent={extent} must be 0 (the whole map) or a power of two: 2, 4 or 8"
+            )
+        self.feat_size = None
+        self.gather_layers = None
+        if variant != "theta_minus":
+            if extent == 0:
+                self.gather_layers = self._global_gather(feat_size, conv_bias, padding)
+            else:
+                self.gather_layers = self._strided_gather(conv_bias)
+        self.mlp = variant == "theta_plus" if mlp is None else mlp
+        if self.mlp:
+            hidden = hidden_width(channels, reduction, hidden)
+            self.fc1 = conv2d(channels, hidden)
+            self.fc2 = conv2d(hidden, channels)
+        parametric_and_global = variant != "theta_minus" and extent == 0
+        self.gather_relu = parametric_and_global if gather_relu is None else gather_relu
+
+    def _depthwise(self, bias: bool, **geometry: int | tuple[int, int]) -> nn.Conv2D:
+        c = self.channels
+        return conv2d(c, c, groups=c, bias=bias, **geometry)
+
+    def _global_gather(
+        self, feat_size: int | tuple[int, int] | None, bias: bool, padding: str
+    ) -> nn.Sequential:
+        if feat_size is None:
+            raise ValueError(
+                f"variant={self.variant!r} at the global extent has a convolution of the map's "
+                "size; give feat_size=(height, width), or extent=2, 4 or 8"
+            )
+        height, width = (feat_size, feat_size) if isinstance(feat_size, int) else feat_size
+        positive("feat_size", height)
+        positive("feat_size", width)
+        if choose("padding", padding, ("valid", "same")) == "valid":
+            self.feat_size, pad = (height, width), (0, 0)
+        else:
+            pad = ((height - 1) // 2, (width - 1) // 2)
+        return nn.Sequential(
+            ("conv1", self._depthwise(bias, kernel_size=(height, width), padding=pad)),
+            ("norm1", nn.BatchNorm2D(self.channels)),
+        )
+
+    def _strided_gather(self, bias: bool) -> nn.Sequential:
+        stages: list[tuple[str, nn.Layer]] = []
+        for i in range(1, self.extent.bit_length()):
+            if i > 1:
+                stages.append((f"relu{i - 1}", nn.ReLU()))
+            stages.append((f"conv{i}", self._depthwise(bias, kernel_size=3, stride=2, padding=1)))
+            stages.append((f"norm{i}", nn.BatchNorm2D(self.channels)))
+        return nn.Sequential(*stages)
+
+    def gather(self, x: paddle.Tensor) -> paddle.Tensor:
+        """The context of each pixel's neighbourhood, [N, C, h, w]; 1x1 at the global extent."""
+        if self.gather_layers is not None:
+            for name, layer in self.gather_layers.named_children():
+                if name.startswith("norm"):
+                    check_batch_statistics(self, x)
+                x = layer(x)
+            return x
+        if self.extent == 0:
+            return F.adaptive_avg_pool2d(x, 1)
+        e = self.extent
+        return F.avg_pool2d(x, 2 * e - 1, stride=e, padding=e - 1, exclusive=True)
+
+    def gate(self, x: paddle.Tensor) -> paddle.Tensor:
+        """What x is multiplied with: [N, C, 1, 1] or [N, C, H, W]."""
+        g = self.gather(x)
+        if self.mlp:
+            g = F.relu(g) if self.gather_relu else g
+            g = self.fc2(F.relu(self.fc1(g)))
+        if tuple(g.shape[2:]) != (1, 1):
+            g = F.interpolate(g, size=x.shape[2:], mode="nearest")
+        return F.sigmoid(g)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        check_input(self, x)
+        if self.feat_size and tuple(x.shape[2:]) != self.feat_size:
+            raise ValueError(
+                f"GatherExcite was built for maps of {self.feat_size[0]}x{self.feat_size[1]}, "
+                f"got {x.shape[2]}x{x.shape[3]}; give feat_size={tuple(x.shape[2:])}"
+            )
+        return x * self.gate(x)
