@@ -21,8 +21,9 @@ from attn_blocks.models.resnet import DEPTHS, build_resnet, resnet_options
 from attn_blocks.models.sa_inception import SAInception
 from attn_blocks.models.scaling import STEMS
 from attn_blocks.models.senet_cifar import SENetCifar
+from attn_blocks.models.table import table
 
-__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models"]
+__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models", "table"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def _resnets() -> dict[str, Model]:
         )
         for depth in DEPTHS
         for attns in blocks
-        if (len(attns) < 2 or depth == 50) and set(attns) <= set(list_attns())
+        if len(attns) < 2 or depth == 50
     }
 
 

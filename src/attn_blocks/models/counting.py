@@ -13,6 +13,7 @@ import paddle
 from paddle import nn
 
 Shape = tuple[int, ...]
+Operation = tuple[str, list[Shape], Shape, dict]  # kind, input shapes, output shape, attributes
 
 
 def count_params(model: nn.Layer) -> int:
@@ -41,8 +42,8 @@ def count_macs(model: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     return sum(_macs(*operation) for operation in operations)
 
 
-def _operations(model: nn.Layer, shape: Shape) -> Iterator[tuple[str, list[Shape], Shape, dict]]:
-    """Name, input shapes, output shape and attributes of every counted operation."""
+def _operations(model: nn.Layer, shape: Shape) -> Iterator[Operation]:
+    """Every operation that counts, in the order of the program."""
 
     # Without the conversion of control flow, which would replace the layers' forward methods.
     @paddle.jit.not_to_static
@@ -51,14 +52,35 @@ def _operations(model: nn.Layer, shape: Shape) -> Iterator[tuple[str, list[Shape
 
     inputs = [paddle.static.InputSpec(list(shape), "float32")]
     program = paddle.jit.to_static(forward, inputs, full_graph=True).concrete_program.main_program
-    for op in program.global_block().ops:
-        name = op.name().removeprefix("pd_op.")
-        if name in KINDS:
-            operands = op.operands_source()
-            if name == "einsum":  # its operands come as one list
-                operands = operands[0].get_defining_op().operands_source()
-            shapes = [tuple(operand.shape) for operand in operands]
-            yield KINDS[name], shapes, tuple(op.results()[0].shape), op.attrs()
+    block = program.global_block()
+    read = _read if hasattr(block.ops[0], "operands_source") else _read_paddle2
+    for op in block.ops:
+        yield from read(op, block)
+
+
+def _read(op, block) -> Iterator[Operation]:
+    kind = KINDS.get(op.name().removeprefix("pd_op."))
+    if kind:
+        operands = op.operands_source()
+        if kind == "einsum":  # its operands come as one list
+            operands = operands[0].get_defining_op().operands_source()
+        shapes = [tuple(operand.shape) for operand in operands]
+        yield kind, shapes, tuple(op.results()[0].shape), op.attrs()
+
+
+def _read_paddle2(op, block) -> Iterator[Operation]:
+    kind = KINDS.get(op.type)
+    if kind:
+        is_conv = kind.startswith("conv")
+        slots = {"einsum": ("Operands",), "addmm": ("Input", "X"), "matmul": ("X",)}
+        slots = ("Input", "Filter") if is_conv else slots[kind]
+        names = [name for slot in slots for name in op.input(slot)]
+        result = op.output("Output" if is_conv else "Out")[0]
+        attrs = {"equation": op.attr("equation")} if kind == "einsum" else {}
+        if op.type == "matmul_v2":
+            attrs["transpose_x"] = op.attr("trans_x")
+        shapes = [tuple(block.var(name).shape) for name in names]
+        yield kind, shapes, tuple(block.var(result).shape), attrs
 
 
 KINDS = {
@@ -69,11 +91,11 @@ KINDS = {
     "depthwise_conv2d_transpose": "conv_transpose",
     "conv3d_transpose": "conv_transpose",
     "matmul": "matmul",
+    "matmul_v2": "matmul",  # its name in Paddle 2
     "bmm": "matmul",
     "mv": "matmul",
     "dot": "matmul",
     "addmm": "addmm",
-    "baddbmm": "addmm",
     "einsum": "einsum",
 }
 
@@ -92,8 +114,10 @@ def _macs(kind: str, inputs: list[Shape], output: Shape, attrs: dict) -> int:
 
 def _summed(equation: str, inputs: list[Shape]) -> int:
     """The product of the sizes of the labels that an einsum sums over."""
-    left, _, right = equation.replace(" ", "").partition("->")
-    sizes = {}
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    if not arrow:  # the labels that occur once are the output's
+        right = [label for label in left if left.count(label) == 1]
+    sizes: dict[str, int] = {}
     for labels, shape in zip(left.split(","), inputs, strict=True):
         before, _, after = labels.partition("...")
         sizes.update(zip(before, shape, strict=False))

@@ -9,14 +9,16 @@ positions of the attention blocks are those of the official repositories:
   ``layer1.0.attn`` (SE, GE, SRM, SGE, SA).
 * ``inside_c3_c5``: the same without the first stage, the placement of the GCNet paper (Cao et al.
   2019, the stages it calls c3 to c5).
-* ``between``: modules of their own after the residual blocks 1, 3, 5, ... of the second and third
-  stage, as ``layer2.nl1`` (NL, GC, BAT), the positions and names of the BAT repository
-  (BA-Transform/BAT-Image-Classification, model_zoo/nlnet.py).
+* ``between``: modules of their own after every second residual block (1, 3, 5, ...) of the second
+  and third stage, as ``layer2.nl1`` (NL, GC, BAT); in ResNet-101 after every seventh (6, 13, 20)
+  of the third. Positions and names are the BAT repository's (``nl_mod`` 2 2 and 2 7 of its README,
+  BA-Transform/BAT-Image-Classification).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import paddle
@@ -106,11 +108,20 @@ class Bottleneck(nn.Layer):
         return F.relu(self.attn(y) + self.downsample(x))
 
 
+@dataclass(frozen=True)
+class Depth:
+    """Blocks in each stage, and after every how many a module stands between them."""
+
+    block: type[nn.Layer]
+    repeats: tuple[int, int, int, int]
+    module_every: dict[int, int] = field(default_factory=lambda: {2: 2, 3: 2})
+
+
 DEPTHS = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
-    101: (Bottleneck, (3, 4, 23, 3)),
+    18: Depth(BasicBlock, (2, 2, 2, 2)),
+    34: Depth(BasicBlock, (3, 4, 6, 3)),
+    50: Depth(Bottleneck, (3, 4, 6, 3)),
+    101: Depth(Bottleneck, (3, 4, 23, 3), {2: 2, 3: 7}),
 }
 
 
@@ -138,7 +149,7 @@ class ResNet(nn.Layer):
         between: MakeAttn | None = None,
     ):
         super().__init__()
-        block, repeats = DEPTHS[depth]
+        block, every = DEPTHS[depth].block, DEPTHS[depth].module_every
         planes = [scale_channels(channels, width) for channels in (64, 128, 256, 512)]
         channels = planes[0]
         if stem == "imagenet":
@@ -148,15 +159,15 @@ class ResNet(nn.Layer):
             self.conv1 = conv(3, channels, 3, stride=2 if stem == "small" else 1)
             self.maxpool = nn.Identity()
         self.bn1 = nn.BatchNorm2D(channels)
-        for stage, (stage_planes, count) in enumerate(zip(planes, repeats, strict=True), start=1):
+        for stage, stage_planes in enumerate(planes, start=1):
             layers = nn.Sequential()
             outputs = stage_planes * block.expansion
-            for i in range(count):
+            for i in range(DEPTHS[depth].repeats[stage - 1]):
                 stride = 2 if stage > 1 and i == 0 else 1
                 attn = inside(stage, outputs) if inside else nn.Identity()
                 layers.add_sublayer(str(i), block(channels, stage_planes, stride, attn))
                 channels = outputs
-                if between and stage in BETWEEN and i % 2 == 1:
+                if between and stage in every and (i + 1) % every[stage] == 0:
                     layers.add_sublayer(f"nl{i}", between(stage, channels))
             setattr(self, f"layer{stage}", layers)
         self.avgpool = nn.AdaptiveAvgPool2D(1)
