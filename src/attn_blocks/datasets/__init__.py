@@ -1,0 +1,273 @@
+"""The data sets of the book, through one interface.
+
+    >>> from attn_blocks import datasets
+    >>> data = datasets.load("shapes", short_side=64)
+    >>> data.label
+    'Shapes (10 classes; 2,000 / 500 images)'
+    >>> data.train[0].shape, int(data.train.labels[0])
+    ((64, 64, 3), 0)
+
+Images lie in the data folder (``$ATTN_BLOCKS_DATA``, else ``data/``) as ``<data set>/<class>/*``
+or ``<data set>/{train,test}/<class>/*``. They are decoded once; every later start maps the result
+into memory. Nothing here imports Paddle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from attn_blocks.datasets import animals10, caltech16, cifar10, shapes
+from attn_blocks.datasets.augment import create_transform
+from attn_blocks.datasets.cache import Stored, cache_folder, key_of
+from attn_blocks.datasets.collect import collect, duplicates
+from attn_blocks.datasets.folder import (
+    TRAIN,
+    VAL,
+    class_folders,
+    has_parts,
+    is_image_name,
+    scan,
+)
+from attn_blocks.datasets.images import ImageDataset, Images
+from attn_blocks.datasets.loader import Loader
+from attn_blocks.datasets.source import Source
+from attn_blocks.errors import DataError, SettingError, choose
+
+__all__ = [
+    "DATASETS",
+    "ImageDataset",
+    "Images",
+    "Loader",
+    "Source",
+    "Status",
+    "create_transform",
+    "data_folder",
+    "find",
+    "list_datasets",
+    "load",
+    "status",
+    "status_report",
+]
+
+DATASETS: dict[str, Source] = {
+    source.name: source
+    for source in (animals10.SOURCE, caltech16.SOURCE, cifar10.SOURCE, shapes.SOURCE)
+}
+
+
+@dataclass(frozen=True)
+class Status:
+    """One row of ``status()``; counts are 0 where nothing is found."""
+
+    name: str
+    title: str
+    found: bool
+    classes: int
+    class_total: int
+    train: int
+    val: int
+    folder: Path | None
+    note: str
+
+
+def list_datasets() -> list[str]:
+    """The names of the data sets."""
+    return sorted(DATASETS)
+
+
+def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
+    """Where the data sets lie: ``data_dir``, else ``$ATTN_BLOCKS_DATA``, else ``data``."""
+    return Path(data_dir or os.environ.get("ATTN_BLOCKS_DATA") or "data").expanduser()
+
+
+def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
+    """The folder of a data set, or None when it is not there.
+
+    Of several folders that may hold it the one of its own name is taken, else the one with the
+    most images. The embedded ``shapes`` needs no files: for it the data folder is returned.
+    """
+    source = DATASETS[choose("data set", name, list_datasets())]
+    root = data_folder(data_dir)
+    if source is shapes.SOURCE:
+        return root
+    found = [root / folder for folder in source.folders if _class_paths(root / folder, source)]
+    if len(found) < 2 or found[0].name == source.name:
+        return found[0] if found else None
+    return max(found, key=lambda folder: sum(map(_count, _class_paths(folder, source))))
+
+
+def _class_paths(folder: Path, source: Source) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    roots = [folder / "train", folder / "test"] if has_parts(folder) else [folder]
+    return [path for root in roots for path in class_folders(root, source).values()]
+
+
+def _count(folder: Path) -> int:
+    return sum(is_image_name(entry.name) for entry in os.scandir(folder))
+
+
+def status(data_dir: str | os.PathLike | None = None) -> list[Status]:
+    """What is found of each data set, and how to get what is missing. Decodes nothing."""
+    return [_status(DATASETS[name], data_dir) for name in list_datasets()]
+
+
+def _status(source: Source, data_dir: str | os.PathLike | None) -> Status:
+    total = len(source.class_names)
+    if source is shapes.SOURCE:
+        return Status(
+            source.name,
+            source.title,
+            True,
+            total,
+            total,
+            shapes.TRAIN_IMAGES,
+            shapes.VAL_IMAGES,
+            None,
+            "embedded: drawn when it is first used",
+        )
+    folder = None
+    try:
+        folder = find(source.name, data_dir)
+        if folder is not None:
+            listing = scan(folder, source)
+            return Status(
+                source.name,
+                source.title,
+                True,
+                len(listing.classes),
+                total,
+                listing.count(TRAIN),
+                listing.count(VAL),
+                folder,
+                "" if len(listing.classes) == total else "complete set: " + source.how_to_get,
+            )
+        note = source.how_to_get
+    except DataError as error:
+        note = str(error)
+    return Status(source.name, source.title, False, 0, total, 0, 0, folder, note)
+
+
+def status_report(data_dir: str | os.PathLike | None = None) -> str:
+    """``status()`` as text for the terminal."""
+    lines = [f"Data folder: {data_folder(data_dir).resolve()}"]
+    for row in status(data_dir):
+        if row.found:
+            classes = f"{row.classes}/{row.class_total} classes"
+            images = f"{row.train:,} / {row.val:,} images"
+            lines.append(f"  {row.name:10}  {classes:14}  {images:22}  {row.folder or ''}".rstrip())
+        else:
+            lines.append(f"  {row.name:10}  missing")
+        if row.note:
+            lines.append(f"  {'':10}  {row.note}")
+    return "\n".join(lines)
+
+
+def load(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    short_side: int = 64,
+    cache_dir: str | os.PathLike | None = None,
+    train_images: int | None = None,
+    val_images: int | None = None,
+) -> ImageDataset:
+    """Load a data set, decoding it first if that has not been done.
+
+    Args:
+        name: one of ``list_datasets()``.
+        data_dir: the data folder; see ``data_folder``.
+        short_side: the shorter side of the images is scaled down to at most this many pixels.
+        cache_dir: where decoded images are kept; None: ``$ATTN_BLOCKS_CACHE``, else ``.cache``
+            in the data folder, else the user's cache folder.
+        train_images, val_images: at most this many images of each part, an equal share of every
+            class, chosen by a fixed shuffle; None for all.
+
+    Raises:
+        SettingError: an unknown name, or a number that cannot work.
+        DataError: the data set is missing, has one class or an empty one, or has lost more than
+            1% of a class to damaged files; or its cache cannot be written.
+    """
+    source = DATASETS[choose("data set", name, list_datasets())]
+    if short_side < 1:
+        raise SettingError(f"short_side is {short_side}; it must be at least 1 pixel")
+    cache = cache_folder(data_folder(data_dir), cache_dir)
+    if source is shapes.SOURCE:
+        classes, skipped = source.class_names, ()
+        stored = shapes.collect(short_side, cache)
+    else:
+        folder = find(name, data_dir)
+        if folder is None:
+            raise DataError(_missing(source, data_folder(data_dir)))
+        listing = scan(folder, source)
+        stored = collect(source, listing, short_side, cache)
+        classes, skipped = listing.classes, listing.left_out
+        _warn_of_other_classes(source, classes)
+    limits = {"train_images": train_images, "val_images": val_images}
+    chosen = [
+        _share(stored, part, len(classes), limit, argument)
+        for part, (argument, limit) in zip((TRAIN, VAL), limits.items(), strict=True)
+    ]
+    used = np.concatenate(chosen)
+    return ImageDataset(
+        name=source.name,
+        title=source.title,
+        classes=tuple(classes),
+        class_total=len(source.class_names),
+        train=stored.images.subset(chosen[TRAIN]),
+        val=stored.images.subset(chosen[VAL]),
+        fingerprint=key_of(
+            [stored.names[i] for i in used],
+            [stored.digests[i] for i in used],
+            stored.parts[used],
+        ),
+        left_out=tuple((name, reason) for name, reason, _ in (*skipped, *stored.left_out)),
+        duplicates=tuple(duplicates(stored)),
+    )
+
+
+def _share(stored: Stored, part: int, classes: int, limit: int | None, argument: str) -> np.ndarray:
+    """The positions of the images of a part, at most ``limit``, as equal over classes as can be."""
+    inside = np.flatnonzero(stored.parts == part)
+    if limit is None:
+        return inside
+    if limit < classes:
+        raise SettingError(f"{argument} is {limit}; at least one of each of {classes} classes")
+    chosen = []
+    for label in range(classes):
+        # Ordered by a hash of the name: the same shuffle on every machine, and a smaller share
+        # is always part of a larger one.
+        of_class = sorted(
+            (index for index in inside if stored.images.labels[index] == label),
+            key=lambda index: hashlib.sha256(os.fsencode(stored.names[index])).digest(),
+        )
+        chosen += of_class[: limit // classes + (label < limit % classes)]
+    return np.asarray(sorted(chosen), dtype=np.int64)
+
+
+def _missing(source: Source, root: Path) -> str:
+    names = {english: f" ({local})" for local, english in source.translations.items()}
+    classes: Sequence[str] = [name + names.get(name, "") for name in source.class_names]
+    split = "train/ and test/ with " if source.own_split else ""
+    return (
+        f"{source.title} is not in {root}: looked for the folders {', '.join(source.folders)} "
+        f"holding {split}the class folders {', '.join(classes)}. To get it, {source.how_to_get}. "
+        f"If you have it: python -m attn_blocks data prepare {source.name} SOURCE, where SOURCE "
+        "is its folder, zip or tar; or set ATTN_BLOCKS_DATA to the folder that holds it"
+    )
+
+
+def _warn_of_other_classes(source: Source, classes: Sequence[str]) -> None:
+    others = [name for name in classes if name not in source.class_names]
+    if others:
+        warnings.warn(
+            f"{source.title}: {', '.join(others)} are not among the {len(source.class_names)} "
+            "classes that the rule gives on the complete data set; this copy is a part of it",
+            stacklevel=3,
+        )

@@ -1,0 +1,195 @@
+"""Class folders to decoded images: the cache if it is there, else one pass over the files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+from attn_blocks.datasets import cache as caches
+from attn_blocks.datasets.cache import Stored, Writer
+from attn_blocks.datasets.decode import decode_files
+from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing
+from attn_blocks.datasets.source import Source
+from attn_blocks.errors import AttnBlocksError, DataError
+from attn_blocks.files import atomic_write, read_json, sha256_of, write_json
+
+# A class that loses a larger share of its images is not trained on.
+MAX_LOST = 0.01
+# In place of the content hash of a file that cannot be read.
+UNREADABLE = ""
+SHOWN = 3
+
+
+def collect(source: Source, listing: Listing, short_side: int, cache: Path) -> Stored:
+    """The decoded images of a listing, from the cache or decoded into it.
+
+    Images left out, with the reasons, and what had to be interpreted are listed in a report file
+    beside the cache; those left out are warned of.
+
+    Raises:
+        DataError: more than 1% of a class is lost; the cache cannot be written; the disk is full.
+    """
+    manifest = cache / f".{source.name}-{_hash(str(listing.folder))}.manifest.json"
+    folder, stored = _look_up(source, listing, short_side, cache, manifest)
+    if stored is None:
+        with caches.building(cache, source.name):
+            # Another process may have built it while this one waited.
+            folder, stored = _look_up(source, listing, short_side, cache, manifest)
+            if stored is None:
+                folder, stored = _build(source, listing, short_side, cache, manifest)
+    left_out = [*listing.left_out, *stored.left_out]
+    report = folder.with_name(f"{folder.name}.report.txt")
+    _write_report(report, source, listing, left_out, stored.notes)
+    check_losses(source, listing, left_out, report)
+    if left_out:
+        warnings.warn(
+            f"{source.title}: {len(left_out)} of {len(listing.files) + len(listing.left_out):,} "
+            f"images left out: {_some(left_out)}; all of them are listed in {report}",
+            stacklevel=3,
+        )
+    return stored
+
+
+def check_losses(
+    source: Source, listing: Listing, left_out: Sequence[LeftOut], report: Path | None = None
+) -> None:
+    """Raise DataError when more than 1% of the images of a class are left out."""
+    total = Counter(file.label for file in listing.files)
+    total.update(entry.label for entry in listing.left_out)
+    lost = Counter(entry.label for entry in left_out if entry.label >= 0)
+    for label, number in sorted(lost.items()):
+        if number > MAX_LOST * total[label]:
+            entries = [entry for entry in left_out if entry.label == label]
+            where = f"; all are listed in {report}" if report else ""
+            raise DataError(
+                f"{source.title} in {listing.folder}: class {listing.classes[label]!r} loses "
+                f"{number} of {total[label]:,} images, more than {MAX_LOST:.0%}: "
+                f"{_some(entries)}{where}; repair or remove these files, or unpack the data set "
+                f"again with python -m attn_blocks data prepare {source.name} SOURCE --replace"
+            )
+
+
+def duplicates(stored: Stored) -> list[tuple[str, str]]:
+    """(training image, validation image) of equal content."""
+    training = {
+        digest: name
+        for name, digest, part in zip(stored.names, stored.digests, stored.parts, strict=True)
+        if part == TRAIN
+    }
+    return [
+        (training[digest], name)
+        for name, digest, part in zip(stored.names, stored.digests, stored.parts, strict=True)
+        if part == VAL and digest in training
+    ]
+
+
+def _look_up(
+    source: Source, listing: Listing, short_side: int, cache: Path, manifest: Path
+) -> tuple[Path | None, Stored | None]:
+    """The finished cache of exactly these files, if there is one."""
+    if not any(cache.glob(f"{source.name}-s{short_side}-*")):
+        return None, None
+    known = _read_manifest(manifest)
+    digests = [known.get((file.name, file.size, file.mtime_ns)) for file in listing.files]
+    if None in digests:
+        digests = [
+            digest if digest is not None else _digest(file)
+            for file, digest in zip(listing.files, digests, strict=True)
+        ]
+        _write_manifest(manifest, listing.files, digests)
+    folder = _folder(source, listing, digests, short_side, cache)
+    return folder, caches.read(folder)
+
+
+def _build(
+    source: Source, listing: Listing, short_side: int, cache: Path, manifest: Path
+) -> tuple[Path, Stored]:
+    files = listing.files
+    decoded = decode_files([file.path for file in files], short_side)
+    bar = tqdm(decoded, desc=f"Decoding {source.title}", total=len(files), unit=" images")
+    digests = []
+    with Writer(cache, source.name, len(files)) as writer:
+        for file, result in zip(files, bar, strict=True):
+            shown = os.path.relpath(file.path, listing.folder)
+            digest = result.digest if result.digest is not None else UNREADABLE
+            digests.append(digest)
+            writer.notes += [(shown, note) for note in result.notes]
+            if result.pixels is None:
+                writer.left_out.append(LeftOut(shown, result.reason, file.label))
+            else:
+                writer.add(result.pixels, file.label, file.name, digest, file.part)
+        if not writer.names:
+            check_losses(source, listing, writer.left_out)
+        folder = _folder(source, listing, digests, short_side, cache)
+        writer.finish(folder)
+    _write_manifest(manifest, files, digests)
+    return folder, caches.read(folder)
+
+
+def _folder(
+    source: Source, listing: Listing, digests: list[str], short_side: int, cache: Path
+) -> Path:
+    parts = [file.part for file in listing.files]
+    key = caches.key_of([file.name for file in listing.files], digests, parts)
+    return caches.folder_for(cache, source.name, key, short_side)
+
+
+def _digest(file: File) -> str:
+    try:
+        return sha256_of(file.path)
+    except OSError:
+        return UNREADABLE
+
+
+def _read_manifest(manifest: Path) -> dict[tuple[str, int, int], str]:
+    # It only saves time: without a readable one the files are hashed again.
+    try:
+        return {
+            (name, size, changed): digest for name, size, changed, digest in read_json(manifest)
+        }
+    except (OSError, AttnBlocksError, ValueError, TypeError):
+        return {}
+
+
+def _write_manifest(manifest: Path, files: Sequence[File], digests: Sequence[str]) -> None:
+    rows = [
+        [file.name, file.size, file.mtime_ns, digest]
+        for file, digest in zip(files, digests, strict=True)
+        if digest != UNREADABLE
+    ]
+    with suppress(OSError):
+        write_json(manifest, rows)
+
+
+def _write_report(
+    report: Path,
+    source: Source,
+    listing: Listing,
+    left_out: Sequence[LeftOut],
+    notes: Sequence[tuple[str, str]],
+) -> None:
+    # Names in quotes and escaped: a file name may hold a line break.
+    lines = [f"{source.title} in {listing.folder}", f"{len(left_out)} images left out"]
+    lines += [f"  {name!a}: {reason}" for name, reason, _ in left_out]
+    lines += [f"{len(notes)} images used after a conversion"]
+    lines += [f"  {name!a}: {note}" for name, note in notes]
+    # A report is a courtesy: a cache on a read-only disk or a full one works without.
+    with suppress(OSError), atomic_write(report) as stream:
+        stream.write("\n".join(lines) + "\n")
+
+
+def _some(left_out: Sequence[LeftOut]) -> str:
+    shown = ", ".join(f"{name!a} ({reason})" for name, reason, _ in left_out[:SHOWN])
+    more = len(left_out) - SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]

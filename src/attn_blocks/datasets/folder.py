@@ -1,0 +1,245 @@
+"""Class folders: which images a data set has and which part each belongs to. Opens no image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from attn_blocks.datasets.source import Source
+from attn_blocks.errors import DataError
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+)
+TRAIN, VAL = 0, 1
+PARTS = ("train", "test")
+VAL_EVERY = 5
+
+
+class File(NamedTuple):
+    """One image file; ``name`` is relative to the data set, with the class in English."""
+
+    name: str
+    path: str
+    label: int
+    part: int
+    size: int
+    mtime_ns: int
+
+
+class LeftOut(NamedTuple):
+    """A file that is not used; ``label`` is its class, or -1 for what belongs to none."""
+
+    name: str
+    reason: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a data set's folder, in the order of labels and names."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    files: tuple[File, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def count(self, part: int) -> int:
+        """The number of images in a part."""
+        return sum(file.part == part for file in self.files)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image; hidden files never are."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+
+
+def has_parts(folder: Path) -> bool:
+    """Whether the folder is laid out as ``{train,test}/<class>/*``."""
+    return all((folder / part).is_dir() for part in PARTS)
+
+
+def class_folders(folder: Path, source: Source) -> dict[str, Path]:
+    """The class folders directly below ``folder``, by class name.
+
+    Raises:
+        DataError: two folders claim the same class, such as ``dog`` and ``cane``.
+    """
+    found: dict[str, Path] = {}
+    for child in _subfolders(folder):
+        name = source.class_of(child.name)
+        if name is not None and name in found:
+            raise DataError(
+                f"{folder}: the folders {found[name].name!r} and {child.name!r} both hold the "
+                f"class {name!r} of {source.title}; merge them into one"
+            )
+        if name is not None:
+            found[name] = child
+    return found
+
+
+def scan(folder: Path, source: Source) -> Listing:
+    """List the images that a data set uses.
+
+    Names are sorted by code point, never in the order of the file system. A folder with ``train/``
+    and ``test/`` is split so; in others file ``i`` of each class goes to validation when
+    ``i % 5 == 0``, which is 8:2. Left out, with the reason: links that lead out of the folder,
+    images in folders inside a class folder, folders that are no class.
+
+    Raises:
+        DataError: no class or one class, a class without images in one of the parts, or no
+            ``train/`` and ``test/`` in a data set that is used with its own split only.
+    """
+    folder = Path(os.path.realpath(folder))
+    if has_parts(folder):
+        parts = {part: folder / name for part, name in enumerate(PARTS)}
+    elif source.own_split:
+        raise DataError(
+            f"{folder} has no train/ and test/ folders, which {source.title} is split by; "
+            f"to get it {source.how_to_get}"
+        )
+    else:
+        parts = {None: folder}
+    found = {part: class_folders(root, source) for part, root in parts.items()}
+    candidates = {
+        name: {
+            part: _list_class(folders[name], folder)
+            for part, folders in found.items()
+            if name in folders
+        }
+        for name in {name for folders in found.values() for name in folders}
+    }
+    classes = _choose(candidates, source)
+    files: list[File] = []
+    left_out = [entry for root in parts.values() for entry in _no_class(root, folder, source)]
+    for label, name in enumerate(classes):
+        for part in parts:
+            entries, lost = candidates[name].get(part, ([], []))
+            left_out += [LeftOut(lost_name, reason, label) for lost_name, reason in lost]
+            prefix = f"{PARTS[part]}/{name}" if part is not None else name
+            for number, entry in enumerate(entries[: source.max_per_class]):
+                split = part if part is not None else VAL if number % VAL_EVERY == 0 else TRAIN
+                stat = entry.stat()
+                files.append(
+                    File(
+                        f"{prefix}/{entry.name}",
+                        entry.path,
+                        label,
+                        split,
+                        stat.st_size,
+                        stat.st_mtime_ns,
+                    )
+                )
+    listing = Listing(folder, tuple(classes), tuple(files), tuple(left_out))
+    _check(listing, source)
+    return listing
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(
+            (child for child in folder.iterdir() if child.is_dir() and child.name[0] != "."),
+            key=lambda child: child.name,
+        )
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _choose(candidates: dict[str, dict], source: Source) -> list[str]:
+    """The classes in the order of their labels; the largest where there are more than wanted."""
+    wanted = len(source.class_names)
+    names = sorted(candidates)
+    if source.other_classes and len(names) > wanted:
+        count = {
+            name: sum(len(entries) for entries, _ in candidates[name].values()) for name in names
+        }
+        names = sorted(sorted(names, key=lambda name: (-count[name], name))[:wanted])
+    known = [name for name in source.class_names if name in names]
+    return known + [name for name in names if name not in source.class_names]
+
+
+def _list_class(folder: Path, root: Path) -> tuple[list[os.DirEntry[str]], list[tuple[str, str]]]:
+    """The usable image files of a class folder, and (name, reason) of those that are not."""
+    entries: list[os.DirEntry[str]] = []
+    lost: list[tuple[str, str]] = []
+    if not _inside(str(folder), root):
+        return entries, [
+            (
+                _relative(str(folder), root),
+                "the class folder is a link that leads out of the data set",
+            )
+        ]
+    try:
+        children = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+    for entry in children:
+        name = _relative(entry.path, root)
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink() and not _inside(entry.path, root):
+            lost.append((name, "a link that leads out of the data set"))
+        elif entry.is_dir():
+            reason = "in a folder inside the class folder"
+            lost += [(_relative(path, root), reason) for path in _walk(entry.path)]
+        elif is_image_name(entry.name):
+            if entry.is_file():
+                entries.append(entry)
+            else:
+                lost.append((name, "not a regular file"))
+    return entries, lost
+
+
+def _walk(folder: str) -> Iterator[str]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if is_image_name(name):
+                yield f"{root}/{name}"
+
+
+def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
+    """Folders with images that are not a class of this data set."""
+    return [
+        LeftOut(_relative(str(child), folder), f"a folder that is no class of {source.title}", -1)
+        for child in _subfolders(root)
+        if source.class_of(child.name) is None
+        and child.name not in source.excluded
+        and any(is_image_name(entry.name) for entry in os.scandir(child))
+    ]
+
+
+def _check(listing: Listing, source: Source) -> None:
+    folder, classes = listing.folder, listing.classes
+    again = f"python -m attn_blocks data prepare {source.name} SOURCE"
+    if len(classes) < 2:
+        what = f"only the class {classes[0]!r}" if classes else "no class folder"
+        raise DataError(
+            f"{folder} holds {what} of {source.title}; at least two of its classes are needed "
+            f"({', '.join(source.class_names)}); {again} unpacks a complete set"
+        )
+    count = {(label, part): 0 for label in range(len(classes)) for part in (TRAIN, VAL)}
+    for file in listing.files:
+        count[file.label, file.part] += 1
+    for (label, part), number in count.items():
+        if number == 0:
+            where = "training" if part == TRAIN else "validation"
+            hints = [
+                f"{name!r} is {reason}" for name, reason, at in listing.left_out if at == label
+            ]
+            hint = f" ({hints[0]}; {len(hints)} such)" if hints else ""
+            raise DataError(
+                f"{folder}: class {classes[label]!r} has no image for {where}{hint}; put images "
+                f"directly into its folder, remove the folder, or run {again}"
+            )
+
+
+def _inside(path: str, root: Path) -> bool:
+    return os.path.realpath(path).startswith(f"{root}{os.sep}")
+
+
+def _relative(path: str, root: Path) -> str:
+    return os.path.relpath(path, root)

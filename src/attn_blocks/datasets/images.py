@@ -1,0 +1,74 @@
+"""Decoded images in memory maps, and a data set of two such parts: train and validation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of any size, one after the other in a flat read-only array.
+
+    Attributes:
+        pixels: uint8, flat; RGB, rows from the top, usually a memory map shared by all processes.
+        offsets: int64 [N], where each image starts in ``pixels``.
+        sizes: int32 [N, 2], height and width in pixels.
+        labels: int64 [N], the class of each image.
+    """
+
+    pixels: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Image ``index`` as a read-only uint8 view [H, W, 3]."""
+        height, width = self.sizes[index]
+        start = self.offsets[index]
+        return self.pixels[start : start + 3 * int(height) * int(width)].reshape(height, width, 3)
+
+    def subset(self, indices: Sequence[int] | np.ndarray) -> Images:
+        """The images ``indices``, in that order, of the same pixels."""
+        indices = np.asarray(indices, dtype=np.int64)
+        return Images(self.pixels, self.offsets[indices], self.sizes[indices], self.labels[indices])
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A data set ready to train on.
+
+    Attributes:
+        name, title: as in ``list_datasets()``, and for people.
+        classes: the classes that are there, by label.
+        class_total: how many classes the complete data set has.
+        train, val: the two parts.
+        fingerprint: SHA-256 over names, contents and split of the images in use; the same on any
+            machine, whatever the stored size.
+        left_out: (file, reason) of every image that is not used.
+        duplicates: (training file, validation file) pairs of equal content.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    class_total: int
+    train: Images
+    val: Images
+    fingerprint: str
+    left_out: tuple[tuple[str, str], ...] = ()
+    duplicates: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What a figure is captioned with, as ``Animals-10 (4 of 10 classes; 9 / 2 images)``."""
+        classes = str(len(self.classes))
+        if len(self.classes) != self.class_total:
+            classes += f" of {self.class_total}"
+        images = f"{len(self.train):,} / {len(self.val):,} images"
+        return f"{self.title} ({classes} classes; {images})"
