@@ -94,6 +94,15 @@ def kaiming_fan_out(outputs: int, kernel_area: int = 1) -> nn.initializer.Initia
     return nn.initializer.KaimingNormal(fan_in=outputs * kernel_area)
 
 
+def pixel_mean(x: paddle.Tensor) -> paddle.Tensor:
+    """The mean of each map, [N, C, H, W] -> [N, C, 1, 1].
+
+    Over one flat axis, because Paddle's gradient of a mean over two axes is several times slower
+    on the CPU, and that of its average pooling has a constant in float32, visible in float64.
+    """
+    return x.flatten(2).mean(axis=-1, keepdim=True).unsqueeze(-1)
+
+
 def check_input(layer: nn.Layer, x: paddle.Tensor) -> None:
     """Raise ValueError unless ``x`` is [N, layer.channels, H, W]."""
     if x.ndim != 4 or x.shape[1] != layer.channels:

@@ -18,7 +18,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
-from attn_blocks.layers.base import check_input, choose, conv2d, positive, register
+from attn_blocks.layers.base import check_input, choose, conv2d, pixel_mean, positive, register
 
 
 @register("gc")
@@ -94,7 +94,7 @@ class GlobalContext(nn.Layer):
     def context(self, x: paddle.Tensor) -> paddle.Tensor:
         """The one vector that every pixel receives, [N, C, 1, 1]."""
         if self.pooling == "avg":
-            return F.adaptive_avg_pool2d(x, 1)
+            return pixel_mean(x)
         weights = self.attention(x).flatten(2)
         return paddle.matmul(x.flatten(2), weights, transpose_y=True).unsqueeze(-1)
 

@@ -28,9 +28,21 @@ from attn_blocks.layers.base import (
     choose,
     conv2d,
     hidden_width,
+    pixel_mean,
     positive,
     register,
 )
+
+
+def window_means(size: int, extent: int, dtype: paddle.dtype) -> paddle.Tensor:
+    """Matrix [ceil(size / E), size]: row i takes the mean of the pixels less than E from i * E.
+
+    What average pooling with kernel 2E-1, stride E and padding E-1 does along one axis when the
+    padding does not count; as a matrix because of what ``pixel_mean`` says of Paddle's pooling.
+    """
+    centres, pixels = paddle.arange(0, size, extent), paddle.arange(size)
+    near = ((pixels - centres.unsqueeze(1)).abs() < extent).astype(dtype)
+    return near / near.sum(axis=1, keepdim=True)
 
 
 @register("ge")
@@ -146,9 +158,11 @@ class GatherExcite(nn.Layer):
                 x = layer(x)
             return x
         if self.extent == 0:
-            return F.adaptive_avg_pool2d(x, 1)
-        e = self.extent
-        return F.avg_pool2d(x, 2 * e - 1, stride=e, padding=e - 1, exclusive=True)
+            return pixel_mean(x)
+        # The mean over a window is a mean over rows of means over columns.
+        rows = window_means(x.shape[2], self.extent, x.dtype)
+        columns = window_means(x.shape[3], self.extent, x.dtype)
+        return rows @ x @ columns.transpose([1, 0])
 
     def gate(self, x: paddle.Tensor) -> paddle.Tensor:
         """What x is multiplied with: [N, C, 1, 1] or [N, C, H, W]."""

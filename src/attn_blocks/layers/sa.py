@@ -16,7 +16,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant
 
-from attn_blocks.layers.base import check_input, nearest_divisor, positive, register
+from attn_blocks.layers.base import check_input, nearest_divisor, pixel_mean, positive, register
 
 
 @register("sa")
@@ -56,7 +56,7 @@ class ShuffleAttention(nn.Layer):
 
     def channel_gate(self, x0: paddle.Tensor) -> paddle.Tensor:
         """The gate of the first halves, [N*G, m, 1, 1]."""
-        return F.sigmoid(self.cweight * F.adaptive_avg_pool2d(x0, 1) + self.cbias)
+        return F.sigmoid(self.cweight * pixel_mean(x0) + self.cbias)
 
     def spatial_gate(self, x1: paddle.Tensor) -> paddle.Tensor:
         """The gate of the second halves, [N*G, m, H, W]."""

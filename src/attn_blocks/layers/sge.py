@@ -16,7 +16,14 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant
 
-from attn_blocks.layers.base import check_input, check_pixels, nearest_divisor, positive, register
+from attn_blocks.layers.base import (
+    check_input,
+    check_pixels,
+    nearest_divisor,
+    pixel_mean,
+    positive,
+    register,
+)
 
 
 @register("sge")
@@ -50,7 +57,7 @@ class SpatialGroupEnhance(nn.Layer):
     def attention(self, x: paddle.Tensor) -> paddle.Tensor:
         """The gate of every group and pixel, [N, G, H, W]."""
         x = x.reshape([-1, self.channels // self.groups, *x.shape[2:]])
-        a = (x * F.adaptive_avg_pool2d(x, 1)).sum(axis=1).flatten(1)
+        a = (x * pixel_mean(x)).sum(axis=1).flatten(1)
         a = a - a.mean(axis=1, keepdim=True)
         variance = a.square().sum(axis=1, keepdim=True) / (a.shape[1] - 1)
         # The root has no finite slope at 0. A floor far below eps^2 leaves the value as it is
