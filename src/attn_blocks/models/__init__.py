@@ -7,6 +7,7 @@ it (``se_resnet50``); ``bat_se_resnet50``; ``senet_cifar``, ``sa_inception``, ``
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,11 +18,11 @@ from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import list_attns
 from attn_blocks.models.classic import VGG19, MobileNetV2
 from attn_blocks.models.counting import count_macs, count_params
+from attn_blocks.models.published import table
 from attn_blocks.models.resnet import DEPTHS, build_resnet, resnet_options
 from attn_blocks.models.sa_inception import SAInception
 from attn_blocks.models.scaling import STEMS
 from attn_blocks.models.senet_cifar import SENetCifar
-from attn_blocks.models.table import table
 
 __all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models", "table"]
 
@@ -95,15 +96,20 @@ def create_model(
     for key, value in {"num_classes": num_classes, "image_size": image_size}.items():
         if not isinstance(value, int) or value < 1:
             raise SettingError(f"{name}: {key} must be a whole number of at least 1, not {value!r}")
-    if not 0 < width < float("inf"):
+    if not isinstance(width, (int, float)) or not 0 < width < float("inf"):
         raise SettingError(f"{name}: width must be a positive number, not {width!r}")
     for option in options:
         if not model.options:
             raise SettingError(f"{name} takes no option {option!r}, nor any other of a block")
         choose(f"option of {name}", option, model.options)
-    network = model.build(
-        num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options
-    )
+    try:
+        network = model.build(
+            num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options
+        )
+    except SettingError:
+        raise
+    except ValueError as error:  # what a block refuses
+        raise SettingError(f"{name}: {error}") from error
     common = {
         "name": name,
         "num_classes": num_classes,
@@ -111,5 +117,5 @@ def create_model(
         "stem": stem,
         "image_size": image_size,
     }
-    network.settings = {**common, **network.settings}
+    network.settings = json.loads(json.dumps({**common, **network.settings}))
     return network

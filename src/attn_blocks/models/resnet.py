@@ -26,7 +26,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn.initializer import Normal, Uniform
 
-from attn_blocks.errors import SettingError, choose
+from attn_blocks.errors import choose
 from attn_blocks.layers import create_attn
 from attn_blocks.models.scaling import block_settings, halve, keywords, scale_channels
 
@@ -204,7 +204,8 @@ def build_resnet(
             NL, GC and BAT, ``"inside"`` for the others), and the keywords of its layer.
 
     Raises:
-        SettingError: a placement that does not exist, or a setting that the block refuses.
+        SettingError: a placement that does not exist, or maps that a block cannot work on.
+        ValueError: a setting that the block refuses.
     """
     sizes = map_sizes(image_size, stem)
     makers: dict[str, MakeAttn] = {}
@@ -244,12 +245,8 @@ def _make_attn(
     if stage not in maps:
         return nn.Identity()
     settings = block_settings(attn, channels, maps[stage], maps.values(), width, options)
-    try:
-        layer = create_attn(attn, channels, **settings)
-    except ValueError as error:
-        raise SettingError(f"{attn} in layer{stage} ({channels} channels): {error}") from error
     record[f"layer{stage}"] = {"channels": channels, "map": maps[stage], **settings}
-    return layer
+    return create_attn(attn, channels, **settings)
 
 
 def resnet_options(attns: tuple[str, ...]) -> tuple[str, ...]:

@@ -87,7 +87,8 @@ class SAInception(nn.Layer):
         groups: of the shuffle attention; None for 64 * width, see ``scaling.block_settings``.
 
     Raises:
-        SettingError: the image is too small for the max-pools, or the groups do not divide.
+        SettingError: the image is too small for the max-pools.
+        ValueError: the channels do not divide into the groups.
     """
 
     def __init__(
@@ -120,10 +121,7 @@ class SAInception(nn.Layer):
         sa = block_settings("sa", channels, side, [side], width, options)
 
         def attention() -> nn.Layer:
-            try:
-                return create_attn("sa", channels, **sa)
-            except ValueError as error:
-                raise SettingError(f"sa_inception: {error}") from error
+            return create_attn("sa", channels, **sa)
 
         def residual() -> nn.Layer:
             inception = Inception(channels, one, three, five, pool)

@@ -85,8 +85,9 @@ def block_settings(
     """
     if attn in ("sge", "srm") and map_size == 1:
         raise SettingError(
-            f"{attn}: the image size and stem leave maps of 1x1, over which there is no variance; "
-            "use larger images, or stem='small' or 'cifar'"
+            f"{attn}: this image size and stem leave maps of 1x1, over which there is no variance; "
+            "images of more than 32 pixels work, of more than 16 with stem='small' and of more "
+            "than 8 with stem='cifar'"
         )
     rules: dict[str, object] = {}
     if attn == "se":

@@ -1,0 +1,122 @@
+"""The registry: every network trains at every stem, says what it became, and refuses nonsense."""
+
+import json
+
+import numpy as np
+import paddle
+import pytest
+
+import attn_blocks as ab
+from attn_blocks.errors import SettingError
+from attn_blocks.models import MODELS
+
+SMALLEST = {"imagenet": 64, "small": 32, "cifar": 16}
+STEM_NAMES = [name for name in ab.list_models() if "50" in name or "resnet" not in name]
+
+
+def train_step(name, stem, size):
+    model = ab.create_model(name, num_classes=3, width=1 / 8, stem=stem, image_size=size)
+    logits = model(paddle.randn([2, 3, size, size]))
+    assert logits.shape == [2, 3]
+    (logits**2).mean().backward()
+    for path, parameter in model.named_parameters():
+        if not parameter.stop_gradient:
+            assert parameter.grad is not None, f"{path} takes no part"
+            assert bool(paddle.isfinite(parameter.grad).all()), path
+    return model
+
+
+def test_every_network_of_the_book_is_there():
+    blocks = ["", "se_", "ge_", "srm_", "sge_", "sa_", "nl_", "gc_", "bat_"]
+    expected = {f"{block}resnet{depth}" for block in blocks for depth in (18, 34, 50, 101)}
+    others = {"bat_se_resnet50", "senet_cifar", "sa_inception", "vgg19", "mobilenet_v2"}
+    assert expected | others <= set(ab.list_models())
+
+
+@pytest.mark.parametrize("name", ab.list_models())
+def test_every_network_trains_at_reduced_width(name):
+    model = train_step(name, "small", 64 if name == "sa_inception" else 32)
+    settings = model.settings
+    assert settings == json.loads(json.dumps(settings))
+    assert settings["name"] == name
+    assert (settings["num_classes"], settings["width"], settings["stem"]) == (3, 1 / 8, "small")
+    blocks = [part for part in name.split("_") if part in ab.list_attns() and "resnet" in name]
+    assert list(settings.get("attn", {})) == blocks or name in ("senet_cifar", "sa_inception")
+
+
+@pytest.mark.parametrize("stem", ["imagenet", "cifar"])
+@pytest.mark.parametrize("name", STEM_NAMES)
+def test_every_stem_works(name, stem):
+    least = {"imagenet": 127, "cifar": 32}[stem] if name == "sa_inception" else SMALLEST[stem]
+    train_step(name, stem, least)
+
+
+@pytest.mark.parametrize("name", ["ge_resnet18", "gc_resnet18", "nl_resnet18", "sa_resnet18"])
+@pytest.mark.parametrize("stem", ["imagenet", "small", "cifar"])
+def test_odd_image_sizes_work(name, stem):
+    train_step(name, stem, 45)
+
+
+@pytest.mark.parametrize("name", ["se_resnet18", "sge_resnet18", "bat_resnet18", "senet_cifar"])
+def test_static_graph_gives_the_same_result(name):
+    model = ab.create_model(name, num_classes=3, width=1 / 8, stem="small", image_size=32)
+    model.eval()
+    x = paddle.randn([2, 3, 32, 32])
+    expected = model(x).numpy()
+    spec = [paddle.static.InputSpec([None, 3, 32, 32], "float32")]
+    static = paddle.jit.to_static(model, input_spec=spec)
+    np.testing.assert_allclose(static(x).numpy(), expected, atol=1e-5)
+
+
+def test_the_seed_decides_the_weights():
+    def weights(seed):
+        paddle.seed(seed)
+        return ab.create_model("gc_resnet18", 3, width=1 / 8).fc.weight.numpy()
+
+    assert np.array_equal(weights(1), weights(1))
+    assert not np.array_equal(weights(1), weights(2))
+
+
+def test_options_reach_the_block_and_the_record():
+    model = ab.create_model("sge_resnet18", 3, width=1 / 4, groups=4)
+    assert model.layer1[0].attn.groups == 4
+    assert model.settings["attn"]["sge"]["layer4"] == {"channels": 128, "map": 7, "groups": 4}
+    full = ab.create_model("gc_resnet18", 3, fusion=("mul", "add"), width=1 / 8)
+    assert full.settings["attn"]["gc"]["layer2"]["fusion"] == ["mul", "add"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("se_resnet5", {}, "unknown model 'se_resnet5'.*did you mean 'se_resnet"),
+        ("se_resnet18", {"stem": "tiny"}, "unknown stem 'tiny'; choose one of: imagenet, small"),
+        ("se_resnet18", {"num_classes": 0}, "num_classes must be a whole number.*not 0"),
+        ("se_resnet18", {"image_size": 32.5}, "image_size must be a whole number.*not 32.5"),
+        ("se_resnet18", {"width": 0}, "width must be a positive number, not 0"),
+        ("se_resnet18", {"width": "half"}, "width must be a positive number, not 'half'"),
+        ("se_resnet18", {"ratio": 4}, "unknown option of se_resnet18 'ratio'; choose one of:.*red"),
+        ("resnet18", {"reduction": 4}, "resnet18 takes no option 'reduction'"),
+        ("vgg19", {"groups": 4}, "vgg19 takes no option 'groups'"),
+        ("se_resnet18", {"placement": "after"}, "unknown placement 'after'; choose one of: inside"),
+        ("sge_resnet18", {"groups": 48}, "sge_resnet18: 64 channels do not divide into 48 groups"),
+        ("se_resnet18", {"reduction": 100}, "se_resnet18: reduction=100 leaves none of 64 channe"),
+        ("nl_resnet18", {"mode": "cosine"}, "nl_resnet18: .*'cosine'; choose one of: embedded_ga"),
+        ("bat_resnet18", {"size": 5}, "size=5 does not divide the 28x28 and 14x14 maps.*size=7"),
+        ("bat_resnet18", {"image_size": 200}, "no block size from 2 to 7 divides the 25x25 and 13"),
+        ("sge_resnet18", {"image_size": 32}, "sge: .* maps of 1x1.*more than 32 pixels"),
+        ("senet_cifar", {"squeeze": "max"}, "senet_cifar: .*'max'; choose one of: avg, none"),
+        ("sa_inception", {"image_size": 64}, "64x64 images are too small for stem='imagenet'.*12"),
+        ("sa_inception", {"groups": 60}, "sa_inception: 256 channels"),
+        ("vgg19", {"image_size": 16}, "16x16 images are too small.*at least 32x32"),
+    ],
+)
+def test_what_cannot_work_is_refused(name, arguments, words):
+    with paddle.LazyGuard(), pytest.raises(SettingError, match=words):
+        ab.create_model(name, **arguments)
+
+
+def test_a_block_of_the_readers_own_gets_its_networks():
+    from attn_blocks.models.resnet import resnet_options
+
+    assert MODELS["nl_resnet50"].options == resnet_options(("nl",))
+    assert "placement" in MODELS["srm_resnet18"].options
