@@ -64,7 +64,7 @@ def test_static_graph_gives_the_same_result(name):
     x = paddle.randn([2, 3, 32, 32])
     expected = model(x).numpy()
     spec = [paddle.static.InputSpec([None, 3, 32, 32], "float32")]
-    static = paddle.jit.to_static(model, input_spec=spec)
+    static = paddle.jit.to_static(model, input_spec=spec, full_graph=True)
     np.testing.assert_allclose(static(x).numpy(), expected, atol=1e-5)
 
 
@@ -97,6 +97,7 @@ def test_options_reach_the_block_and_the_record():
         ("se_resnet18", {"ratio": 4}, "unknown option of se_resnet18 'ratio'; choose one of:.*red"),
         ("resnet18", {"reduction": 4}, "resnet18 takes no option 'reduction'"),
         ("vgg19", {"groups": 4}, "vgg19 takes no option 'groups'"),
+        ("bat_se_resnet50", {"placement": "inside"}, "unknown option of bat_se_resnet50 'placeme"),
         ("se_resnet18", {"placement": "after"}, "unknown placement 'after'; choose one of: inside"),
         ("sge_resnet18", {"groups": 48}, "sge_resnet18: 64 channels do not divide into 48 groups"),
         ("se_resnet18", {"reduction": 100}, "se_resnet18: reduction=100 leaves none of 64 channe"),

@@ -31,7 +31,6 @@ from attn_blocks.layers import create_attn
 from attn_blocks.models.scaling import block_settings, halve, keywords, scale_channels
 
 INSIDE = {"inside": (1, 2, 3, 4), "inside_c3_c5": (2, 3, 4)}  # placement: stages
-BETWEEN = (2, 3)
 PLACEMENTS = (*INSIDE, "between")
 MODULES = ("nl", "gc", "bat")  # placed between blocks unless told otherwise
 
@@ -200,8 +199,9 @@ def build_resnet(
     Args:
         attns: names of blocks; ``("bat", "se")`` puts BAT between the residual blocks and SE
             inside them, as the BAT repository's ``use_se`` does.
-        placement, options: for the first block: one of ``PLACEMENTS`` (None: ``"between"`` for
-            NL, GC and BAT, ``"inside"`` for the others), and the keywords of its layer.
+        placement: of a single block, one of ``PLACEMENTS``; None for ``"between"`` for NL, GC and
+            BAT, ``"inside"`` for the others.
+        options: keywords of the first block's layer.
 
     Raises:
         SettingError: a placement that does not exist, or maps that a block cannot work on.
@@ -211,20 +211,19 @@ def build_resnet(
     makers: dict[str, MakeAttn] = {}
     settings: dict[str, dict] = {}
     for attn in attns:
-        first = attn == attns[0]
         where = choose(
             "placement",
-            placement if first and placement else "between" if attn in MODULES else "inside",
+            placement or ("between" if attn in MODULES else "inside"),
             PLACEMENTS,
         )
-        stages = INSIDE.get(where, BETWEEN)
+        stages = INSIDE.get(where, DEPTHS[depth].module_every)
         settings[attn] = {"placement": where}
         makers["between" if where == "between" else "inside"] = partial(
             _make_attn,
             attn,
             {stage: sizes[stage] for stage in stages},
             width,
-            options if first else {},
+            options if attn == attns[0] else {},
             settings[attn],
         )
     model = ResNet(depth, num_classes, width, stem, **makers)
@@ -251,4 +250,5 @@ def _make_attn(
 
 def resnet_options(attns: tuple[str, ...]) -> tuple[str, ...]:
     """The options that ``build_resnet`` takes for these blocks."""
-    return ("placement", *keywords(attns[0])) if attns else ()
+    placement = ("placement",) if len(attns) == 1 else ()
+    return (*placement, *keywords(attns[0])) if attns else ()
