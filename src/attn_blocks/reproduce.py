@@ -344,8 +344,8 @@ def write_summary(plans: Sequence[Plan]) -> None:
     results.write_csv(
         folder / "summary.csv", results.SUMMARY_COLUMNS, results.summary_rows(folder, pages)
     )
-    rows = {row["claim"]: row for page in plans for row in results.verdicts(page)}
-    results.write_csv(folder / "verdicts.csv", results.VERDICT_COLUMNS, rows.values())
+    judged = {v.claim.text: v.row() for page in plans for v in results.verdicts(page)}
+    results.write_csv(folder / "verdicts.csv", results.VERDICT_COLUMNS, judged.values())
 
 
 def _print_results(plans: Sequence[Plan]) -> None:

@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from attn_blocks.files import atomic_write, load_tensors, read_json
 
 if TYPE_CHECKING:
     import paddle
+    from IPython.display import Markdown
 
 HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")
 SUMMARY_COLUMNS = (
@@ -166,17 +167,18 @@ def effect(values: Sequence[float]) -> Effect:
     return Effect(mean, mean - half, mean + half, len(values), sign_p)
 
 
-def judge(claim: Claim, found: Effect | None, profile: str = "study") -> str:
-    """The verdict on a claim, from the effect that was found for it.
+def judge(claim: Claim, found: Effect | None, dataset: str, profile: str = "study") -> str:
+    """The verdict on a claim, from the effect that was found for it on ``dataset``.
 
-    * fewer than three seeds, or settings that cannot test it: ``not tested``;
+    * fewer than three seeds, other images than the claim's (the embedded ones stand in for a data
+      set that is not there), or settings that cannot test it: ``not tested``;
     * a sign: ``supported`` if the whole interval is above 0, ``contradicted`` if below;
     * a size: ``supported`` if the interval holds the reported number and not 0,
       ``contradicted`` if the reported number is outside;
     * an accuracy to reach: the interval is compared with that accuracy;
     * else ``undecided``.
     """
-    if found is None or found.seeds < FEWEST_SEEDS:
+    if found is None or found.seeds < FEWEST_SEEDS or dataset != claim.task:
         return "not tested"
     if claim.worse is None and profile != "paper":
         return "not tested"
@@ -210,47 +212,94 @@ def claim_effect(claim: Claim, runs: Mapping[str, Sequence[Run]]) -> Effect | No
 # Tables ------------------------------------------------------------------------------------------
 
 
-def verdicts(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> list[dict[str, Any]]:
-    """The claims that a page's comparisons can speak to, as rows of ``VERDICT_COLUMNS``."""
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, the effect that our runs show for it, and what that says of the claim."""
+
+    claim: Claim
+    effect: Effect | None
+    verdict: str
+    images: str
+
+    def row(self) -> dict[str, Any]:
+        """As a row of ``VERDICT_COLUMNS``; what is not known is empty."""
+        found = self.effect
+        return {
+            "claim": self.claim.text,
+            "reported": self.claim.reported,
+            "paper_delta": self.claim.paper,
+            "ours_mean": found and _rounded(found.mean),
+            "ours_ci_low": found and _rounded(found.low),
+            "ours_ci_high": found and _rounded(found.high),
+            "seeds": found.seeds if found else 0,
+            "verdict": self.verdict,
+        }
+
+    def sentence(self) -> str:
+        """The verdict and the numbers behind it, in words."""
+        found, claim = self.effect, self.claim
+        if found is None:
+            return "No run of ours speaks to it."
+        unit = " points" if claim.worse else "%"
+        form = "+.2f" if claim.worse else ".2f"
+        text = f"Ours: {found.mean:{form}}{unit} over {found.seeds} seed{'s' * (found.seeds > 1)}"
+        if found.seeds > 1:
+            text += f", 95% interval {_interval(found.low, found.high, form)}"
+        if claim.reported is not None:
+            text += f"; the write-up reports {claim.reported:{form}}{unit}"
+        if claim.paper is not None:
+            text += f"; the paper {claim.paper:{form}}{unit} on ImageNet"
+        text = f"{text}. Our images: {self.images}."
+        if found.seeds < FEWEST_SEEDS:
+            return f"{text} A verdict needs at least {FEWEST_SEEDS} seeds."
+        return text
+
+
+def verdicts(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> list[Verdict]:
+    """The claims that a page's comparisons can speak to, judged."""
     runs = {c.task: runs_of(plan, c.task) for c in plan.comparisons}
-    rows = []
+    judged = []
     for claim in claims:
         titles = {claim.better, claim.worse} - {None}
-        if claim.task not in runs or not titles <= runs[claim.task].keys():
-            continue
-        found = claim_effect(claim, runs[claim.task])
-        rows.append(
-            {
-                "claim": claim.text,
-                "reported": claim.reported,
-                "paper_delta": claim.paper,
-                "ours_mean": _rounded(found and found.mean),
-                "ours_ci_low": _rounded(found and found.low),
-                "ours_ci_high": _rounded(found and found.high),
-                "seeds": found.seeds if found else 0,
-                "sign_p": _rounded(found and found.sign_p, 3),
-                "verdict": judge(claim, found, plan.profile),
-            }
-        )
-    return rows
+        if claim.task in runs and titles <= runs[claim.task].keys():
+            images = plan.comparison(claim.task).images
+            found = claim_effect(claim, runs[claim.task])
+            verdict = judge(claim, found, images.name, plan.profile)
+            judged.append(Verdict(claim, found, verdict, images.label))
+    return judged
 
 
 def verdict_table(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
     """Reported, the paper's and our difference side by side, with the verdict (points)."""
-    rows = [
-        {
-            "Claim": row["claim"],
-            "Reported": _signed(row["reported"]),
-            "Paper (ImageNet)": _signed(row["paper_delta"]),
-            "Ours": _signed(row["ours_mean"]),
-            "95% interval": _interval(row["ours_ci_low"], row["ours_ci_high"]),
-            "Seeds": row["seeds"],
-            "Sign test p": "–" if row["sign_p"] is None else f"{row['sign_p']:.2f}",
-            "Verdict": row["verdict"],
-        }
-        for row in verdicts(plan, claims)
-    ]
+    rows = []
+    for judged in verdicts(plan, claims):
+        row, found = judged.row(), judged.effect
+        rows.append(
+            {
+                "Claim": row["claim"],
+                "Reported": _signed(row["reported"]),
+                "Paper (ImageNet)": _signed(row["paper_delta"]),
+                "Ours": _signed(row["ours_mean"]),
+                "on": judged.images.split(" (")[0],
+                "95% interval": _interval(row["ours_ci_low"], row["ours_ci_high"]),
+                "Seeds": row["seeds"],
+                "Sign test p": _signed(found and _rounded(found.sign_p), ".2f"),
+                "Verdict": row["verdict"],
+            }
+        )
     return pd.DataFrame(rows).set_index("Claim")
+
+
+def verdict_text(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> Markdown:
+    """Each verdict as a sentence, with what stands against a write-up's number said plainly."""
+    from IPython.display import Markdown
+
+    lines = [
+        f"* **{judged.claim.text}: {judged.verdict}.** {judged.sentence()}"
+        for judged in verdicts(plan, claims)
+    ]
+    lines += [f"* Not counted, because the run failed: {line}" for line in failures(plan)]
+    return Markdown("\n".join([*lines, "", f"({plan.provenance})"]))
 
 
 def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
@@ -280,6 +329,22 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
             }
         rows.append(row)
     return pd.DataFrame(rows).set_index("Model")
+
+
+def recipe_table(plan: Plan) -> pd.DataFrame:
+    """How each comparison of a page was trained: a column a data set, a row a setting."""
+    columns = {}
+    for comparison in plan.comparisons:
+        images, recipe = comparison.images, comparison.recipe
+        columns[images.title] = {
+            "training / validation images": f"{len(images.train):,} / {len(images.val):,}",
+            "classes": f"{len(images.classes)} of {images.class_total}",
+            **{name.replace("_", " "): value for name, value in asdict(recipe).items()
+               if name not in ("train_images", "validation_images")},
+            "seeds": " ".join(map(str, plan.seeds)),
+            "device": plan.device,
+        }  # fmt: skip
+    return pd.DataFrame(columns).rename_axis("setting").astype(str)
 
 
 def class_report(runs: Sequence[Run]) -> pd.DataFrame:
@@ -342,8 +407,8 @@ def _rounded(value: float | None, digits: int = 2) -> float | None:
     return None if value is None or math.isnan(value) else round(value, digits)
 
 
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+def _signed(value: float | None, form: str = "+.2f") -> str:
+    return "–" if value is None else f"{value:{form}}"
 
 
 def _interval(low: float | None, high: float | None, form: str = "+.2f") -> str:

@@ -8,6 +8,7 @@ MKL libraries inside Paddle's wheel read their environment variables once, when 
 ``MKL_DEBUG_CPU_TYPE``     on AMD processors only: 7 with AVX-512, 5 with AVX2. The MKL inside the
                            wheel otherwise takes its slowest code path on a processor that is not
                            Intel's, whatever that processor can do
+``GLOG_minloglevel``       2, errors only: Paddle's notes on its own inner workings are left out
 =========================  ====================================================================
 
 A variable that is already set is left alone; ``ATTN_BLOCKS_TUNE=0`` switches all of it off.
@@ -55,7 +56,7 @@ def cores() -> int:
 
 def tuned_environment(cpu: Mapping[str, object], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
-    settings = {"OMP_NUM_THREADS": str(available_cores)}
+    settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "2"}
     if cpu["vendor"] in ("AuthenticAMD", "HygonGenuine"):
         if cpu["flags"] >= AVX512:
             settings["MKL_DEBUG_CPU_TYPE"] = "7"
@@ -86,8 +87,10 @@ def configure(environment: MutableMapping[str, str] = os.environ) -> dict[str, s
 
 
 def import_paddle() -> None:
-    """Import Paddle without its advice on ccache and OMP_NUM_THREADS: both are dealt with here."""
+    """Import Paddle without its advice on what is dealt with here or cannot be helped."""
     words = io.StringIO()
+    # Every batch norm says this in training, about a rule that has been Paddle's for years.
+    warnings.filterwarnings("ignore", message="When training, we now always track")
     with warnings.catch_warnings(), contextlib.redirect_stderr(words):
         warnings.filterwarnings("ignore", message="No ccache found")
         import paddle  # noqa: F401

@@ -1,0 +1,107 @@
+"""Statistics, verdicts and tables, against numbers worked out by hand."""
+
+import math
+
+import pytest
+
+from attn_blocks import results
+from attn_blocks.errors import CheckpointError, SettingError
+from attn_blocks.experiment import Claim
+from attn_blocks.results import Effect, effect, judge
+
+
+def test_interval_by_hand():
+    # 1, 2, 3: mean 2, s = 1, s/sqrt(3) = 0.577350, t(0.975, 2) = 4.302653 -> half = 2.484138
+    found = effect([1.0, 2.0, 3.0])
+    assert found.mean == 2.0
+    assert found.low == pytest.approx(2 - 2.484138, abs=1e-5)
+    assert found.high == pytest.approx(2 + 2.484138, abs=1e-5)
+    assert found.seeds == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "p"),
+    [
+        ([1, 1, 1], 2 / 8),  # two-sided: P(0 or 3 of 3 wins)
+        ([1, 1, 1, 1, 1], 2 / 32),
+        ([1, 1, 1, 1, -1], 2 * (1 + 5) / 32),
+        ([1, 1, 0, 1], 2 / 8),  # a tie counts for neither
+        ([1, -1], 1.0),
+    ],
+)
+def test_sign_test_by_hand(values, p):
+    assert effect(values).sign_p == pytest.approx(p)
+
+
+def test_one_seed_has_no_interval_and_ties_no_sign():
+    assert math.isnan(effect([0.5]).low)
+    assert math.isnan(effect([0.0, 0.0]).sign_p)
+    with pytest.raises(SettingError):
+        effect([])
+
+
+SIGN = Claim("p", "animals10", "A", "B", 21.7)
+SIZE = Claim("p", "animals10", "A", "B", 21.7, by_size=True)
+LEVEL = Claim("p", "cifar10", "A", None, 87.2, target=87.0)
+
+
+@pytest.mark.parametrize(
+    ("claim", "low", "high", "verdict"),
+    [
+        (SIGN, 0.1, 2.0, "supported"),
+        (SIGN, -2.0, -0.1, "contradicted"),
+        (SIGN, -0.5, 0.5, "undecided"),
+        (SIZE, 0.1, 2.0, "contradicted"),  # a gain, but nothing like the reported one
+        (SIZE, 15.0, 30.0, "supported"),
+        (SIZE, -5.0, 30.0, "undecided"),  # holds both the reported gain and none
+        (SIZE, -5.0, 10.0, "contradicted"),
+        (LEVEL, 87.1, 88.0, "supported"),
+        (LEVEL, 86.0, 86.9, "contradicted"),
+        (LEVEL, 86.0, 88.0, "undecided"),
+    ],
+)
+def test_verdicts(claim, low, high, verdict):
+    found = Effect((low + high) / 2, low, high, 3, 0.25)
+    assert judge(claim, found, claim.task, "paper") == verdict
+    assert judge(claim, found, "shapes", "paper") == "not tested"
+    assert judge(claim, Effect(found.mean, low, high, 2, 1.0), claim.task, "paper") == "not tested"
+
+
+def test_an_accuracy_of_the_write_ups_settings_needs_those_settings():
+    assert judge(LEVEL, Effect(50, 49, 51, 5, 0.1), "cifar10", "study") == "not tested"
+    assert judge(SIGN, None, "animals10") == "not tested"
+
+
+class FakeRun:
+    """As much of a run as the pairing reads."""
+
+    def __init__(self, seed, accuracy):
+        self.experiment = type("E", (), {"seed": seed})
+        self.metrics = {"final_val_acc": accuracy}
+
+
+def test_effects_are_paired_over_the_seeds_that_both_have():
+    runs = {
+        "A": [FakeRun(0, 0.80), FakeRun(1, 0.90), FakeRun(2, 0.99)],
+        "B": [FakeRun(1, 0.85), FakeRun(0, 0.78)],
+    }
+    found = results.claim_effect(SIGN, runs)
+    assert found.seeds == 2
+    assert found.mean == pytest.approx((2 + 5) / 2)
+    assert results.claim_effect(SIGN, {"A": runs["A"]}) is None
+    assert results.claim_effect(LEVEL, runs).mean == pytest.approx(100 * 2.69 / 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "epoch,lr\n1,0.1\n",
+        "epoch,lr,train_loss,train_acc,val_loss,val_acc,seconds\n1,0.1,2.0,0.5\n",
+        "epoch,lr,train_loss,train_acc,val_loss,val_acc,seconds\n1,0.1,x,0,0,0,0\n",
+    ],
+)
+def test_a_damaged_history_is_named(tmp_path, content):
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match="history.csv"):
+        results.read_history(path)
