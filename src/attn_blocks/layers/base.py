@@ -103,6 +103,11 @@ def pixel_mean(x: paddle.Tensor) -> paddle.Tensor:
     return x.flatten(2).mean(axis=-1, keepdim=True).unsqueeze(-1)
 
 
+def known_shape(x: paddle.Tensor) -> list[int | None]:
+    """The shape, None for what a traced program leaves open: only known sizes can be checked."""
+    return [size if isinstance(size, int) and size >= 0 else None for size in x.shape]
+
+
 def check_input(layer: nn.Layer, x: paddle.Tensor) -> None:
     """Raise ValueError unless ``x`` is [N, layer.channels, H, W]."""
     if x.ndim != 4 or x.shape[1] != layer.channels:
@@ -117,7 +122,7 @@ def check_batch_statistics(layer: nn.Layer, x: paddle.Tensor) -> None:
 
     PyTorch raises there too; Paddle would silently put the normalised value to 0.
     """
-    if layer.training and x.shape[0] == 1 and x.shape[2] == 1 and x.shape[3] == 1:
+    if layer.training and known_shape(x) == [1, layer.channels, 1, 1]:
         raise ValueError(
             f"{type(layer).__name__} normalises one value a sample over the batch, and a training "
             "batch of 1 has no variance; use at least 2 samples, or eval()"
@@ -126,7 +131,7 @@ def check_batch_statistics(layer: nn.Layer, x: paddle.Tensor) -> None:
 
 def check_pixels(layer: nn.Layer, x: paddle.Tensor) -> None:
     """Raise ValueError for a 1x1 map, over which an unbiased variance is 0/0."""
-    if x.shape[2] == 1 and x.shape[3] == 1:
+    if known_shape(x)[2:] == [1, 1]:
         raise ValueError(
             f"{type(layer).__name__} takes the unbiased variance over the pixels, which a 1x1 map "
             "does not have; use maps of at least 2 pixels (a larger image or a smaller stride)"

@@ -27,6 +27,7 @@ from attn_blocks.layers.base import (
     conv2d,
     hidden_width,
     kaiming_fan_out,
+    known_shape,
     nearest_divisor,
     positive,
     register,
@@ -83,22 +84,32 @@ class BATransform(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
-        height, width = x.shape[2:]
-        s, k, m = self.size, self.groups, self.channels // self.groups
-        if height % s or width % s:
-            works = nearest_divisor(math.gcd(height, width), s)
+        sizes = [size for size in known_shape(x)[2:] if size is not None]
+        if any(size % self.size for size in sizes):
+            works = nearest_divisor(math.gcd(*sizes), self.size)
             raise ValueError(
-                f"a {height}x{width} map does not divide into {s}x{s} blocks; size={works} works"
+                f"a map of {'x'.join(map(str, sizes))} does not divide into "
+                f"{self.size}x{self.size} blocks; size={works} works"
             )
-        u, v = height // s, width // s
-        p, q = (t.reshape([-1, s, s]) for t in self.transforms(x))
-        # Each product is one matrix product a group: the axis it mixes is moved to the edge.
-        y = x.reshape([-1, m, s, u * width]).transpose([0, 2, 1, 3])
-        y = p @ y.reshape([-1, s, m * u * width])
-        y = y.reshape([-1, s * m * u, s, v]).transpose([0, 1, 3, 2])
-        y = y.reshape([-1, s * m * u * v, s]) @ q
-        y = y.reshape([-1, s, m, u, v, s]).transpose([0, 2, 1, 3, 5, 4])
-        return self.conv2(y.reshape([-1, k * m, height, width]))
+        p, q = self.transforms(x)
+        y = self.mix_rows(p, x)
+        y = self.mix_rows(q.transpose([0, 1, 3, 2]), y.transpose([0, 1, 3, 2]))  # the columns
+        return self.conv2(y.transpose([0, 1, 3, 2]))
+
+    def mix_rows(self, p: paddle.Tensor, x: paddle.Tensor) -> paddle.Tensor:
+        """kron(p, I) x: the s bands of H/s rows are replaced by their mixtures, [N, C, H, W]."""
+        height, width = x.shape[2:]
+        bands = [-1, self.groups, self.channels // self.groups, self.size]
+        y = p.unsqueeze(2) @ x.reshape([*bands, height // self.size * width])
+        return y.reshape([-1, self.channels, height, width])
+
+    def kronecker_macs(self, height: int, width: int) -> int:
+        """Multiply-accumulates that the official code spends beyond the forward above.
+
+        It multiplies by kron(p, I) and kron(q, I) with all their zeros, and published figures
+        count that.
+        """
+        return self.channels * height * width * (height + width - 2 * self.size)
 
 
 @register("bat")

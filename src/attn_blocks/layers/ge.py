@@ -28,6 +28,7 @@ from attn_blocks.layers.base import (
     choose,
     conv2d,
     hidden_width,
+    known_shape,
     pixel_mean,
     positive,
     register,
@@ -97,10 +98,12 @@ class GatherExcite(nn.Layer):
         self.channels = positive("channels", channels)
         self.variant = choose("variant", variant, ("theta_minus", "theta", "theta_plus"))
         self.extent = extent
+        choose("padding", padding, ("valid", "same"))
         if extent != 0 and (extent < 2 or extent & (extent - 1)):
             raise ValueError(
                 f"extent={extent} must be 0 (the whole map) or a power of two: 2, 4 or 8"
             )
+        self.is_local = extent != 0 or (variant != "theta_minus" and padding == "same")
         self.feat_size = None
         self.gather_layers = None
         if variant != "theta_minus":
@@ -131,7 +134,7 @@ class GatherExcite(nn.Layer):
         height, width = (feat_size, feat_size) if isinstance(feat_size, int) else feat_size
         positive("feat_size", height)
         positive("feat_size", width)
-        if choose("padding", padding, ("valid", "same")) == "valid":
+        if padding == "valid":
             self.feat_size, pad = (height, width), (0, 0)
         else:
             pad = ((height - 1) // 2, (width - 1) // 2)
@@ -170,15 +173,16 @@ class GatherExcite(nn.Layer):
         if self.mlp:
             g = F.relu(g) if self.gather_relu else g
             g = self.fc2(F.relu(self.fc1(g)))
-        if tuple(g.shape[2:]) != (1, 1):
+        if self.is_local:
             g = F.interpolate(g, size=x.shape[2:], mode="nearest")
         return F.sigmoid(g)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
-        if self.feat_size and tuple(x.shape[2:]) != self.feat_size:
+        height, width = known_shape(x)[2:]
+        if self.feat_size and height and width and (height, width) != self.feat_size:
             raise ValueError(
                 f"GatherExcite was built for maps of {self.feat_size[0]}x{self.feat_size[1]}, "
-                f"got {x.shape[2]}x{x.shape[3]}; give feat_size={tuple(x.shape[2:])}"
+                f"got {height}x{width}; give feat_size=({height}, {width})"
             )
         return x * self.gate(x)

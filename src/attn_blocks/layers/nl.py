@@ -32,6 +32,7 @@ from attn_blocks.layers.base import (
     conv2d,
     hidden_width,
     kaiming_fan_out,
+    known_shape,
     positive,
     register,
 )
@@ -130,7 +131,7 @@ class NonLocal(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
-        if self.subsample and 1 in x.shape[2:]:
+        if self.subsample and 1 in known_shape(x)[2:]:
             raise ValueError(
                 f"subsample={self.subsample!r} pools 2x2, which a map of {x.shape[2]}x{x.shape[3]} "
                 "does not allow; use subsample=None"
