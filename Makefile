@@ -39,7 +39,7 @@ endif
 	@touch $@
 
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest -m "not long"
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
 
 test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long

@@ -39,6 +39,7 @@ from attn_blocks.datasets.images import ImageDataset, Images
 from attn_blocks.datasets.loader import Loader
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError, choose
+from attn_blocks.files import project_folder
 
 __all__ = [
     "DATASETS",
@@ -84,7 +85,7 @@ def list_datasets() -> list[str]:
 
 def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
     """Where the data sets lie: ``data_dir``, else ``$ATTN_BLOCKS_DATA``, else ``data``."""
-    return Path(data_dir or os.environ.get("ATTN_BLOCKS_DATA") or "data").expanduser()
+    return project_folder("data", "ATTN_BLOCKS_DATA", data_dir)
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:

@@ -1,0 +1,219 @@
+"""The training loop: it learns, repeats, resumes and fails in the open."""
+
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+from attn_blocks import models, train
+from attn_blocks.errors import TrainingError
+from attn_blocks.experiment import PROFILES, Experiment, load_images
+from attn_blocks.files import load_tensors, read_json
+from attn_blocks.results import Run
+
+RECIPE = replace(PROFILES["smoke"].recipes["animals10"], epochs=3, train_images=30)
+
+
+@pytest.fixture(scope="module")
+def what(data_dir):
+    return experiment_of("sge_resnet18", data_dir)
+
+
+def experiment_of(model, data_dir, **recipe_changes):
+    recipe = replace(RECIPE, **recipe_changes)
+    images = load_images("shapes", recipe, data_dir)
+    return Experiment("shapes", images.fingerprint, model, recipe, seed=1)
+
+
+@pytest.fixture(scope="module")
+def finished(what, data_dir, tmp_path_factory):
+    return train.run(what, tmp_path_factory.mktemp("finished"), data_dir, "cpu", progress=False)
+
+
+def assert_same_result(first: Run, second: Run) -> None:
+    for name, column in first.history.items():
+        if name != "seconds":
+            np.testing.assert_array_equal(column, second.history[name], name)
+    for which in ("last", "best"):
+        tensors = load_tensors(first.folder / f"{which}.safetensors")[0]
+        again = load_tensors(second.folder / f"{which}.safetensors")[0]
+        assert tensors.keys() == again.keys()
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(array, again[name], name)
+
+
+def test_a_run_folder_holds_what_the_design_says(finished, what):
+    assert finished.status == "finished"
+    assert finished.folder.name == what.name
+    assert finished.experiment == what
+    record, metrics = finished.record, finished.metrics
+    assert record["compute"]["device"] == "cpu"
+    assert record["versions"]["paddlepaddle" if not paddle.is_compiled_with_cuda() else "numpy"]
+    assert {"layers/sge.py", "models/resnet.py", "train.py", "datasets/loader.py"} <= (
+        record["sources"].keys()
+    )
+    assert "layers/se.py" not in record["sources"]
+    assert record["model_settings"]["width"] == RECIPE.width
+    np.testing.assert_array_equal(finished.history["epoch"], [1, 2, 3])
+    assert metrics["final_val_acc"] == finished.history["val_acc"][-1]
+    assert metrics["best_val_acc"] == finished.history["val_acc"].max()
+    assert metrics["best_epoch"] == 1 + finished.history["val_acc"].argmax()
+    assert np.trace(finished.confusion) / finished.confusion.sum() == metrics["final_val_acc"]
+    assert finished.confusion.sum() == RECIPE.validation_images
+    model = finished.load_model()
+    assert metrics["params"] == models.count_params(model)
+    assert list((finished.folder / "vdl").iterdir())
+
+
+def test_the_saved_model_gives_the_recorded_accuracy(finished, what, data_dir):
+    images = load_images("shapes", what.recipe, data_dir)
+    _, loader = train.build_loaders(what, images)
+    loss, confusion = train.evaluate(finished.load_model(), loader, len(images.classes))
+    np.testing.assert_array_equal(confusion, finished.confusion)
+    assert loss == finished.history["val_loss"][-1]
+
+
+def test_the_same_seed_gives_the_same_numbers(finished, what, data_dir, tmp_path):
+    assert_same_result(finished, train.run(what, tmp_path, data_dir, "cpu", progress=False))
+
+
+def test_another_seed_gives_others(finished, what, data_dir, tmp_path):
+    other = train.run(replace(what, seed=2), tmp_path, data_dir, "cpu", progress=False)
+    assert (other.history["train_loss"] != finished.history["train_loss"]).all()
+
+
+@pytest.mark.parametrize("moment", ["evaluate", "write_history", "save_checkpoint", "write_json"])
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    finished, what, data_dir, tmp_path, monkeypatch, moment
+):
+    calls = iter(range(100))
+    stop_at = {"write_json": 1, "save_checkpoint": 2}.get(moment, 1)
+    original = getattr(train, moment)
+
+    def stopping(*arguments, **keywords):
+        if next(calls) == stop_at:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, moment, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            train.run(what, tmp_path, data_dir, "cpu", progress=False)
+    run = Run(tmp_path / "runs" / what.name)
+    assert run.status == "unfinished"
+    # Other models made in between must not disturb what is restored (Paddle numbers parameters).
+    models.create_model("resnet18", 3, width=1 / 16, stem="small", image_size=56)
+    assert_same_result(finished, train.run(what, tmp_path, data_dir, "cpu", progress=False))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_made_again(finished, what, data_dir, tmp_path):
+    folder = tmp_path / "runs" / what.name
+    folder.mkdir(parents=True)
+    (folder / "last.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match=r"last\.safetensors.*from the start"):
+        again = train.run(what, tmp_path, data_dir, "cpu", progress=False)
+    assert_same_result(finished, again)
+
+
+def test_a_finished_run_is_not_trained_again(finished, what, data_dir, monkeypatch):
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained again"))
+    results_dir = finished.folder.parents[1]
+    assert train.run(what, results_dir, data_dir, "cpu").metrics == finished.metrics
+
+
+def test_a_network_learns_its_training_images(data_dir, tmp_path):
+    what = experiment_of(
+        "resnet18", data_dir, epochs=30, learning_rate=0.02, width=0.125, train_images=20,
+        batch_size=10, augmentation="rotate",
+    )  # fmt: skip
+    history = train.run(what, tmp_path, data_dir, "cpu", progress=False).history
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0]
+    assert history["train_acc"][-1] > 0.5
+
+
+def test_divergence_is_recorded_and_not_repeated(data_dir, tmp_path, monkeypatch):
+    what = experiment_of("resnet18", data_dir, learning_rate=1e30, schedule="constant")
+    run = train.run(what, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    assert run.metrics["learning_rate"] == pytest.approx(1e30)
+    assert run.metrics["epoch"] >= 1
+    assert run.metrics["step"] >= 1
+    assert "not finite" in run.metrics["reason"]
+    monkeypatch.setattr(train, "train", lambda *_: pytest.fail("trained again"))
+    assert train.run(what, tmp_path, data_dir, "cpu").status == "failed"
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")]
+)
+def test_out_of_memory_says_what_to_lower(what, data_dir, tmp_path, monkeypatch, error):
+    def exhausted(*_):
+        raise error
+
+    monkeypatch.setattr(train, "train", exhausted)
+    run = train.run(what, tmp_path, data_dir, "cpu")
+    assert run.status == "failed"
+    assert f"batch size {RECIPE.batch_size}" in run.metrics["reason"]
+
+
+def test_other_errors_are_not_hidden(what, data_dir, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(train, "train", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train.run(what, tmp_path, data_dir, "cpu")
+
+
+def test_images_that_changed_are_noticed(what, data_dir, tmp_path):
+    with pytest.raises(TrainingError, match="changed"):
+        train.run(replace(what, fingerprint="0" * 64), tmp_path, data_dir, "cpu")
+
+
+def decays(optimizer):
+    return {
+        parameter.name: group["weight_decay"]
+        for group in optimizer._param_groups
+        for parameter in group["params"]
+    }
+
+
+def test_weight_decay_spares_srm_and_on_request_norms():
+    model = models.create_model("srm_resnet18", 10, width=1 / 16, stem="small", image_size=56)
+    decay = decays(train.build_optimizer(model, RECIPE))
+    assert len(decay) == len(model.parameters())
+    spared = {name for name, value in decay.items() if value == 0}
+    srm = {p.name for n, p in model.named_parameters() if ".attn." in n}
+    assert spared == srm != set()
+    spared = {
+        name
+        for name, value in decays(
+            train.build_optimizer(model, replace(RECIPE, decay_norms=False))
+        ).items()
+        if value == 0
+    }
+    norms = {p.name for n, p in model.named_parameters() if "bn" in n or "downsample.1" in n}
+    assert spared == srm | norms
+
+
+def test_the_optimiser_steps_as_the_formula_says():
+    weight = np.array([1.0, -2.0], dtype=np.float32)
+    layer = paddle.nn.Linear(2, 1, bias_attr=False)
+    layer.weight.set_value(weight.reshape(2, 1))
+    recipe = replace(RECIPE, weight_decay=0.1, momentum=0.9, nesterov=True, learning_rate=0.5)
+    optimizer = train.build_optimizer(layer, recipe)
+    velocity = np.zeros(2)
+    for x in ([1.0, 2.0], [0.5, -1.0]):
+        layer(paddle.to_tensor([x], dtype="float32")).sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        gradient = np.array(x) + 0.1 * weight  # L2: the decay is part of the gradient
+        velocity = 0.9 * velocity + gradient
+        weight = weight - 0.5 * (gradient + 0.9 * velocity)
+    np.testing.assert_allclose(layer.weight.numpy().ravel(), weight, rtol=1e-6)
+
+
+def test_records_are_plain_json(finished):
+    for name in ("experiment.json", "metrics.json"):
+        assert isinstance(read_json(finished.folder / name), dict)
