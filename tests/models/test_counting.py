@@ -95,6 +95,14 @@ def test_flags_come_back_when_the_model_refuses_the_input():
     assert paddle.in_dynamic_mode()
 
 
+def test_bat_counts_whole_kronecker_products_as_its_official_code_does():
+    layer = ab.create_attn("bat", 64, size=2).transform  # 32 channels
+    matrices = 32 * 8 * 12 * (8 + 12)  # kron(p, I) X kron(q, I)
+    convolutions = 8 * 12 * (32 * 4 + 32 * 32) + 2 * 4 * (2 * 2 * 4) * 2
+    assert count_macs(layer, (32, 8, 12)) == matrices + convolutions
+    assert not layer._forward_pre_hooks
+
+
 def test_the_map_size_counts():
     model = ab.create_model("nl_resnet18", 3, width=1 / 8, stem="small", image_size=32)
     small, large = count_macs(model, (3, 32, 32)), count_macs(model, (3, 64, 64))
