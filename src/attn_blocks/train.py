@@ -251,7 +251,8 @@ def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.
         is_norm = isinstance(layer, paddle.nn.BatchNorm2D | paddle.nn.GroupNorm)
         exempt = getattr(layer, "no_weight_decay", False) or (is_norm and not recipe.decay_norms)
         group = free if exempt else decayed
-        group.extend(layer.parameters(include_sublayers=bool(exempt)))
+        parameters = layer.parameters(include_sublayers=bool(exempt))
+        group.extend(p for p in parameters if not p.stop_gradient)  # no running statistics
     free_names = {parameter.name for parameter in free}
     decayed = [parameter for parameter in decayed if parameter.name not in free_names]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
