@@ -23,10 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_blocks.datasets import animals10, caltech16, cifar10, shapes
+from attn_blocks.datasets import animals10, caltech16, cifar10, collect, shapes
 from attn_blocks.datasets.augment import create_transform
 from attn_blocks.datasets.cache import Stored, cache_folder, key_of
-from attn_blocks.datasets.collect import collect, duplicates
 from attn_blocks.datasets.folder import (
     TRAIN,
     VAL,
@@ -207,7 +206,7 @@ def load(
         if folder is None:
             raise DataError(_missing(source, data_folder(data_dir)))
         listing = scan(folder, source)
-        stored = collect(source, listing, short_side, cache)
+        stored = collect.collect(source, listing, short_side, cache)
         classes, skipped = listing.classes, listing.left_out
         _warn_of_other_classes(source, classes)
     limits = {"train_images": train_images, "val_images": val_images}
@@ -229,7 +228,7 @@ def load(
             stored.parts[used],
         ),
         left_out=tuple((name, reason) for name, reason, _ in (*skipped, *stored.left_out)),
-        duplicates=tuple(duplicates(stored)),
+        duplicates=tuple(collect.duplicates(stored)),
     )
 
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from filelock import FileLock, Timeout
 
 from attn_blocks.datasets.folder import LeftOut
 from attn_blocks.datasets.images import Images
+from attn_blocks.datasets.progress import tell
 from attn_blocks.errors import AttnBlocksError, DataError
 from attn_blocks.files import read_json, write_json
 
@@ -44,11 +44,6 @@ class Stored:
     parts: np.ndarray
     left_out: list[LeftOut]
     notes: list[tuple[str, str]]
-
-
-def tell(message: str) -> None:
-    """One line for the person at the terminal."""
-    print(message, file=sys.stderr, flush=True)
 
 
 def cache_folder(data_dir: Path, cache_dir: str | os.PathLike | None = None) -> Path:

@@ -1,9 +1,17 @@
 """CIFAR-10: ten classes of 32 x 32 photographs, 50,000 to train and 10,000 to test."""
 
-from attn_blocks.datasets.source import Source
+from __future__ import annotations
 
-# Where python -m attn_blocks data prepare --download gets it is Paddle's business:
-# the address and checksum are read from paddle.vision.datasets.
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attn_blocks.datasets.source import Source
+from attn_blocks.errors import DataError
+
 SOURCE = Source(
     name="cifar10",
     title="CIFAR-10",
@@ -23,7 +31,86 @@ SOURCE = Source(
     # The SENet write-up's.
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
-    how_to_get="run python -m attn_blocks data prepare cifar10 --download (163 MB)",
+    how_to_get="run python -m attn_blocks data prepare cifar10 --download (171 MB)",
     folders=("cifar10", "CIFAR-10-images"),
     own_split=True,
 )
+# The original "python version": pickled dictionaries of pixels [N, 3072] and labels.
+BATCHES = {
+    **{f"data_batch_{number}": "train" for number in range(1, 6)},
+    "test_batch": "test",
+}
+MAX_BATCH_BYTES = 2**26
+
+
+def read_batches(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The original files in a folder: (``train`` or ``test``, uint8 [N, 32, 32, 3], labels [N]).
+
+    Raises:
+        DataError: a file is missing, damaged, or holds anything but pixels and labels.
+    """
+    missing = [name for name in BATCHES if not (folder / name).is_file()]
+    if missing:
+        raise DataError(f"{folder} lacks {', '.join(missing)} of CIFAR-10; fetch the archive again")
+    for name, part in BATCHES.items():
+        pixels, labels = _read_batch(folder / name)
+        yield part, pixels, labels
+
+
+def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        if path.stat().st_size > MAX_BATCH_BYTES:
+            raise ValueError(f"more than {MAX_BATCH_BYTES:,} bytes")
+        with path.open("rb") as stream:
+            content = _ArrayUnpickler(stream, encoding="bytes").load()
+        pixels, labels = np.asarray(content[b"data"]), np.asarray(content[b"labels"])
+        if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or not len(labels):
+            raise ValueError(f"pixels of {pixels.dtype} {pixels.shape}, {len(labels)} labels")
+        if labels.dtype.kind != "i" or not np.isin(labels, range(10)).all():
+            raise ValueError("labels other than 0 to 9")
+    except Exception as error:  # a forged or damaged pickle can raise anything
+        raise DataError(
+            f"{path} is not an original CIFAR-10 batch: {error or type(error).__name__}; fetch "
+            f"the archive again: {SOURCE.how_to_get}"
+        ) from error
+    return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Reads pickles made of plain values and NumPy arrays of numbers; refuses all else.
+
+    Nothing that a pickle names is looked up: the three names that arrays are pickled with are
+    answered by functions of this file.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        answer = {
+            ("numpy", "ndarray"): "ndarray",
+            ("numpy", "dtype"): _number_type,
+            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+            ("_codecs", "encode"): _latin1,
+        }.get((module, name))
+        if answer is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused")
+        return answer
+
+
+def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
+    return np.ndarray((0,), np.uint8)
+
+
+def _number_type(code: object, *_: object) -> np.dtype:
+    code = code.decode("ascii") if isinstance(code, bytes) else str(code)
+    # A copy: the pickle goes on to set the byte order of what it is given.
+    kind = np.dtype(code, False, True)
+    if kind.kind not in "iu":
+        raise pickle.UnpicklingError(f"an array of {kind}, which is refused")
+    return kind
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    # How Python 3 writes bytes into old pickle formats.
+    if encoding not in ("latin1", b"latin1"):
+        raise pickle.UnpicklingError(f"the encoding {encoding!r}, which is refused")
+    return text.encode("latin1")

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from attn_blocks.datasets import cache as caches
 from attn_blocks.datasets.cache import Stored, Writer
 from attn_blocks.datasets.decode import decode_files
 from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing
+from attn_blocks.datasets.progress import bar
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import AttnBlocksError, DataError
 from attn_blocks.files import atomic_write, read_json, sha256_of, write_json
@@ -46,7 +45,7 @@ def collect(source: Source, listing: Listing, short_side: int, cache: Path) -> S
                 folder, stored = _build(source, listing, short_side, cache, manifest)
     left_out = [*listing.left_out, *stored.left_out]
     report = folder.with_name(f"{folder.name}.report.txt")
-    _write_report(report, source, listing, left_out, stored.notes)
+    _write_report(report, source, listing, left_out, stored)
     check_losses(source, listing, left_out, report)
     if left_out:
         warnings.warn(
@@ -113,10 +112,10 @@ def _build(
 ) -> tuple[Path, Stored]:
     files = listing.files
     decoded = decode_files([file.path for file in files], short_side)
-    bar = tqdm(decoded, desc=f"Decoding {source.title}", total=len(files), unit=" images")
+    outcomes = bar(decoded, f"Decoding {source.title}", len(files))
     digests = []
     with Writer(cache, source.name, len(files)) as writer:
-        for file, result in zip(files, bar, strict=True):
+        for file, result in zip(files, outcomes, strict=True):
             shown = os.path.relpath(file.path, listing.folder)
             digest = result.digest if result.digest is not None else UNREADABLE
             digests.append(digest)
@@ -173,13 +172,16 @@ def _write_report(
     source: Source,
     listing: Listing,
     left_out: Sequence[LeftOut],
-    notes: Sequence[tuple[str, str]],
+    stored: Stored,
 ) -> None:
     # Names in quotes and escaped: a file name may hold a line break.
     lines = [f"{source.title} in {listing.folder}", f"{len(left_out)} images left out"]
     lines += [f"  {name!a}: {reason}" for name, reason, _ in left_out]
-    lines += [f"{len(notes)} images used after a conversion"]
-    lines += [f"  {name!a}: {note}" for name, note in notes]
+    lines += [f"{len(stored.notes)} images used after a conversion"]
+    lines += [f"  {name!a}: {note}" for name, note in stored.notes]
+    twice = duplicates(stored)
+    lines += [f"{len(twice)} validation images that are in the training part too, all used"]
+    lines += [f"  {name!a}: the same as {training!a}" for training, name in twice]
     # A report is a courtesy: a cache on a read-only disk or a full one works without.
     with suppress(OSError), atomic_write(report) as stream:
         stream.write("\n".join(lines) + "\n")

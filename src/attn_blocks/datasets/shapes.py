@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from attn_blocks.datasets import cache as caches
 from attn_blocks.datasets.cache import Stored, Writer
 from attn_blocks.datasets.folder import TRAIN, VAL
+from attn_blocks.datasets.progress import bar
 from attn_blocks.datasets.source import Source
 from attn_blocks.files import sha256_of
 
@@ -27,6 +27,8 @@ SUPERSAMPLING = 4
 RADIUS = (0.16, 0.34)
 STRETCH = (0.8, 1.25)
 CONTRAST = 0.25
+TEXTURE = 0.6
+TURN = np.pi
 NOISE = 0.06
 CLUTTER = (4, 12)
 
@@ -116,9 +118,7 @@ def collect(short_side: int, cache: Path) -> Stored:
 def _build(folder: Path, side: int) -> None:
     total = TRAIN_IMAGES + VAL_IMAGES
     with Writer(folder.parent, SOURCE.name, total) as writer:
-        for name, label, part, pixels in tqdm(
-            _all(), desc="Drawing Shapes", total=total, unit=" images"
-        ):
+        for name, label, part, pixels in bar(_all(), "Drawing Shapes", total):
             digest = hashlib.sha256(pixels.tobytes()).hexdigest()
             if side < SIZE:
                 small = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR)
@@ -145,9 +145,10 @@ def draw(shape: str, seed: int | tuple[int, ...]) -> np.ndarray:
     # Two colours for the ground and two for the shape, far enough apart to be told from it.
     while True:
         ground, ground_too, figure, figure_too = rng.random((4, 3))
-        apart = np.abs((figure + figure_too - ground - ground_too) / 2).mean()
-        if apart > CONTRAST:
+        if figure.mean() - ground.mean() > CONTRAST:
             break
+    ground_too = ground + TEXTURE * (ground_too - ground)
+    figure_too = figure + TEXTURE * (figure_too - figure)
     image = _texture(rng, ground, ground_too)
     for _ in range(int(rng.integers(*CLUTTER, endpoint=True))):
         _lay(image, _scrap(rng), rng.random(3))
@@ -161,7 +162,7 @@ def draw(shape: str, seed: int | tuple[int, ...]) -> np.ndarray:
 
 def _place(rng: np.random.Generator, outline: np.ndarray) -> np.ndarray:
     """Turn, stretch, scale and move an outline so that it lies within the image."""
-    angle, stretch_angle = 2 * np.pi * rng.random(2)
+    angle, stretch_angle = TURN * (2 * rng.random() - 1), 2 * np.pi * rng.random()
     stretch = np.diag([rng.uniform(*STRETCH), 1.0])
     turn, tilt = _rotation(angle), _rotation(stretch_angle)
     radius = rng.uniform(*RADIUS) * SIZE

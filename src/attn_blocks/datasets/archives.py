@@ -1,0 +1,192 @@
+"""Zip and tar files from anywhere, unpacked so that nothing lands outside the target folder.
+
+An archive is looked through before a byte is written: an entry that is absolute, climbs out with
+``..``, or is a link or a device refuses the whole archive, and so does one that holds too much.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from attn_blocks.datasets.cache import NO_ROOM
+from attn_blocks.errors import DataError
+
+MAX_FILES = 200_000
+MAX_BYTES = 4 * 2**30
+# tarfile reads a header's own text at once, as large as the header claims.
+MAX_HEADER = 2**24
+BLOCK = 2**20
+SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
+COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # an encrypted zip
+    NotImplementedError,  # a compression that zipfile does not know
+    ValueError,
+    OverflowError,
+    KeyError,
+    IndexError,
+)
+
+
+class Member(NamedTuple):
+    """One entry; ``kind`` is "file", "folder" or what else it is."""
+
+    name: str
+    size: int
+    kind: str
+    open: Callable[[], BinaryIO]
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a file of this name is taken for an archive; hidden files never are."""
+    return not name.startswith(".") and name.lower().endswith(SUFFIXES)
+
+
+def unpack(archive: Path, target: Path, keep: Callable[[str], bool]) -> None:
+    """Unpack the regular files of a zip or tar, of any compression, below ``target``.
+
+    Args:
+        archive: what to unpack; told by its content, not by its name.
+        target: a folder.
+        keep: called with the last part of each name; the other files are not unpacked.
+
+    Raises:
+        DataError: not an archive, damaged, encrypted, unsafe or too large, or no room for it.
+    """
+    try:
+        with _open(archive) as members:
+            needed = _check(archive, members(), keep)
+        free = shutil.disk_usage(target).free
+        if needed > free:
+            raise DataError(_no_room(archive, target, needed, free))
+        with _open(archive) as members:
+            for member in members():
+                parts = _safe_parts(archive, member.name)
+                if member.kind == "file" and keep(parts[-1]):
+                    _extract(member, target.joinpath(*parts))
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            free = shutil.disk_usage(target).free
+            raise DataError(_no_room(archive, target, needed, free)) from error
+        raise DataError(f"{archive} cannot be unpacked: {error}") from error
+    except DAMAGED as error:
+        raise DataError(
+            f"{archive} is damaged or not a zip or tar file "
+            f"({error or type(error).__name__}); fetch it again"
+        ) from error
+
+
+@contextmanager
+def _open(archive: Path) -> Iterator[Callable[[], Iterator[Member]]]:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
+            yield lambda: _zip_members(opened)
+        return
+    with archive.open("rb") as stream:
+        start = stream.read(2)
+    # Compression is undone here and not by tarfile, which would not limit what it reads.
+    with (
+        COMPRESSED.get(start, Path.open)(archive, "rb") as stream,
+        tarfile.open(fileobj=_Limited(stream, archive), mode="r:") as opened,
+    ):
+        yield lambda: _tar_members(opened)
+
+
+class _Limited:
+    """A stream that refuses to be read in blocks beyond reason."""
+
+    def __init__(self, stream: BinaryIO, archive: Path):
+        self.stream, self.archive = stream, archive
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER:
+            raise DataError(f"{self.archive} has a header of {size:,} bytes; it is not unpacked")
+        return self.stream.read(size)
+
+
+def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
+    for info in opened.infolist():
+        mode = info.external_attr >> 16
+        kind = "folder" if info.is_dir() else "file"
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+            kind = "link or device"
+        yield Member(info.filename, info.file_size, kind, lambda info=info: opened.open(info))
+
+
+def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
+    for info in opened:
+        kind = "folder" if info.isdir() else "link or device"
+        if info.isreg() and not info.issparse():
+            kind = "file"
+        yield Member(info.name, info.size, kind, lambda info=info: opened.extractfile(info))
+
+
+def _check(archive: Path, members: Iterator[Member], keep: Callable[[str], bool]) -> int:
+    """Refuse what is unsafe or too much; return the bytes that will be written."""
+    total = needed = 0
+    for count, member in enumerate(members, 1):
+        parts = _safe_parts(archive, member.name)
+        if member.kind not in ("file", "folder"):
+            raise DataError(
+                f"{archive}: the entry {member.name!a} is a link or device, which a data set "
+                "has no need of; nothing was unpacked"
+            )
+        total += member.size
+        if count > MAX_FILES or total > MAX_BYTES:
+            raise DataError(
+                f"{archive} holds more than {MAX_FILES:,} files or {MAX_BYTES / 2**30:.0f} GiB; "
+                "that is none of the data sets, nothing was unpacked"
+            )
+        if member.kind == "file" and keep(parts[-1]):
+            needed += member.size
+    return needed
+
+
+def _safe_parts(archive: Path, name: str) -> list[str]:
+    # Zip files made on Windows may part names by backslashes.
+    plain = name.replace("\\", "/")
+    parts = [part for part in plain.split("/") if part not in ("", ".")]
+    if plain.startswith("/") or ".." in parts or re.match("[A-Za-z]:", plain) or "\0" in plain:
+        raise DataError(
+            f"{archive}: the entry {name!a} leads out of the folder that it is unpacked into; "
+            "nothing was unpacked"
+        )
+    return parts or ["."]
+
+
+def _extract(member: Member, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    left = member.size
+    with member.open() as source, path.open("xb") as stream:
+        while block := source.read(min(BLOCK, left + 1)):
+            left -= len(block)
+            if left < 0:
+                raise ValueError(f"{member.name!a} holds more than the {member.size:,} bytes told")
+            stream.write(block)
+    if left:
+        raise EOFError(f"{member.name!a} ends {left:,} bytes too early")
+
+
+def _no_room(archive: Path, target: Path, needed: int, free: int) -> str:
+    return (
+        f"no room to unpack {archive} into {target}: {needed / 1e6:,.0f} MB are needed, "
+        f"{free / 1e6:,.0f} MB are free; make room and run the same command again"
+    )

@@ -1,0 +1,265 @@
+"""From what people have, a folder, zip or tar in any layout, to the layout of the data folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock
+from PIL import Image
+
+from attn_blocks.datasets import DATASETS, caltech16, cifar10, data_folder, list_datasets, shapes
+from attn_blocks.datasets.archives import is_archive_name, unpack
+from attn_blocks.datasets.cache import NO_ROOM
+from attn_blocks.datasets.collect import check_losses
+from attn_blocks.datasets.decode import decode_files
+from attn_blocks.datasets.download import fetch
+from attn_blocks.datasets.folder import (
+    PARTS,
+    LeftOut,
+    class_folders,
+    has_parts,
+    is_image_name,
+    scan,
+)
+from attn_blocks.datasets.progress import bar, tell
+from attn_blocks.datasets.source import Source
+from attn_blocks.errors import DataError, SettingError, choose
+
+DEPTH = 6
+CHECK_SIDE = 32
+
+
+def download(name: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """Fetch the archive of a data set that a public address serves, for ``prepare`` to take.
+
+    It goes to ``downloads/`` in the data folder, with a progress bar; a broken download goes on
+    where it was, and the checksum decides. CIFAR-10's address and checksum are Paddle's
+    (``paddle.vision.datasets.Cifar10``), Caltech-101's are Caltech's and torchvision's.
+
+    Raises:
+        SettingError: an unknown name, or ``shapes``, which is drawn.
+        DataError: no public address serves it (the message says how to get it by hand), or the
+            download failed.
+    """
+    source = _fetched(name)
+    if name == "cifar10":
+        from paddle.vision.datasets import cifar
+
+        address, md5 = cifar.CIFAR10_URL, cifar.CIFAR10_MD5
+    elif name == "caltech16":
+        address, md5 = caltech16.ADDRESS, caltech16.MD5
+    else:
+        raise DataError(
+            f"{source.title} is not served by a public address. To get it, {source.how_to_get}"
+        )
+    file_name = address.split("?")[0].rsplit("/", 1)[1]
+    return fetch(address, data_folder(data_dir) / "downloads" / file_name, md5, source.title)
+
+
+def prepare(
+    name: str,
+    source: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    replace: bool = False,
+) -> Path:
+    """Lay a data set out in the data folder, with English class names, and check its images.
+
+    Takes a folder, a zip or a tar of any compression, the class folders at any depth in it or in
+    an archive inside it: Animals-10 with Italian or English names; ``101_ObjectCategories`` or
+    Caltech's own zip; CIFAR-10's original "python version" or folders of images. Links out of the
+    folder are left out, and an archive with unsafe names is refused. The new folder appears by
+    one rename when it is complete.
+
+    Args:
+        name: of the data set.
+        source: what to take it from; never changed.
+        data_dir: see ``data_folder``.
+        replace: put it in the place of a folder that is there already.
+
+    Returns:
+        The new folder, ``<data folder>/<name>``.
+
+    Raises:
+        SettingError: an unknown name, or ``shapes``, which is drawn.
+        DataError: the source is missing, damaged, unsafe, or holds something else; more than 1%
+            of the images of a class do not decode; the folder is there already; no room.
+    """
+    what = _fetched(name)
+    origin, root = Path(source).expanduser(), data_folder(data_dir)
+    target = root / name
+    if not origin.exists():
+        raise DataError(f"{origin} does not exist; give the folder, zip or tar of {what.title}")
+    if not replace and target.is_dir() and any(target.iterdir()):
+        raise DataError(
+            f"{target} is there already; add --replace to put {origin} in its place, or move it"
+        )
+    try:
+        with _workspace(root, target) as space:
+            ready = space / "ready"
+            _lay_out(what, origin, space, ready)
+            _swap(ready, target, space)
+    except OSError as error:
+        room = " no room left;" if error.errno in NO_ROOM else ""
+        raise DataError(
+            f"{what.title} could not be prepared in {root}:{room} {error}; nothing there was "
+            "changed; run the same command again once that is mended"
+        ) from error
+    return target
+
+
+def _fetched(name: str) -> Source:
+    source = DATASETS[choose("data set", name, list_datasets())]
+    if source is shapes.SOURCE:
+        raise SettingError("shapes is drawn when it is first used; nothing is to be prepared")
+    return source
+
+
+@contextmanager
+def _workspace(root: Path, target: Path) -> Iterator[Path]:
+    """A temporary folder beside the target; clears what a killed call left behind."""
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / f".{target.name}.lock"):
+        for unfinished in sorted(root.glob(f".{target.name}.*.tmp")):
+            tell(f"{unfinished} was left by an interrupted run and is removed")
+            if not target.exists() and (unfinished / "old").is_dir():
+                # Killed between the two renames of _swap.
+                (unfinished / "old").rename(target)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=root))
+        try:
+            yield space
+        finally:
+            shutil.rmtree(space, ignore_errors=True)
+
+
+def _swap(ready: Path, target: Path, space: Path) -> None:
+    # One call for all files: syncing each of many thousands would take minutes.
+    os.sync()
+    if target.exists():
+        target.rename(space / "old")
+    ready.rename(target)
+
+
+def _lay_out(what: Source, origin: Path, space: Path, ready: Path) -> None:
+    if origin.is_dir():
+        trees = [origin]
+    else:
+        trees = [space / "unpacked"]
+        trees[0].mkdir()
+        unpack(origin, trees[0], _wanted)
+    found = _locate(what, trees[0])
+    if found is None:
+        nested = sorted(path for path in _files(trees[0]) if is_archive_name(path.name))
+        for number, archive in enumerate(nested):
+            trees.append(space / f"nested{number}")
+            trees[-1].mkdir()
+            unpack(archive, trees[-1], _wanted)
+        found = next(filter(None, (_locate(what, tree) for tree in trees[1:])), None)
+    if found is None:
+        raise DataError(_nothing(what, origin, trees))
+    if what is cifar10.SOURCE and not has_parts(found):
+        _write_batches(found, ready)
+    else:
+        _copy(what, found, ready, move=space in found.parents)
+
+
+def _wanted(name: str) -> bool:
+    return is_image_name(name) or is_archive_name(name) or name in cifar10.BATCHES
+
+
+def _locate(what: Source, tree: Path) -> Path | None:
+    """The folder below ``tree`` that holds the class folders, with the most images."""
+    best, most = None, 0
+    for folder in _folders(tree):
+        if what is cifar10.SOURCE and any((folder / name).is_file() for name in cifar10.BATCHES):
+            return folder
+        images = _images(what, folder)
+        if images > most:
+            best, most = folder, images
+    return best
+
+
+def _images(what: Source, folder: Path) -> int:
+    """How many images the known class folders directly in a folder hold."""
+    if has_parts(folder):
+        roots = [folder / part for part in PARTS]
+    elif what.own_split:
+        return 0
+    else:
+        roots = [folder]
+    classes = [found for root in roots for found in class_folders(root, what).items()]
+    known = {name for name, _ in classes if name in what.class_names}
+    # Any folder may be a class of Caltech-101: it is told by its name or by two classes.
+    if what.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":
+        return 0
+    return sum(is_image_name(entry.name) for _, path in classes for entry in os.scandir(path))
+
+
+def _folders(tree: Path) -> Iterator[Path]:
+    yield tree
+    for root, names, _ in os.walk(tree):
+        depth = len(Path(root).relative_to(tree).parts)
+        names[:] = sorted(
+            name for name in names if not name.startswith((".", "__MACOSX")) and depth < DEPTH
+        )
+        yield from (Path(root) / name for name in names)
+
+
+def _files(tree: Path) -> Iterator[Path]:
+    for folder in _folders(tree):
+        yield from (path for path in folder.iterdir() if path.is_file())
+
+
+def _nothing(what: Source, origin: Path, trees: list[Path]) -> str:
+    names = {english: f" or {local}" for local, english in what.translations.items()}
+    classes = ", ".join(name + names.get(name, "") for name in what.class_names)
+    split = " below train/ and test/" if what.own_split else ""
+    top = sorted(path.name for tree in trees for path in tree.iterdir())[:10]
+    batches = f", or the files {', '.join(cifar10.BATCHES)}" if what is cifar10.SOURCE else ""
+    return (
+        f"{origin} does not hold {what.title}: looked for the folders {classes}{split}{batches}, "
+        f"found {', '.join(map(ascii, top)) or 'nothing'}. To get it, {what.how_to_get}"
+    )
+
+
+def _copy(what: Source, found: Path, ready: Path, move: bool) -> None:
+    listing = scan(found, what)
+    for file in bar(listing.files, f"Copying {what.title}"):
+        place = ready / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if move:
+            Path(file.path).rename(place)
+        else:
+            shutil.copyfile(file.path, place)
+    paths = [str(ready / file.name) for file in listing.files]
+    checked = bar(decode_files(paths, CHECK_SIDE), f"Checking {what.title}", len(paths))
+    left_out = [
+        LeftOut(file.name, result.reason, file.label)
+        for file, result in zip(listing.files, checked, strict=True)
+        if result.pixels is None
+    ]
+    left_out = [*listing.left_out, *left_out]
+    check_losses(what, listing, left_out)
+    for name, reason, _ in left_out:
+        tell(f"not usable: {name!a}: {reason}")
+
+
+def _write_batches(found: Path, ready: Path) -> None:
+    """CIFAR-10's original arrays as PNG files, which keep every pixel."""
+    written: Counter[tuple[str, int]] = Counter()
+    with bar(None, "Writing CIFAR-10") as progress:
+        for part, pixels, labels in cifar10.read_batches(found):
+            for image, label in zip(pixels, labels.tolist(), strict=True):
+                folder = ready / part / cifar10.SOURCE.class_names[label]
+                folder.mkdir(parents=True, exist_ok=True)
+                number = written[part, label]
+                written[part, label] += 1
+                Image.fromarray(image).save(folder / f"{number:04d}.png", compress_level=1)
+                progress.update()
+    scan(ready, cifar10.SOURCE)
