@@ -1,0 +1,340 @@
+"""Convolutions on the CPU at the speed of oneDNN, the library that Paddle's own wheel carries.
+
+Paddle's eager mode does not use it for convolutions. ``conv.cc`` is a custom operator that does;
+``accelerate(model)`` makes a model use it. Parameters, names and results (to float32 rounding)
+stay the same, and the same number of threads gives the same bits.
+
+The operator is compiled once and kept in the user's cache folder (``$XDG_CACHE_HOME`` or
+``~/.cache``, below ``attn_blocks``). It needs Linux, a C++ compiler, the CPU build of Paddle and
+oneDNN's headers (``pip install --no-deps onednn-devel``). Where one of them is missing, or where
+the operator's results differ from Paddle's, models run on Paddle's own convolution.
+
+============================  =================================================================
+``ATTN_BLOCKS_NATIVE=0``      always Paddle's own convolution
+``ATTN_BLOCKS_NATIVE_BF16=1`` oneDNN may multiply in bfloat16 and add in float32: faster where the
+                              processor has such instructions, three digits instead of seven.
+                              Never compare runs of which only some were trained so
+============================  =================================================================
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import paddle
+from filelock import FileLock
+from paddle import nn
+from paddle.nn import functional as F
+
+__all__ = ["accelerate", "available", "build", "describe"]
+
+SOURCE = Path(__file__).with_name("conv.cc")
+OPERATOR = "attn_blocks_conv2d"
+SWITCHED_OFF = "ATTN_BLOCKS_NATIVE=0"
+OPENMP = 2  # DNNL_RUNTIME_OMP
+# oneDNN's results differ from Paddle's by the order of addition, far below this; an operator
+# that computes something else differs by far more. bfloat16 carries 8 bits.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
+
+
+class _Unavailable(Exception):
+    """Why the native convolution cannot be used here."""
+
+
+class _Version(ctypes.Structure):
+    """``dnnl_version_t``, https://oneapi-src.github.io/oneDNN/."""
+
+    _fields_ = (
+        ("major", ctypes.c_int),
+        ("minor", ctypes.c_int),
+        ("patch", ctypes.c_int),
+        ("hash", ctypes.c_char_p),
+        ("cpu_runtime", ctypes.c_uint),
+        ("gpu_runtime", ctypes.c_uint),
+    )
+
+
+def _maths() -> str:
+    return "bfloat16" if os.environ.get("ATTN_BLOCKS_NATIVE_BF16", "0") == "1" else "float32"
+
+
+def _paddle_libraries() -> Path:
+    return Path(paddle.__file__).parent / "libs"
+
+
+def _library() -> tuple[Path, str]:
+    """The oneDNN in Paddle's wheel: its path and its version."""
+    if not sys.platform.startswith("linux"):
+        raise _Unavailable(f"it is built on Linux only, not on {sys.platform}")
+    if paddle.is_compiled_with_cuda():
+        raise _Unavailable("this is the GPU build of Paddle")
+    path = _paddle_libraries() / "libdnnl.so.3"
+    if not path.exists():
+        raise _Unavailable(f"Paddle {paddle.__version__} carries no oneDNN 3 ({path.name})")
+    function = ctypes.CDLL(str(path)).dnnl_version
+    function.restype = ctypes.POINTER(_Version)
+    version = function().contents
+    if version.cpu_runtime != OPENMP:
+        raise _Unavailable("Paddle's oneDNN is not built on OpenMP")
+    return path, f"{version.major}.{version.minor}.{version.patch}"
+
+
+def _headers() -> Path:
+    """The include folder of the PyPI package onednn-devel."""
+    try:
+        files = metadata.files("onednn-devel") or []
+    except metadata.PackageNotFoundError:
+        raise _Unavailable(
+            "oneDNN's headers are missing; pip install --no-deps onednn-devel==2025.0.1"
+        ) from None
+    for file in files:
+        if file.as_posix().endswith("include/oneapi/dnnl/dnnl.hpp"):
+            return Path(file.locate()).resolve().parents[2]
+    raise _Unavailable("the package onednn-devel holds no dnnl.hpp; install version 2025.0.1")
+
+
+def _compiler() -> str:
+    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if not command:
+        raise _Unavailable("there is no C++ compiler (g++)")
+    return command
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "attn_blocks" / "native"
+
+
+def _target(version: str) -> Path:
+    """Where the operator for this source, Paddle and oneDNN is kept."""
+    identity = (
+        SOURCE.read_text(encoding="utf-8"),
+        paddle.__version__,
+        paddle.version.commit,
+        version,
+    )
+    key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    return _cache_folder() / f"conv-{key}.so"
+
+
+def _run(command: list[str], what: str) -> None:
+    # The package may have been imported from a folder that another Python does not search.
+    search = [str(SOURCE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode != 0:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise _Unavailable(f"{what} failed: {reason.strip()[:300]}")
+
+
+def _compile(target: Path) -> None:
+    """Compile, try in a process of its own (a crash must not reach this one), then publish."""
+    library, _ = _library()
+    base = Path(paddle.__file__).parent
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        output = Path(folder) / target.name
+        include = [base / "include", base / "include" / "third_party", _headers()]
+        # -w: the warnings are about Paddle's headers.
+        flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL"]
+        libraries = [
+            base / "base" / Path(paddle.base.core.libpaddle.__file__).name,
+            *(base / "libs" / name for name in ("libphi_core.so", "libphi.so", "libcommon.so")),
+            library,
+        ]
+        _run(
+            [
+                _compiler(),
+                *flags,
+                *(f"-I{path}" for path in include),
+                str(SOURCE),
+                "-o",
+                str(output),
+                *(str(path) for path in libraries if path.exists()),
+            ],
+            "compiling",
+        )
+        trial = "import sys; from attn_blocks import native; native._load(sys.argv[1])"
+        _run([sys.executable, "-c", trial, str(output)], "the trial run")
+        output.replace(target)
+
+
+def _call(x, weight, bias, strides, paddings, dilations, groups):
+    return paddle.base.core.eager._run_custom_op(
+        OPERATOR,
+        x,
+        weight,
+        bias,
+        strides,
+        paddings,
+        dilations,
+        groups,
+        _maths() == "bfloat16",
+        not x.stop_gradient,
+    )[0]
+
+
+def _compare(channels, outputs, kernel, stride, padding, dilation, groups) -> float:
+    """Largest relative difference between the operator and Paddle, output and gradients."""
+    random = np.random.default_rng(0)  # not Paddle's generator: a check must not move its state
+    kernel_shape = (outputs, channels // groups, *kernel)
+    shapes = ((2, channels, 11, 9), kernel_shape, (outputs,))
+    arrays = [random.standard_normal(shape).astype("float32") for shape in shapes]
+    results = []
+    for native in (True, False):
+        x, weight, bias = (paddle.to_tensor(array, stop_gradient=False) for array in arrays)
+        if native:
+            y = _call(x, weight, bias, [stride] * 2, padding, [dilation] * 2, groups)
+        else:
+            y = F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+        weights = np.linspace(-1, 1, y.size, dtype="float32").reshape(y.shape)
+        (y * paddle.to_tensor(weights)).sum().backward()
+        results.append([t.numpy() for t in (y, x.grad, weight.grad, bias.grad)])
+    return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(*results, strict=True))
+
+
+def _load(path: str | os.PathLike) -> None:
+    """Register the operator with Paddle and compare it with Paddle's own convolution."""
+    register = paddle.utils.cpp_extension.load_op_meta_info_and_register_op
+    try:
+        register(str(path))
+        with paddle.enable_grad():
+            worst = max(
+                _compare(16, 32, (3, 3), 1, [1, 1, 1, 1], 1, 1),
+                _compare(8, 12, (1, 1), 2, [0, 0, 0, 0], 1, 1),
+                _compare(6, 6, (3, 5), 2, [1, 0, 2, 1], 2, 6),
+            )
+    except Exception as error:  # whatever Paddle raises, there is another way to train
+        raise _Unavailable(f"loading it failed: {error}") from error
+    if not worst <= TOLERANCE[_maths()]:
+        raise _Unavailable(f"its results differ from Paddle's own by {worst:.1e}")
+
+
+@functools.cache
+def _ready() -> str:
+    """Build the operator if that has not been done, and load it: the reason why not, or ''."""
+    try:
+        _, version = _library()
+        target = _target(version)
+        if not target.exists():
+            _cache_folder().mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_suffix(".lock")):
+                if not target.exists():
+                    _compile(target)
+        _load(target)
+    except (_Unavailable, OSError) as error:
+        return str(error)
+    return ""
+
+
+def _reason() -> str:
+    """Why the native convolution is not used, or ''."""
+    if os.environ.get("ATTN_BLOCKS_NATIVE", "1") == "0":
+        return SWITCHED_OFF
+    return _ready()
+
+
+def available() -> bool:
+    """Whether the native convolution works here; compiles it the first time (ten seconds)."""
+    return not _reason()
+
+
+def build() -> str:
+    """Build the native convolution and say in one sentence how that went; never raises."""
+    reason = _reason()
+    if reason:
+        return f"Native convolution: not used, Paddle's own is ({reason})."
+    return f"Native convolution: ready (oneDNN {_library()[1]}, {_maths()})."
+
+
+def describe() -> dict[str, object]:
+    """What convolutions run on, for a run's record: enabled, library, maths, reason."""
+    reason = _reason()
+    if reason:
+        return {"enabled": False, "library": None, "maths": "float32", "reason": reason}
+    return {
+        "enabled": True,
+        "library": f"oneDNN {_library()[1]}",
+        "maths": _maths(),
+        "reason": None,
+    }
+
+
+class NativeConv2D(nn.Conv2D):
+    """``nn.Conv2D`` through the native operator. ``accelerate`` makes these, nobody else does.
+
+    Paddle's own way is taken for what the operator does not cover: static graphs (so that
+    ``paddle.jit.save`` writes the ordinary operator), other types than float32, and inputs that
+    do not fit (so that the error is Paddle's).
+    """
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        if not paddle.in_dynamic_mode() or x.dtype != paddle.float32 or not self._fits(x.shape):
+            return super().forward(x)
+        y = _call(
+            x,
+            self.weight,
+            _no_bias() if self.bias is None else self.bias,
+            self._stride,
+            _four_sides(self._updated_padding),
+            self._dilation,
+            self._groups,
+        )
+        if not paddle.is_grad_enabled():
+            y.stop_gradient = (
+                True  # Paddle records nothing then, but leaves a custom operator's flag
+            )
+        return y
+
+    def _fits(self, shape: list[int]) -> bool:
+        return len(shape) == 4 and shape[0] > 0 and shape[1] == self._in_channels
+
+
+@functools.cache
+def _no_bias() -> paddle.Tensor:
+    return paddle.zeros([0])
+
+
+def _four_sides(padding: list[int]) -> list[int]:
+    """Paddle's [height, width] or [top, bottom, left, right] as the latter."""
+    return [side for side in padding for _ in range(2)] if len(padding) == 2 else padding
+
+
+def _suitable(layer: nn.Layer) -> bool:
+    # Exactly nn.Conv2D: a subclass may compute something else.
+    return (
+        type(layer) is nn.Conv2D
+        and layer._data_format == "NCHW"
+        and layer._padding_mode == "zeros"
+        and layer._padding_algorithm != "SAME"
+    )
+
+
+def accelerate(model: nn.Layer) -> nn.Layer:
+    """Make every suitable ``nn.Conv2D`` of ``model`` use the native convolution; returns ``model``.
+
+    The layers stay where they are and keep their parameters and names: only their class becomes
+    ``NativeConv2D``. Layers with padding "SAME", a padding mode other than zeros or NHWC data are
+    left alone, and all of them where the native convolution is not available.
+    """
+    reason = _reason()
+    if reason:
+        if reason != SWITCHED_OFF:
+            warnings.warn(f"training on Paddle's own, slower convolution: {reason}", stacklevel=2)
+        return model
+    for layer in model.sublayers(include_self=True):
+        if _suitable(layer):
+            layer.__class__ = NativeConv2D
+    return model
