@@ -76,10 +76,13 @@ class BATransform(nn.Layer):
 
     def transforms(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """p, its rows summing to 1, and q, its columns summing to 1; both [N, groups, s, s]."""
-        s, matrices = self.size, [-1, self.groups, self.size, self.size]
+        k, s = self.groups, self.size
         o = self.conv1(x)
-        p = F.sigmoid(self.conv_p(F.adaptive_max_pool2d(o, (s, 1)))).reshape(matrices)
-        q = F.sigmoid(self.conv_q(F.adaptive_max_pool2d(o, (1, s)))).reshape(matrices)
+        rows = o.reshape([-1, k, s, x.shape[2] // s * x.shape[3]]).amax(axis=3, keepdim=True)
+        columns = o.transpose([0, 1, 3, 2]).reshape([-1, k, s, x.shape[3] // s * x.shape[2]])
+        columns = columns.amax(axis=3).unsqueeze(2)
+        p = F.sigmoid(self.conv_p(rows)).reshape([-1, k, s, s])
+        q = F.sigmoid(self.conv_q(columns)).reshape([-1, k, s, s])
         return p / p.sum(axis=3, keepdim=True), q / q.sum(axis=2, keepdim=True)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
