@@ -31,7 +31,8 @@ class GlobalContext(nn.Layer):
 
     Args:
         channels: C of the input [N, C, H, W].
-        ratio: the hidden layer of f has int(C * ratio) units.
+        ratio: the hidden layer of f has int(C * ratio) units. It should leave at least 2: the
+            layer norm of a single unit is a constant, and f no longer depends on the context.
         pooling: "att" as above, or "avg": the context is the mean over the pixels.
         fusion: ("add",), ("mul",) or ("mul", "add").
         hidden: units of the hidden layer, in place of int(C * ratio).

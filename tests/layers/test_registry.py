@@ -1,0 +1,70 @@
+import inspect
+
+import paddle
+import pytest
+
+from attn_blocks.layers import ATTNS, create_attn, list_attns
+from attn_blocks.layers.base import hidden_width, nearest_divisor, register
+
+NAMES = ["bat", "gc", "ge", "nl", "sa", "se", "sge", "srm"]
+
+
+def test_all_blocks_are_listed():
+    assert list_attns() == NAMES
+    assert sorted(ATTNS) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_argument_is_the_channel_count(name):
+    parameters = list(inspect.signature(ATTNS[name].__init__).parameters)
+    assert parameters[:2] == ["self", "channels"]
+    assert create_attn(name, 128).channels == 128
+
+
+def test_keywords_reach_the_block():
+    assert create_attn("sge", 32, groups=8).groups == 8
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("channels", [0, -4, 2.0, True])
+def test_channel_count_must_be_a_positive_whole_number(name, channels):
+    with pytest.raises(ValueError, match="whole number of at least 1"):
+        create_attn(name, channels)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [[2, 64, 4, 4], [2, 128, 4], [128, 4, 4], [2, 1, 4, 4]])
+def test_input_of_another_shape_is_refused(name, shape):
+    with pytest.raises(ValueError, match=r"takes \[N, 128, H, W\]"):
+        create_attn(name, 128)(paddle.zeros(shape))
+
+
+def test_unknown_name_lists_the_valid_ones():
+    with pytest.raises(ValueError, match="'sgee'; choose one of: bat, gc, .*did you mean 'sge'"):
+        create_attn("sgee", 64)
+
+
+def test_unknown_keyword_lists_the_valid_ones():
+    with pytest.raises(ValueError, match="keyword of 'sge' 'group'; choose one of: groups"):
+        create_attn("sge", 64, group=8)
+    with pytest.raises(ValueError, match="'srm' takes no keywords, got 'reduction'"):
+        create_attn("srm", 64, reduction=8)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'se' is registered twice"):
+        register("se")(paddle.nn.Identity)
+    assert ATTNS["se"].__name__ == "SqueezeExcite"
+
+
+def test_hidden_width():
+    assert hidden_width(64, 16) == 4
+    assert hidden_width(64, 128, hidden=3) == 3
+    with pytest.raises(ValueError, match="reduction=16 leaves none of 8 .* reduction <= 8"):
+        hidden_width(8, 16)
+
+
+def test_nearest_divisor():
+    assert nearest_divisor(48, 32) == 24
+    assert nearest_divisor(7, 6) == 1
+    assert nearest_divisor(4, 64) == 4
