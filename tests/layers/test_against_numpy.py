@@ -4,22 +4,14 @@ The restatements are shown in the notebooks; with the papers' recorded arrays at
 ``tests/test_reference.py`` holds the same blocks against the original code.
 """
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from attn_blocks import numpy_blocks
 from attn_blocks.layers import create_attn
-
-_spec = importlib.util.spec_from_file_location(
-    "numpy_blocks", Path(__file__).parents[1] / "numpy_blocks.py"
-)
-numpy_blocks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(numpy_blocks)
 
 few = settings(max_examples=12, deadline=None)
 sides = st.integers(2, 9)
