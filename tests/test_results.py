@@ -6,7 +6,7 @@ import pytest
 
 from attn_blocks import results
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.experiment import Claim
+from attn_blocks.experiment import Claim, plan
 from attn_blocks.results import Effect, effect, judge
 
 
@@ -105,3 +105,20 @@ def test_a_damaged_history_is_named(tmp_path, content):
     path.write_text(content)
     with pytest.raises(CheckpointError, match="history.csv"):
         results.read_history(path)
+
+
+def test_reported_history_is_the_write_ups():
+    history = results.reported_history("senet_cifar10")
+    assert list(history["epoch"]) == list(range(1, 41))
+    assert history["test_acc"][-1] == 0.8721
+    assert (history["test_acc"].max(), history["test_acc"].argmax() + 1) == (0.8805, 38)
+    assert all(len(column) == 40 for column in history.values())
+    with pytest.raises(SettingError, match="senet_cifar10"):
+        results.reported_history("senet")
+
+
+def test_recipe_table_has_a_column_for_each_task(tmp_path):
+    page = plan("01_se", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+    table = results.recipe_table(page)
+    assert list(table.columns) == ["CIFAR-10", "Animals-10"]
+    assert table.loc["stem"].tolist() == ["cifar", "small"]

@@ -21,7 +21,7 @@ import pandas as pd
 from scipy import stats
 
 from attn_blocks.errors import CheckpointError, SettingError, choose
-from attn_blocks.experiment import CLAIMS, REPORTED, Claim, Experiment, Plan
+from attn_blocks.experiment import CLAIMS, REPORTED, TASK_TITLES, Claim, Experiment, Plan
 from attn_blocks.files import atomic_write, load_tensors, read_json
 
 if TYPE_CHECKING:
@@ -332,11 +332,12 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
 
 
 def recipe_table(plan: Plan) -> pd.DataFrame:
-    """How each comparison of a page was trained: a column a data set, a row a setting."""
+    """How each comparison of a page was trained: a column a task, a row a setting."""
     columns = {}
     for comparison in plan.comparisons:
         images, recipe = comparison.images, comparison.recipe
-        columns[images.title] = {
+        columns[TASK_TITLES[comparison.task]] = {
+            "images": images.title,
             "training / validation images": f"{len(images.train):,} / {len(images.val):,}",
             "classes": f"{len(images.classes)} of {images.class_total}",
             **{name.replace("_", " "): value for name, value in asdict(recipe).items()
@@ -401,6 +402,18 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
     writer.writerows(rows)
     with atomic_write(path) as stream:
         stream.write(text.getvalue())
+
+
+def reported_history(name: str) -> dict[str, np.ndarray]:
+    """A write-up's own numbers, epoch by epoch: columns as arrays.
+
+    Args:
+        name: "senet_cifar10", with epoch, train_loss, train_acc, test_loss, test_acc, seconds.
+    """
+    folder = Path(__file__).parent / "reported"
+    choose("reported history", name, sorted(path.stem for path in folder.glob("*.json")))
+    columns = read_json(folder / f"{name}.json")
+    return {key: np.array(values) for key, values in columns.items() if isinstance(values, list)}
 
 
 def _rounded(value: float | None, digits: int = 2) -> float | None:
