@@ -331,6 +331,24 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("Model")
 
 
+def unsupported(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> Markdown:
+    """The write-ups' numbers that our runs speak against or cannot confirm, one line each."""
+    from IPython.display import Markdown
+
+    judged = [v for v in verdicts(plan, claims) if v.claim.reported is not None]
+    if all(v.verdict == "not tested" for v in judged):
+        return Markdown(
+            f"Nothing was tested here: that takes at least {FEWEST_SEEDS} seeds on the claims' own "
+            f"images.\n\n({plan.provenance})"
+        )
+    lines = [
+        f"* **{v.claim.text}** is {v.verdict}. {v.sentence()}"
+        for v in judged
+        if v.verdict in ("contradicted", "undecided")
+    ]
+    return Markdown("\n".join([*(lines or ["None."]), "", f"({plan.provenance})"]))
+
+
 def recipe_table(plan: Plan) -> pd.DataFrame:
     """How each comparison of a page was trained: a column a task, a row a setting."""
     columns = {}
