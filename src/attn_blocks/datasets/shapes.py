@@ -24,13 +24,16 @@ SIZE = 64
 TRAIN_IMAGES, VAL_IMAGES = 2000, 500
 SEED = 2021
 SUPERSAMPLING = 4
-RADIUS = (0.16, 0.34)
-STRETCH = (0.8, 1.25)
-CONTRAST = 0.25
-TEXTURE = 0.6
-TURN = np.pi
-NOISE = 0.06
-CLUTTER = (4, 12)
+# How hard it is. With these a SE-ResNet-50 of a quarter of the width reaches about 70% after ten
+# epochs at 56 pixels: between guessing and perfect, where networks can differ.
+RADIUS = (0.30, 0.44)  # of the image's side
+STRETCH = (0.9, 1.1)
+TURN = 0.5  # radians, either way
+CONTRAST = 0.3  # at least, of the mean brightness of shape and ground; the shape is the brighter
+TEXTURE = 0.35  # how far the second colour of a texture is from the first, at most
+NOISE = 0.03  # standard deviation at most, of pixels in [0, 1]
+CLUTTER = (0, 3)  # scraps behind the shape
+SPECKS = (0, 2)  # scraps before it
 
 
 def _around(angles: np.ndarray, radii: np.ndarray | float) -> np.ndarray:
@@ -93,7 +96,7 @@ SOURCE = Source(
     name="shapes",
     title="Shapes",
     class_names=tuple(OUTLINES),
-    mean=(0.5, 0.5, 0.5),
+    mean=(0.43, 0.43, 0.43),
     std=(0.25, 0.25, 0.25),
     how_to_get="nothing is to be done: it is drawn when it is first used",
 )
@@ -142,11 +145,10 @@ def draw(shape: str, seed: int | tuple[int, ...]) -> np.ndarray:
     Edges are smooth: outlines are filled at four times the size and averaged down.
     """
     rng = np.random.default_rng(seed)
-    # Two colours for the ground and two for the shape, far enough apart to be told from it.
-    while True:
-        ground, ground_too, figure, figure_too = rng.random((4, 3))
-        if figure.mean() - ground.mean() > CONTRAST:
-            break
+    ground, figure = rng.random((2, 3))
+    while figure.mean() - ground.mean() < CONTRAST:
+        ground, figure = rng.random((2, 3))
+    ground_too, figure_too = rng.random((2, 3))
     ground_too = ground + TEXTURE * (ground_too - ground)
     figure_too = figure + TEXTURE * (figure_too - figure)
     image = _texture(rng, ground, ground_too)
@@ -154,7 +156,7 @@ def draw(shape: str, seed: int | tuple[int, ...]) -> np.ndarray:
         _lay(image, _scrap(rng), rng.random(3))
     outline = _place(rng, OUTLINES[shape]())
     _lay(image, outline, _texture(rng, figure, figure_too))
-    for _ in range(int(rng.integers(0, 3))):
+    for _ in range(int(rng.integers(*SPECKS, endpoint=True))):
         _lay(image, _scrap(rng), rng.random(3))
     image += rng.normal(0, NOISE * rng.random(), image.shape)
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
