@@ -238,14 +238,18 @@ def nl_gcnet(
 def nl_caffe2(dim_in, dim_inner, **switches):
     def on(*words):
         """A switch of the original's configuration (NONLOCAL.USE_BN ...), on by default."""
-        found = [v for k, v in switches.items() if any(word in k.lower() for word in words)]
-        return bool(found[0]) if found else True
+        for name, value in switches.items():
+            if any(word in name.lower() for word in words):
+                # A number is a pooling stride, and 1 does not pool.
+                return value > 1 if type(value) is int else bool(value)
+        return True
 
+    softmax = on("softmax") and "dot_product" not in switches.values()
     return create_attn(
         "nl",
         dim_in,
         inner=dim_inner,
-        mode="embedded_gaussian" if on("softmax") else "dot_product",
+        mode="embedded_gaussian" if softmax else "dot_product",
         scale=on("scale"),
         subsample="input" if on("pool", "sub") else None,
         norm=on("bn", "norm"),
