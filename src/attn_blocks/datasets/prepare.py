@@ -95,12 +95,13 @@ def prepare(
     target = root / name
     if not origin.exists():
         raise DataError(f"{origin} does not exist; give the folder, zip or tar of {what.title}")
-    if not replace and target.is_dir() and any(target.iterdir()):
-        raise DataError(
-            f"{target} is there already; add --replace to put {origin} in its place, or move it"
-        )
     try:
         with _workspace(root, target) as space:
+            if not replace and target.is_dir() and any(target.iterdir()):
+                raise DataError(
+                    f"{target} is there already; add --replace to put {origin} in its place, "
+                    "or move it"
+                )
             ready = space / "ready"
             _lay_out(what, origin, space, ready)
             _swap(ready, target, space)
