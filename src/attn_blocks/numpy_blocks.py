@@ -50,7 +50,7 @@ def squeeze_excite_with_shift(x, p, squeeze):
 
 
 def gather_excite(x, p, variant, extent):
-    """Hu et al. 2018 (GENet), equations 1 to 3; extent 0 is the whole map."""
+    """Hu et al. 2018 (GENet), section 2; extent 0 is the whole map."""
     if variant == "theta_minus":
         g = window_means(x, extent) if extent else x.mean(axis=(2, 3), keepdims=True)
     elif extent == 0:
@@ -98,7 +98,7 @@ def nearest(x, height, width):
 
 
 def style_recalibration(x, p):
-    """Lee et al. 2019, equations 1 to 6."""
+    """Lee et al. 2019, section 3."""
     mean = x.mean(axis=(2, 3))
     std = np.sqrt(x.var(axis=(2, 3), ddof=1) + 1e-5)  # style pooling
     z = p["cfc"][:, 0] * mean + p["cfc"][:, 1] * std  # style integration
@@ -118,7 +118,7 @@ def spatial_group_enhance(x, p, groups):
 
 
 def shuffle_attention(x, p, groups):
-    """Zhang and Yang 2021, equations 1 to 4."""
+    """Zhang and Yang 2021, equations 1 to 3."""
     n, c, height, width = x.shape
     x0, x1 = np.split(x.reshape(n * groups, c // groups, height, width), 2, axis=1)
 
@@ -188,7 +188,7 @@ def transform(v, p, name):
 
 
 def bilinear_attn_transform(x, p, size, groups):
-    """Chi et al. 2020, equations 3 to 8, with the Kronecker products written out."""
+    """Chi et al. 2020, section 3, with the Kronecker products written out."""
     h = conv_bn_relu(x, p, "conv1")
     n, c, height, width = h.shape
     o = conv_bn_relu(h, p, "transform.conv1")

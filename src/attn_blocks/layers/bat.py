@@ -1,7 +1,7 @@
 """Bilinear attentional transform.
 
 Paper: Non-Local Neural Networks With Grouped Bilinear Attentional Transforms, Chi, Yuan, Mu, Xu,
-CVPR 2020, section 3, equations 3 to 8.
+CVPR 2020, section 3.
 Official code: https://github.com/BA-Transform/BAT-Image-Classification (model_zoo/non_local.py).
 
 Deviations
@@ -77,6 +77,13 @@ class BATransform(nn.Layer):
     def transforms(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """p, its rows summing to 1, and q, its columns summing to 1; both [N, groups, s, s]."""
         k, s = self.groups, self.size
+        sizes = [size for size in known_shape(x)[2:] if size is not None]
+        if any(size % s for size in sizes):
+            works = nearest_divisor(math.gcd(*sizes), s)
+            raise ValueError(
+                f"a map of {'x'.join(map(str, sizes))} does not divide into {s}x{s} blocks; "
+                f"size={works} works"
+            )
         o = self.conv1(x)
         rows = o.reshape([-1, k, s, x.shape[2] // s * x.shape[3]]).amax(axis=3, keepdim=True)
         columns = o.transpose([0, 1, 3, 2]).reshape([-1, k, s, x.shape[3] // s * x.shape[2]])
@@ -87,13 +94,6 @@ class BATransform(nn.Layer):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
-        sizes = [size for size in known_shape(x)[2:] if size is not None]
-        if any(size % self.size for size in sizes):
-            works = nearest_divisor(math.gcd(*sizes), self.size)
-            raise ValueError(
-                f"a map of {'x'.join(map(str, sizes))} does not divide into "
-                f"{self.size}x{self.size} blocks; size={works} works"
-            )
         p, q = self.transforms(x)
         y = self.mix_rows(p, x)
         y = self.mix_rows(q.transpose([0, 1, 3, 2]), y.transpose([0, 1, 3, 2]))  # the columns

@@ -1,7 +1,7 @@
 """Gather-Excite.
 
 Paper: Gather-Excite: Exploiting Feature Context in Convolutional Neural Networks, Hu, Shen,
-Albanie, Sun, Vedaldi, NeurIPS 2018 (arXiv 1810.12348), section 2, equations 1 to 3.
+Albanie, Sun, Vedaldi, NeurIPS 2018 (arXiv 1810.12348), section 2.
 Official code: https://github.com/hujie-frank/GENet (Caffe prototxt and figures). PyTorch: the
 global theta in hyunjaelee410/style-based-recalibration-module, all extents in timm.
 

@@ -1,7 +1,7 @@
 """Shuffle Attention.
 
 Paper: SA-Net: Shuffle Attention for Deep Convolutional Neural Networks, Zhang, Yang, ICASSP 2021
-(arXiv 2102.00240), section 3, equations 1 to 4.
+(arXiv 2102.00240), section 3, equations 1 to 3.
 Official code: https://github.com/wofmanaf/SA-Net (models/sa_resnet.py).
 
 Deviations: the paper writes a group norm; the code's has as many groups as channels, that is an

@@ -1,7 +1,7 @@
 """Style-based Recalibration Module.
 
 Paper: SRM: A Style-based Recalibration Module for Convolutional Neural Networks, Lee, Kim, Nam,
-ICCV 2019 (arXiv 1903.10829), section 3, equations 1 to 6.
+ICCV 2019 (arXiv 1903.10829), section 3.
 Official code: https://github.com/hyunjaelee410/style-based-recalibration-module.
 
 Deviations: the paper takes the population standard deviation without an eps; the official code,
