@@ -97,7 +97,12 @@ def _models(options: argparse.Namespace) -> int:
 
     from attn_blocks import models
 
-    print(pd.DataFrame(models.table()).to_string(index=False, na_rep="–"))
+    table = pd.DataFrame(models.table(), dtype=object).fillna("–")
+    numbers = {"params": "{:,}", "reference_params": "{:,}", "gmac": "{:.3f}"}
+    numbers["reference_gmac"] = numbers["gmac"]
+    for column, form in numbers.items():
+        table[column] = [v if isinstance(v, str) else form.format(v) for v in table[column]]
+    print(table.to_string(index=False))
     return 0
 
 

@@ -1,0 +1,175 @@
+"""The driver: real runs, real notebooks, in processes of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from attn_blocks import reproduce, results
+from attn_blocks.errors import SettingError
+from attn_blocks.experiment import PAGES, plan
+
+PAGE = "04_sge"
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "attn_blocks", *map(str, arguments)],
+        capture_output=True, text=True, env=os.environ | environment, timeout=600,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def options(data_dir, tmp_path_factory):
+    results_dir = tmp_path_factory.mktemp("results")
+    return ["--profile", "smoke", "--data-dir", data_dir, "--results-dir", results_dir]
+
+
+@pytest.fixture(scope="module")
+def first(options):
+    """One page reproduced from nothing: what was printed, and its results folder."""
+    answer = command("reproduce", "sge", *options)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout, options[-1] / "smoke"
+
+
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"}
+
+
+def test_a_page_is_trained_executed_and_summed_up(first):
+    printed, folder = first
+    assert "1 pages, 2 runs, 0 of them finished" in printed
+    assert "Shapes" in printed
+    assert "SGE-ResNet-50" in printed
+    summary = (folder / "summary.csv").read_text().splitlines()
+    assert summary[0] == ",".join(results.SUMMARY_COLUMNS)
+    assert len(summary) == 3
+    assert all(line.startswith(f"{PAGE},shapes,10,") for line in summary[1:])
+    assert all(line.endswith(",cpu,finished") for line in summary[1:])
+    verdicts = (folder / "verdicts.csv").read_text().splitlines()
+    assert verdicts[0] == ",".join(results.VERDICT_COLUMNS)
+    assert len(verdicts) == 3
+    assert all(line.endswith(",1,not tested") for line in verdicts[1:])
+    notebook = nbformat.read(folder / "notebooks" / f"{PAGE}.ipynb", as_version=4)
+    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+    assert {path.name for path in (folder / "figures").iterdir()} >= {f"{PAGE}_curves.png"}
+
+
+def test_a_second_call_makes_nothing_again(first, options):
+    _, folder = first
+    before = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
+    answer = command("reproduce", PAGE, *options)
+    assert answer.returncode == 0
+    assert "2 of them finished" in answer.stdout
+    assert "1 pages are up to date" in answer.stdout
+    after = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
+    assert before == after
+
+
+def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):
+    _, folder = first
+    shutil.copytree(folder, tmp_path / "smoke")
+    shutil.rmtree(tmp_path / "smoke" / "notebooks")
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    parameters = nbformat.v4.new_code_cell("profile = None", metadata={"tags": ["parameters"]})
+    for page, source in ((PAGE, "1 / 0"), ("02_ge", "print(profile)")):
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), notebooks / f"{page}.ipynb")
+    monkeypatch.setattr(reproduce, "NOTEBOOKS", notebooks)
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
+    assert reproduce.execute(plans, 1, settings) == 1
+    made = tmp_path / "smoke" / "notebooks"
+    assert {path.name for path in made.iterdir()} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
+    assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
+    # The next call tries the failed page again, and only that one.
+    assert reproduce.execute(plans, 1, settings) == 1
+
+
+def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    doomed = page.experiments[0].name
+    original = reproduce.Workers.train
+
+    def train(self, what):
+        if what.name == doomed:
+            return 1  # as a process that was killed
+        return original(self, what)
+
+    monkeypatch.setattr(reproduce.Workers, "train", train)
+    assert reproduce.train_missing([page], 1) == 1
+    assert f"FAILED {doomed}" in capsys.readouterr().err
+    assert results.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
+
+
+def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in PAGES]
+    names = [what.name for what in reproduce._unique(plans)]
+    assert len(names) == len(set(names)) == 16
+    assert sum(name.startswith("shapes-resnet50-") for name in names) == 2  # Animals and Caltech
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("sge", "04_sge"), ("04_sge", "04_sge"), ("04", "04_sge"), ("01", "01_se")]
+)
+def test_short_page_names(name, page):
+    assert reproduce.page_name(name) == page
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "two"])
+def test_wrong_jobs(bad, data_dir, tmp_path):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    with pytest.raises(SettingError, match="jobs must be"):
+        reproduce.job_count(bad, page)
+    assert reproduce.job_count("auto", page) >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reproduce", "sgee"], ["unknown page 'sgee'", "04_sge"]),
+        (["reproduce", "--profile", "fast"], ["unknown profile 'fast'", "quick"]),
+        (["train", "sge", "--profile", "study"], ["data prepare animals10"]),
+        (["data", "prepare", "imagenet", "x.zip"], ["imagenet", "animals10"]),
+        (["data", "prepare", "cifar10", "absent.zip"], ["absent.zip"]),
+    ],
+)
+def test_wrong_usage_says_what_is_right(arguments, words, tmp_path):
+    answer = command(*arguments, ATTN_BLOCKS_DATA=str(tmp_path), ATTN_BLOCKS_RESULTS=str(tmp_path))
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr
+
+
+def test_the_list_of_models():
+    answer = command("models")
+    assert answer.returncode == 0
+    line = next(x for x in answer.stdout.splitlines() if x.split()[0] == "se_resnet50")
+    assert "28,088,024" in line
+
+
+def test_the_state_of_the_data(tmp_path):
+    answer = command("data", ATTN_BLOCKS_DATA=str(tmp_path))
+    assert answer.returncode == 0
+    for word in ("Animals-10", "Caltech", "CIFAR-10", "Shapes", "data prepare"):
+        assert word in answer.stdout
+
+
+def test_notebooks_name_their_kernel_and_parameters():
+    for path in sorted(reproduce.NOTEBOOKS.glob("*.ipynb")):
+        notebook = json.loads(path.read_text())
+        tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
+        assert len(tagged) == 1, path.name
+        for name in ("profile", "seeds", "data_dir", "results_dir", "device", "epochs"):
+            assert f"{name} = None" in "".join(tagged[0]["source"]), path.name
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"
