@@ -347,7 +347,11 @@ def block_diagram(name: str) -> Figure:
     Raises:
         SettingError: a block that has no diagram.
     """
-    diagram = DIAGRAMS[choose("block diagram", name, DIAGRAMS)]
+    return draw(DIAGRAMS[choose("block diagram", name, DIAGRAMS)])
+
+
+def draw(diagram: Diagram) -> Figure:
+    """Draw one diagram, as large as its nodes need."""
     left, right = _extent(diagram, 0, margin=0.12)
     top, bottom = _extent(diagram, 1, margin=0.12)
     top, bottom = top - 0.45, bottom + 0.35 + 0.2 * len(diagram.note.splitlines())

@@ -553,7 +553,7 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
             if values.ndim == 2:
                 bar = figure.colorbar(
                     drawn, cax=axis.inset_axes((0, -0.1, 1, 0.06)), orientation="horizontal",
-                    ticks=plt.MaxNLocator(3),
+                    ticks=plt.MaxNLocator(3, prune="both"),
                 )  # fmt: skip
                 bar.ax.tick_params(labelsize=7)
     return figure
