@@ -30,8 +30,8 @@ from attn_blocks.datasets.folder import (
     TRAIN,
     VAL,
     class_folders,
+    count_images,
     has_parts,
-    is_image_name,
     scan,
 )
 from attn_blocks.datasets.images import ImageDataset, Images
@@ -100,7 +100,7 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
     found = [root / folder for folder in source.folders if _class_paths(root / folder, source)]
     if len(found) < 2 or found[0].name == source.name:
         return found[0] if found else None
-    return max(found, key=lambda folder: sum(map(_count, _class_paths(folder, source))))
+    return max(found, key=lambda folder: sum(map(count_images, _class_paths(folder, source))))
 
 
 def _class_paths(folder: Path, source: Source) -> list[Path]:
@@ -108,10 +108,6 @@ def _class_paths(folder: Path, source: Source) -> list[Path]:
         return []
     roots = [folder / "train", folder / "test"] if has_parts(folder) else [folder]
     return [path for root in roots for path in class_folders(root, source).values()]
-
-
-def _count(folder: Path) -> int:
-    return sum(is_image_name(entry.name) for entry in os.scandir(folder))
 
 
 def status(data_dir: str | os.PathLike | None = None) -> list[Status]:

@@ -116,14 +116,14 @@ def _build(
     digests = []
     with Writer(cache, source.name, len(files)) as writer:
         for file, result in zip(files, outcomes, strict=True):
-            shown = os.path.relpath(file.path, listing.folder)
             digest = result.digest if result.digest is not None else UNREADABLE
             digests.append(digest)
-            writer.notes += [(shown, note) for note in result.notes]
             if result.pixels is None:
-                writer.left_out.append(LeftOut(shown, result.reason, file.label))
+                name = os.path.relpath(file.path, listing.folder)
+                writer.left_out.append(LeftOut(name, result.reason, file.label))
             else:
                 writer.add(result.pixels, file.label, file.name, digest, file.part)
+                writer.notes += [(file.name, note) for note in result.notes]
         if not writer.names:
             check_losses(source, listing, writer.left_out)
         folder = _folder(source, listing, digests, short_side, cache)

@@ -138,14 +138,25 @@ def scan(folder: Path, source: Source) -> Listing:
     return listing
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def entries_of(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, sorted by name; DataError if it cannot be read."""
     try:
-        return sorted(
-            (child for child in folder.iterdir() if child.is_dir() and child.name[0] != "."),
-            key=lambda child: child.name,
-        )
+        return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def count_images(folder: Path) -> int:
+    """How many files with an image's name lie in a folder."""
+    return sum(is_image_name(entry.name) for entry in entries_of(folder))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [
+        folder / entry.name
+        for entry in entries_of(folder)
+        if entry.name[0] != "." and entry.is_dir()
+    ]
 
 
 def _choose(candidates: dict[str, dict], source: Source) -> list[str]:
@@ -166,31 +177,20 @@ def _list_class(folder: Path, root: Path) -> tuple[list[os.DirEntry[str]], list[
     entries: list[os.DirEntry[str]] = []
     lost: list[tuple[str, str]] = []
     if not _inside(str(folder), root):
-        return entries, [
-            (
-                _relative(str(folder), root),
-                "the class folder is a link that leads out of the data set",
-            )
-        ]
-    try:
-        children = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
-    for entry in children:
-        name = _relative(entry.path, root)
+        reason = "the class folder is a link that leads out of the data set"
+        return entries, [(_relative(str(folder), root), reason)]
+    for entry in entries_of(folder):
         if entry.name.startswith("."):
             continue
         if entry.is_symlink() and not _inside(entry.path, root):
-            lost.append((name, "a link that leads out of the data set"))
+            lost.append((entry.path, "a link that leads out of the data set"))
+        elif is_image_name(entry.name) and entry.is_file():
+            entries.append(entry)
         elif entry.is_dir():
-            reason = "in a folder inside the class folder"
-            lost += [(_relative(path, root), reason) for path in _walk(entry.path)]
+            lost += [(path, "in a folder inside the class folder") for path in _walk(entry.path)]
         elif is_image_name(entry.name):
-            if entry.is_file():
-                entries.append(entry)
-            else:
-                lost.append((name, "not a regular file"))
-    return entries, lost
+            lost.append((entry.path, "not a regular file"))
+    return entries, [(_relative(path, root), reason) for path, reason in lost]
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -208,7 +208,7 @@ def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
         for child in _subfolders(root)
         if source.class_of(child.name) is None
         and child.name not in source.excluded
-        and any(is_image_name(entry.name) for entry in os.scandir(child))
+        and count_images(child)
     ]
 
 

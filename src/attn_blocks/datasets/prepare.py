@@ -23,6 +23,7 @@ from attn_blocks.datasets.folder import (
     PARTS,
     LeftOut,
     class_folders,
+    count_images,
     has_parts,
     is_image_name,
     scan,
@@ -199,7 +200,7 @@ def _images(what: Source, folder: Path) -> int:
     # Any folder may be a class of Caltech-101: it is told by its name or by two classes.
     if what.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":
         return 0
-    return sum(is_image_name(entry.name) for _, path in classes for entry in os.scandir(path))
+    return sum(count_images(path) for _, path in classes)
 
 
 def _folders(tree: Path) -> Iterator[Path]:
