@@ -36,6 +36,11 @@ ifeq ($(PADDLE),gpu)
 		'paddlepaddle-gpu>=3.0'
 endif
 	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(PADDLE),book,dev]'
+ifeq ($(PADDLE),cpu)
+# Headers only: the package's own dependencies are a compiler of several gigabytes.
+	-@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps onednn-devel
+	@$(BIN)/python -c 'from attn_blocks import native; print(native.build())'
+endif
 	@touch $@
 
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)

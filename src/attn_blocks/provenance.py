@@ -71,10 +71,11 @@ def source_hashes(model: Any, dataset: str) -> dict[str, str]:
     results of the others valid, and the common training and data code.
     """
     modules = {type(layer).__module__ for layer in model.sublayers(include_self=True)}
+    # Native convolutions change a result by rounding only; a run records whether it had them.
     files = {
         Path(*name.split(".")[1:]).with_suffix(".py").as_posix()
         for name in modules
-        if name.startswith("attn_blocks.")
+        if name.startswith(("attn_blocks.layers.", "attn_blocks.models."))
     }
     files |= {*COMMON, f"datasets/{dataset}.py"}
     return {

@@ -26,7 +26,7 @@ import paddle.nn.functional as F
 from filelock import FileLock
 from tqdm import tqdm
 
-from attn_blocks import datasets, experiment, models, provenance, runtime
+from attn_blocks import datasets, experiment, models, native, provenance, runtime
 from attn_blocks.errors import CheckpointError, TrainingError
 from attn_blocks.experiment import Experiment, Plan, Recipe
 from attn_blocks.files import atomic_write, load_tensors, save_tensors, write_json
@@ -233,8 +233,8 @@ def evaluate(
 
 
 def build_model(what: Experiment, classes: int) -> paddle.nn.Layer:
-    """The experiment's model with fresh weights."""
-    return models.create_model(
+    """The experiment's model with fresh weights, on the fastest convolutions there are."""
+    model = models.create_model(
         what.model,
         num_classes=classes,
         width=what.recipe.width,
@@ -242,6 +242,7 @@ def build_model(what: Experiment, classes: int) -> paddle.nn.Layer:
         image_size=what.recipe.image_size,
         **what.options,
     )
+    return native.accelerate(model) if paddle.get_device() == "cpu" else model
 
 
 def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.Momentum:
@@ -303,7 +304,7 @@ def describe(
             "validation_images": len(images.val),
         },
         "model_settings": model.settings,
-        "compute": runtime.describe_device(device),
+        "compute": {**runtime.describe_device(device), "convolution": native.describe()},
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
         "sources": provenance.source_hashes(model, what.dataset),

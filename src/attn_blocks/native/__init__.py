@@ -322,12 +322,26 @@ def _suitable(layer: nn.Layer) -> bool:
     )
 
 
+def _worthwhile(layer: nn.Conv2D) -> bool:
+    """Whether oneDNN has a fast kernel for these channels; for others it can be far slower.
+
+    It has for depth-wise layers and for multiples of eight; kernels of more than one pixel also
+    want at least sixteen input channels, or the three of an image.
+    """
+    inputs, outputs = layer._in_channels // layer._groups, layer._out_channels // layer._groups
+    if inputs == outputs == 1 and layer._groups > 1:
+        return True
+    wide = layer._kernel_size == [1, 1] or inputs >= 16
+    return ((inputs % 8 == 0 and wide) or inputs == 3) and outputs % 8 == 0
+
+
 def accelerate(model: nn.Layer) -> nn.Layer:
     """Make every suitable ``nn.Conv2D`` of ``model`` use the native convolution; returns ``model``.
 
     The layers stay where they are and keep their parameters and names: only their class becomes
-    ``NativeConv2D``. Layers with padding "SAME", a padding mode other than zeros or NHWC data are
-    left alone, and all of them where the native convolution is not available.
+    ``NativeConv2D``. Layers with padding "SAME", a padding mode other than zeros, NHWC data or
+    channel counts for which oneDNN has no fast kernel are left alone, and all of them where the
+    native convolution is not available.
     """
     reason = _reason()
     if reason:
@@ -335,6 +349,6 @@ def accelerate(model: nn.Layer) -> nn.Layer:
             warnings.warn(f"training on Paddle's own, slower convolution: {reason}", stacklevel=2)
         return model
     for layer in model.sublayers(include_self=True):
-        if _suitable(layer):
+        if _suitable(layer) and _worthwhile(layer):
             layer.__class__ = NativeConv2D
     return model
