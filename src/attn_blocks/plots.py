@@ -172,7 +172,7 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
     """Confusion matrices on the validation images, summed over seeds, as shares of a true class."""
     shown = {title: title_runs for title, title_runs in runs.items() if title_runs}
     classes = next(iter(shown.values()))[0].classes
-    columns = min(len(shown), 3)
+    columns = 2 if len(shown) == 4 else min(len(shown), 3)  # four as two by two
     rows = math.ceil(len(shown) / columns)
     with plt.rc_context(STYLE | {"axes.grid": False}):
         figure, axes = plt.subplots(
