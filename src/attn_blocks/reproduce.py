@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from attn_blocks import provenance, results, runtime
 from attn_blocks.errors import SettingError
-from attn_blocks.experiment import PAGES, Experiment, Plan, plan
+from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, plan
 from attn_blocks.files import PROJECT, atomic_write, sha256_of
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -344,8 +344,9 @@ def write_summary(plans: Sequence[Plan]) -> None:
     results.write_csv(
         folder / "summary.csv", results.SUMMARY_COLUMNS, results.summary_rows(folder, pages)
     )
-    judged = {v.claim.text: v.row() for page in plans for v in results.verdicts(page)}
-    results.write_csv(folder / "verdicts.csv", results.VERDICT_COLUMNS, judged.values())
+    judged = {v.claim: v.row() for page in plans for v in results.verdicts(page)}
+    rows = [judged[claim] for claim in CLAIMS if claim in judged]
+    results.write_csv(folder / "verdicts.csv", results.VERDICT_COLUMNS, rows)
 
 
 def _print_results(plans: Sequence[Plan]) -> None:
