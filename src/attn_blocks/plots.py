@@ -82,12 +82,28 @@ def show(plan: Plan, figure: Figure, name: str) -> Figure:
     Args:
         name: what the figure shows; the file is ``<page>_<name>.png``.
     """
-    figure.text(0.005, -0.015, plan.provenance, fontsize=7, color="#666666", va="top")
+    _freeze_layout(figure)
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    figure.text(
+        max(0, box.x0 / width), (box.y0 - 0.06) / height, plan.provenance, fontsize=7,
+        color="#666666", va="top",
+    )  # fmt: skip
     with atomic_write(plan.results_dir / "figures" / f"{plan.page}_{name}.png", "wb") as stream:
-        figure.savefig(stream, format="png", bbox_inches="tight")
+        figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
     # The notebook shows the returned figure; an open one would be shown a second time.
     plt.close(figure)
     return figure
+
+
+def _freeze_layout(figure: Figure) -> None:
+    """Lay the figure out for good: saving it tightly would move legends that lie outside axes."""
+    figure.draw_without_rendering()
+    for legend in figure.legends:
+        box = legend.get_window_extent().transformed(figure.transFigure.inverted())
+        legend.set_loc("lower left")
+        legend.borderaxespad = 0
+        legend.set_bbox_to_anchor((box.x0, box.y0), figure.transFigure)
+    figure.set_layout_engine("none")
 
 
 def sample_grid(images: ImageDataset, columns: int = 8, rows: int = 2, seed: int = 0) -> Figure:
@@ -550,6 +566,7 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
             limits = {"vmin": low, "vmax": high} if title in ("input", "output") else {}
             drawn = axis.imshow(values, cmap="viridis", **limits)
             axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
             if values.ndim == 2:
                 bar = figure.colorbar(
                     drawn, cax=axis.inset_axes((0, -0.1, 1, 0.06)), orientation="horizontal",

@@ -274,16 +274,19 @@ def verdict_table(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
     rows = []
     for judged in verdicts(plan, claims):
         row, found = judged.row(), judged.effect
+        # An accuracy to reach is no difference: it has no sign, and no sign test.
+        form = "+.2f" if judged.claim.worse else ".2f"
+        sign_p = found and judged.claim.worse and _rounded(found.sign_p)
         rows.append(
             {
                 "Claim": row["claim"],
-                "Reported": _signed(row["reported"]),
+                "Reported": _signed(row["reported"], form),
                 "Paper (ImageNet)": _signed(row["paper_delta"]),
-                "Ours": _signed(row["ours_mean"]),
+                "Ours": _signed(row["ours_mean"], form),
                 "on": judged.images.split(" (")[0],
-                "95% interval": _interval(row["ours_ci_low"], row["ours_ci_high"]),
+                "95% interval": _interval(row["ours_ci_low"], row["ours_ci_high"], form),
                 "Seeds": row["seeds"],
-                "Sign test p": _signed(found and _rounded(found.sign_p), ".2f"),
+                "Sign test p": _signed(sign_p, ".2f"),
                 "Verdict": row["verdict"],
             }
         )
