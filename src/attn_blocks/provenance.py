@@ -16,7 +16,14 @@ PACKAGE = Path(__file__).resolve().parent
 VERSIONS_OF = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "visualdl")
 # Every run depends on these, whatever its model; files below datasets/ that only fetch or lay out
 # images are not among them, since the data set's own fingerprint covers what they leave.
-COMMON = ("train.py", "datasets/augment.py", "datasets/decode.py", "datasets/loader.py")
+COMMON = (
+    "train.py",
+    "datasets/augment.py",
+    "datasets/decode.py",
+    "datasets/loader.py",
+    "layers/base.py",
+    "models/scaling.py",
+)
 
 
 def versions() -> dict[str, str]:

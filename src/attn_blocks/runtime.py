@@ -109,7 +109,9 @@ def import_paddle() -> None:
     warnings.filterwarnings("ignore", message="When training, we now always track")
     with warnings.catch_warnings(), contextlib.redirect_stderr(words):
         warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle  # noqa: F401
+        import paddle
+    # Its handler prints a C++ stack for every ended process; Python's own way is quieter.
+    paddle.disable_signal_handler()
     for line in words.getvalue().splitlines():
         if "OMP_NUM_THREADS" not in line:
             print(line, file=sys.stderr)

@@ -60,7 +60,7 @@ def test_full_width_keeps_the_official_defaults(attn):
 def test_hidden_layers_keep_their_share_and_at_least_one_channel():
     assert block_settings("se", 64, 7, [7], 0.25, {})["reduction"] == 16
     assert block_settings("se", 8, 7, [7], 0.25, {})["reduction"] == 8
-    assert block_settings("gc", 8, 7, [7], 0.25, {})["ratio"] == 1 / 8
+    assert block_settings("gc", 8, 7, [7], 0.25, {})["ratio"] == 2 / 8
 
 
 def test_an_option_wins_over_the_rule():

@@ -69,7 +69,8 @@ def block_settings(
     =================  ===========================================================================
     se, ge theta_plus  ``reduction`` 16, or the channel count where that is less: the hidden layer
                        keeps its share of the channels and has at least one
-    gc                 ``ratio`` 1/16, or 1/channels where that is more: the same rule
+    gc                 ``ratio`` 1/16, or 2/channels where that is more: the layer norm of a
+                       single hidden value would be a constant, and the block dead
     sge                ``groups``: the largest divisor of the channels up to 64 * width, so that a
                        group has as many channels as at full width
     sa                 ``groups``: the same with half the channels, since a group splits in two
@@ -93,7 +94,7 @@ def block_settings(
     if attn == "se":
         rules["reduction"] = min(16, channels)
     elif attn == "gc":
-        rules["ratio"] = max(1 / 16, 1 / channels)
+        rules["ratio"] = max(1 / 16, 2 / channels)
     elif attn == "sge":
         rules["groups"] = largest_divisor(channels, round(64 * width))
     elif attn == "sa":
