@@ -340,7 +340,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             {
                 "animals10": _SMALL,
                 "cifar10": replace(
-                    _SMALL, width=0.125, stem="cifar", image_size=32, augmentation="pad_crop"
+                    _SMALL, width=0.125, stem="cifar", image_size=32, augmentation="pad_crop",
+                    epochs=7,
                 ),
                 # Its maps stay large for the five halvings of SA-Residual-Inception.
                 "caltech16": replace(

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from attn_blocks import provenance, results, runtime
@@ -305,12 +306,18 @@ def _key_of(executed: Path) -> str | None:
 
 def _execute_page(page: PageRun) -> str | None:
     """Execute one notebook; return None, or the traceback of what went wrong."""
+    page.output.parent.mkdir(parents=True, exist_ok=True)
+    # Another process may be executing the same page; what it leaves need not be made again.
+    with FileLock(page.output.with_name(f".{page.page}.lock")):
+        return None if _key_of(page.output) == page.key else _execute_locked(page)
+
+
+def _execute_locked(page: PageRun) -> str | None:
     import nbformat
     import papermill
 
     os.environ["OMP_NUM_THREADS"] = str(page.threads)
     partial = page.output.with_name(f".{page.page}.partial.ipynb")
-    partial.parent.mkdir(parents=True, exist_ok=True)
     try:
         papermill.execute_notebook(
             str(page.source), str(partial), parameters=page.parameters, kernel_name="python3",
