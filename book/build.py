@@ -1,0 +1,355 @@
+"""Build the site from what is published, without network: ``python book/build.py``.
+
+The sources are laid out in ``<output>/source``: the pages of this folder, the executed notebooks,
+and in ``records/`` the tables and figures that the pages include, made from the published records.
+Sphinx then renders them into ``<output>/html``; a warning is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from sphinx.cmd.build import build_main
+
+from attn_blocks import plots, results
+from attn_blocks.experiment import CLAIMS, PAGES, RESNET, TASK_TITLES, Plan
+from attn_blocks.files import PROJECT
+from attn_blocks.publish import PUBLISHED, recorded_plans
+from attn_blocks.results import Run
+
+BOOK = Path(__file__).resolve().parent
+# A page shows the results of the first of these for which it is published.
+PREFERRED = ("paper", "study", "quick", "smoke")
+NOTHING = """Nothing is published, so there is nothing to show. Run
+    make reproduce-all PROFILE=quick
+    make publish PROFILE=quick
+and then make book again."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build the site; return the exit code."""
+    parser = argparse.ArgumentParser(description="Build the site from what is published")
+    parser.add_argument("--published", type=Path, default=PUBLISHED, help="default: %(default)s")
+    parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    plans = {p: recorded_plans(options.published / p) for p in PREFERRED}
+    plans = {profile: pages for profile, pages in plans.items() if pages}
+    if not plans:
+        print(NOTHING, file=sys.stderr)
+        return 2
+    source, html = options.output / "source", options.output / "html"
+    for folder in (source, html):
+        shutil.rmtree(folder, ignore_errors=True)
+    lay_out(plans, source)
+    doctrees = options.output / "doctrees"
+    code = build_main(
+        ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
+    )
+    if code == 0:
+        print(f"Built {html / 'index.html'}")
+    return code
+
+
+def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
+    """Fill ``source`` with everything that Sphinx reads.
+
+    Args:
+        plans: profile -> page -> plan, the preferred profile first.
+    """
+    ignored = shutil.ignore_patterns("_build", "published", "build.py", "__pycache__")
+    shutil.copytree(BOOK, source, ignore=ignored)
+    (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
+    for page in PAGES:
+        chapter(page, plans, source)
+    records = source / "records"
+    records.mkdir()
+    shown = next(iter(plans.values()))
+    front(shown, records)
+    texts = {
+        "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
+        "recipes": recipes(shown),
+        "images": images(plans),
+        "speed": speed(shown),
+        "benchmarks": benchmarks(),
+        "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
+    }
+    for name, text in texts.items():
+        (records / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def mathjax() -> bytes:
+    """MathJax with vector output in one file, from the package that carries it."""
+    files = metadata.files("sphinx-mathjax-offline") or ()
+    return next(file for file in files if file.name == "tex-svg-full.js").locate().read_bytes()
+
+
+# Chapters ----------------------------------------------------------------------------------------
+
+
+def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
+    """Lay out a page as it was executed; one that is not published shows its text and code."""
+    published = [
+        (pages[page], path)
+        for pages in plans.values()
+        if page in pages
+        and (path := pages[page].results_dir / "notebooks" / f"{page}.ipynb").exists()
+    ]
+    plan, path = published[0] if published else (None, PROJECT / "notebooks" / f"{page}.ipynb")
+    if not path.exists():
+        return
+    notebook = nbformat.read(path, as_version=4)
+    if plan is None:
+        line = f"No results are published for this page. They come from: `make reproduce-{page}`"
+    else:
+        executed = notebook.metadata["attn_blocks"]["executed"][:10]
+        line = f"{origin(plan)} · page executed {executed}"
+    title, _, rest = notebook.cells[0].source.partition("\n")
+    notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        if "parameters" in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+        if "injected-parameters" in tags:  # the line under the title says the same
+            cell.metadata["tags"] = [*tags, "remove-cell"]
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "text/html" in data:
+                data["text/html"] = one_header(data["text/html"])
+        name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
+        if name:
+            words = f"{title.lstrip('# ')}: {name[1].replace('_', ' ')}"
+            cell.metadata["mystnb"] = {"image": {"alt": words}}
+    nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def one_header(html: str) -> str:
+    """A pandas table with the index's name beside the columns' instead of in a row below them."""
+    columns = r"<tr[^>]*>\s*<th>[^<]*</th>((?:\s*<th>[^<]*</th>)+)\s*</tr>"
+    name = r"<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>"
+    return re.sub(rf"{columns}\s*{name}", r"<tr><th>\2</th>\1</tr>", html)
+
+
+def banner(line: str) -> str:
+    """A marked paragraph that says where numbers come from."""
+    return f":::{{container}} provenance\n{line}\n:::\n"
+
+
+def origin(plan: Plan) -> str:
+    """Profile, data, seeds, device and dates of a page's runs."""
+    days = sorted(run(plan, what.name).metrics["finished"][:10] for what in plan.experiments)
+    trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return f"{plan.provenance} · trained {trained}"
+
+
+def run(plan: Plan, name: str) -> Run:
+    """A run of a plan by its name."""
+    return Run(plan.results_dir / "runs" / name)
+
+
+# Tables and figures from the records -------------------------------------------------------------
+
+
+def table(frame: pd.DataFrame, style: str = ".results") -> str:
+    """A frame as a Markdown table, its index as the first column.
+
+    Args:
+        style: attributes of the table; ``.results .wide`` lets cells break.
+    """
+    frame = frame.reset_index()
+    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.to_numpy()]
+    return "\n".join(["{" + style + "}", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
+    """Task -> the page that compares the most models on it."""
+    found: dict[str, tuple[int, Plan]] = {}
+    for plan in pages.values():
+        for comparison in plan.comparisons:
+            models = len({entry.title for entry, _ in comparison.experiments})
+            if models > found.get(comparison.task, (0, plan))[0]:
+                found[comparison.task] = (models, plan)
+    return {task: found[task][1] for task in TASK_TITLES if task in found}
+
+
+def front(pages: dict[str, Plan], records: Path) -> None:
+    """The front page's table and figure: what each block adds to ResNet-50."""
+    tasks = widest(pages)
+    plan = tasks.get("animals10") or next(iter(tasks.values()))
+    task = "animals10" if "animals10" in tasks else next(iter(tasks))
+    drawn = replace(plan, results_dir=records)
+    runs = results.runs_of(plan, task)
+    has_gains = task == "animals10" and len(plan.comparison(task).experiments) > 1
+    figure = plots.gain_forest(plan, task) if has_gains else plots.validation_curves(runs)
+    plots.show(drawn, figure, "front")
+    picture = f"records/figures/{plan.page}_front.png"
+    text = [
+        banner(origin(plan)), count(pages), "", table(headline(plan, task)), "",
+        f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
+    ]  # fmt: skip
+    (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def headline(plan: Plan, task: str) -> pd.DataFrame:
+    """Accuracy and gain over ResNet-50 of every model of a task: reported, the paper's, ours."""
+    accuracy = results.accuracy_table(plan, task)
+    judged = {
+        (v.claim.better, v.claim.by_size): v
+        for v in results.verdicts(plan)
+        if v.claim.task == task and v.claim.worse == RESNET.title
+    }
+    rows = []
+    for title in accuracy.index:
+        sign, size = judged.get((title, False)), judged.get((title, True))
+        row = sign.row() if sign else {}
+        rows.append(
+            {
+                "Model": title,
+                "Accuracy reported": accuracy.loc[title, "Reported"],
+                "Accuracy here": accuracy.loc[title, "Final accuracy"],
+                "Gain reported": signed(row.get("reported")),
+                "Gain in the paper": signed(row.get("paper_delta")),
+                "Gain here": signed(row.get("ours_mean"))
+                + interval(row.get("ours_ci_low"), row.get("ours_ci_high")),
+                "Is it a gain?": sign.verdict if sign else "–",
+                "As large as reported?": size.verdict if size else "–",
+            }
+        )
+    return pd.DataFrame(rows).set_index("Model")
+
+
+def signed(value: float | None) -> str:
+    """Points with their sign, or a dash."""
+    return "–" if value is None else f"{value:+.2f}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """An interval in points, if there is one."""
+    return "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
+
+
+def judged_claims(pages: dict[str, Plan]) -> dict[str, results.Verdict]:
+    """Claim -> verdict, over all pages."""
+    return {v.claim.text: v for plan in pages.values() for v in results.verdicts(plan)}
+
+
+def count(pages: dict[str, Plan]) -> str:
+    """How many claims have which verdict, in a sentence."""
+    found = [v.verdict for v in judged_claims(pages).values()]
+    found += ["not tested"] * (len(CLAIMS) - len(found))
+    words = ("supported", "contradicted", "undecided", "not tested")
+    numbers = [f"**{found.count(word)} {word}**" for word in words]
+    return f"Of {len(CLAIMS)} claims, {', '.join(numbers[:-1])} and {numbers[-1]}."
+
+
+def all_results(pages: dict[str, Plan], records: Path) -> str:
+    """Everything that one profile found: accuracies per task, claims, and the files."""
+    profile = next(iter(pages.values())).profile
+    parts = [f"## Profile {profile}"]
+    for task, plan in widest(pages).items():
+        comparison = plan.comparison(task)
+        parts += [
+            f"### {TASK_TITLES[task]}", banner(origin(replace(plan, comparisons=(comparison,)))),
+            table(results.accuracy_table(plan, task)),
+        ]  # fmt: skip
+    parts += ["### Claims", count(pages), table(claims(pages)), "### Files"]
+    for name in ("summary.csv", "verdicts.csv"):
+        copy = records / f"{profile}-{name}"
+        shutil.copyfile(next(iter(pages.values())).results_dir / name, copy)
+        parts.append(f"* {{download}}`{name} <records/{copy.name}>`")
+    return "\n\n".join(parts)
+
+
+def claims(pages: dict[str, Plan]) -> pd.DataFrame:
+    """Every claim with its verdict and the numbers behind it."""
+    tables = [results.verdict_table(plan) for plan in pages.values() if results.verdicts(plan)]
+    joined = pd.concat(tables)
+    joined = joined[~joined.index.duplicated()]
+    order = [claim.text for claim in CLAIMS if claim.text in joined.index]
+    # The verdict comes first: a narrow screen shows only the beginning of a wide table.
+    columns = ["Verdict", *joined.columns.drop("Verdict")]
+    return joined.loc[order, columns]
+
+
+def recipes(pages: dict[str, Plan]) -> str:
+    """The settings of every task."""
+    columns = [
+        results.recipe_table(replace(plan, comparisons=(plan.comparison(task),)))
+        for task, plan in widest(pages).items()
+    ]
+    plan = next(iter(pages.values()))
+    return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
+
+
+def images(plans: dict[str, dict[str, Plan]]) -> str:
+    """The data sets behind the published results."""
+    rows = {}
+    for profile, pages in plans.items():
+        for task, plan in widest(pages).items():
+            found = plan.comparison(task).images
+            rows[profile, TASK_TITLES[task]] = {
+                "Profile": profile,
+                "Task": TASK_TITLES[task],
+                "Images": found.title,
+                "Classes": f"{len(found.classes)} of {found.class_total}",
+                "Training / validation": f"{len(found.train):,} / {len(found.val):,}",
+                "Names": ", ".join(found.classes),
+            }
+    return table(pd.DataFrame(rows.values()).set_index("Profile"), ".results .wide")
+
+
+def speed(pages: dict[str, Plan]) -> str:
+    """Training speed as the runs recorded it."""
+    rows = []
+    for task, plan in widest(pages).items():
+        for title, runs in results.runs_of(plan, task).items():
+            for compute, speeds, seconds in by_machine(runs):
+                rows.append(
+                    {
+                        "Model": title,
+                        "Task": TASK_TITLES[task],
+                        "Pixels": runs[0].experiment.recipe.image_size,
+                        "MMACs": f"{runs[0].metrics['macs'] / 1e6:,.1f}",
+                        "Images/s": f"{sorted(speeds)[len(speeds) // 2]:,.0f}",
+                        "Run (min)": f"{max(seconds) / 60:,.1f}",
+                        "Device": compute,
+                    }
+                )
+    plan = next(iter(pages.values()))
+    return f"{banner(f'profile {plan.profile}')}\n{table(pd.DataFrame(rows).set_index('Model'))}"
+
+
+def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[float]]]:
+    """Speeds and times of runs, those on like machines together."""
+    groups: dict[str, list[Run]] = {}
+    for one in runs:
+        compute = one.record["compute"]
+        name = compute.get("gpu") or compute["processor"]
+        threads = f"{compute['threads']} thread{'s' * (compute['threads'] > 1)}"
+        groups.setdefault(f"{name}, {threads}", []).append(one)
+    for name, members in groups.items():
+        metrics = [one.metrics for one in members]
+        yield name, [m["images_per_second"] for m in metrics], [m["seconds"] for m in metrics]
+
+
+def benchmarks() -> str:
+    """Every table of ``benchmarks/``, as it stands there."""
+    parts = []
+    for path in sorted((PROJECT / "benchmarks").rglob("*.csv")):
+        frame = pd.read_csv(path, dtype=str, comment="#").fillna("–")
+        parts += [f"### {path.stem.replace('_', ' ').capitalize()}",
+                  table(frame.set_index(frame.columns[0]))]  # fmt: skip
+    return "\n\n".join(parts or ["No measurements are kept in `benchmarks/` yet."])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,282 @@
+"""The built site in a real browser, without network: every page, its images, formulas and links."""
+
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+
+from attn_blocks.experiment import PAGES
+from attn_blocks.files import PROJECT
+from attn_blocks.publish import PUBLISHED
+
+pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
+selenium = pytest.importorskip("selenium.webdriver", reason="pip install '.[dev]'")
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.wait").WebDriverWait
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="no browser; apt-get install chromium chromium-driver"
+)
+FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+WIDE, NARROW = 1200, 400
+
+
+def build(published, output):
+    command = [sys.executable, str(PROJECT / "book" / "build.py"),
+               "--published", str(published), "--output", str(output)]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory, published_once):
+    """The site of what is published, or of made-up results while nothing is."""
+    published = PUBLISHED if any(PUBLISHED.glob("*/summary.csv")) else published_once
+    output = tmp_path_factory.mktemp("site")
+    done = build(published, output)
+    assert done.returncode == 0, done.stderr
+    return output / "html"
+
+
+@pytest.fixture(scope="module")
+def address(html):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(html))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver.set_script_timeout(30)
+    yield driver
+    driver.quit()
+
+
+def resize(browser, width):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+
+
+def settle(browser):
+    """Wait until formulas are drawn and images have arrived."""
+    browser.execute_async_script("""
+        const done = arguments[0];
+        document.querySelectorAll('img').forEach(image => { image.loading = 'eager'; });
+        const images = [...document.images].filter(image => !image.complete).map(
+            image => new Promise(next => { image.onload = image.onerror = next; }));
+        const formulas = window.MathJax ? MathJax.startup.promise : Promise.resolve();
+        Promise.all([formulas, ...images]).then(() => setTimeout(done, 50));
+    """)
+
+
+def open_page(browser, url, width=WIDE):
+    browser.get_log("browser"), browser.get_log("performance")
+    resize(browser, width)
+    browser.get(url)
+    settle(browser)
+
+
+def troubles(browser, address):
+    """Errors in the console, failed requests, and requests to another host."""
+    found = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        name, values = message["method"], message["params"]
+        if name == "Network.requestWillBeSent":
+            url = values["request"]["url"]
+            if url.startswith(("http", "ws", "file")) and not url.startswith(address):
+                found.append(f"asks another host: {url}")
+        elif name == "Network.loadingFailed" and not values.get("canceled"):
+            found.append(f"request failed: {values['errorText']}")
+        elif name == "Network.responseReceived" and values["response"]["status"] >= 400:
+            found.append(f"{values['response']['status']} {values['response']['url']}")
+    return found
+
+
+def pages(html):
+    """Addresses of all pages with contents, relative to the site's root."""
+    return sorted(
+        path.name
+        for path in html.glob("*.html")
+        if path.name not in ("genindex.html", "search.html")
+    )
+
+
+def test_every_chapter_is_a_page_and_no_machine_is_named(html):
+    expected = {f"{page}.html" for page in PAGES if (PROJECT / f"notebooks/{page}.ipynb").exists()}
+    assert expected <= set(pages(html))
+    for path in html.rglob("*.html"):
+        text = re.sub(r"data:[^\"']*", "", path.read_text(encoding="utf-8"))
+        assert str(PROJECT) not in text, path.name
+
+
+def test_the_front_page_shows_table_and_figure_before_anything_else(html):
+    text = (html / "index.html").read_text(encoding="utf-8")
+    assert text.index('class="provenance') < text.index("<table") < text.index("front.png")
+    assert "ResNet-50" in text[text.index("<table") : text.index("</table>")]
+
+
+def test_every_page_with_results_says_where_they_are_from(html):
+    full = re.compile(r"profile \w+ · .+ · seeds? [\d, ]+ · \w+.* · trained \d{4}-\d\d-\d\d")
+    for name in [f"{page}.html" for page in PAGES] + ["index.html", "results.html"]:
+        text = (html / name).read_text(encoding="utf-8")
+        line = re.search(r'<div class="provenance[^>]*>\s*<p>(.*?)</p>', text, re.DOTALL)[1]
+        assert full.search(line) or "No results are published" in line, name
+
+
+def test_nothing_published_says_what_to_run(tmp_path):
+    done = build(tmp_path / "none", tmp_path / "site")
+    assert done.returncode == 2
+    assert "make reproduce-all PROFILE=quick" in done.stderr
+    assert not (tmp_path / "site").exists()
+
+
+@needs_browser
+def test_every_page_opens_whole(browser, html, address):
+    formulas = 0
+    for name in [*pages(html), "genindex.html", "search.html"]:
+        open_page(browser, address + name)
+        empty, here, drawn, wrong = browser.execute_script("""
+            const empty = [...document.images].filter(image => {
+                if (!image.complete || image.naturalWidth < 2) return true;
+                if (image.src.endsWith('.svg')) return false;
+                const canvas = document.createElement('canvas');
+                canvas.width = canvas.height = 64;
+                const context = canvas.getContext('2d');
+                context.drawImage(image, 0, 0, 64, 64);
+                const pixels = new Uint32Array(context.getImageData(0, 0, 64, 64).data.buffer);
+                return pixels.every(pixel => pixel === pixels[0]);
+            }).map(image => image.src);
+            return [empty, document.querySelectorAll('.math').length,
+                    document.querySelectorAll('.math mjx-container svg').length,
+                    document.querySelectorAll('mjx-merror, [data-mjx-error]').length];
+        """)
+        assert troubles(browser, address) == [], name
+        assert empty == [], name
+        assert drawn >= here and wrong == 0, f"{name}: {drawn} of {here} formulas, {wrong} wrong"
+        formulas += drawn
+    assert formulas > 5
+
+
+@needs_browser
+def test_nothing_overflows_a_narrow_screen(browser, html, address):
+    for name in pages(html):
+        open_page(browser, address + name, NARROW)
+        width, wide = browser.execute_script(
+            """
+            const scrolls = node => node && (
+                ['auto', 'scroll', 'hidden'].includes(getComputedStyle(node).overflowX)
+                || scrolls(node.parentElement));
+            const wide = [...document.querySelectorAll('.bd-article *')].filter(node =>
+                node.getBoundingClientRect().right > arguments[0] + 1
+                && !scrolls(node.parentElement));
+            return [document.documentElement.scrollWidth,
+                    wide.slice(0, 3).map(node => node.outerHTML.slice(0, 200))];
+        """,
+            NARROW,
+        )
+        assert wide == [] and width <= NARROW, name
+
+
+@needs_browser
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser, html, address, mode):
+    browser.get(address)
+    browser.execute_script(f"localStorage.setItem('mode', '{mode}')")
+    browser.execute_script(f"localStorage.setItem('theme', '{mode}')")
+    for name in pages(html):
+        open_page(browser, address + name)
+        assert browser.execute_script("return document.documentElement.dataset.theme") == mode
+        faint = browser.execute_script("""
+            const parse = text => text.match(/[\\d.]+/g).map(Number);
+            const light = rgb => rgb.slice(0, 3).map(v => v / 255)
+                .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+            const ground = node => {
+                for (; node; node = node.parentElement) {
+                    const rgb = parse(getComputedStyle(node).backgroundColor);
+                    if (rgb.length < 4 || rgb[3] > 0.5) return rgb;
+                }
+                return [255, 255, 255];
+            };
+            const faint = {};
+            for (const node of document.querySelectorAll('.bd-article *, .bd-sidebar-primary a')) {
+                const own = [...node.childNodes].some(
+                    child => child.nodeType === 3 && child.textContent.trim());
+                const style = getComputedStyle(node);
+                if (!own || style.visibility === 'hidden' || !node.offsetParent) continue;
+                const [a, b] = [light(parse(style.color)), light(ground(node))];
+                const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+                if (contrast < 4.5)
+                    faint[node.tagName + '.' + node.className] =
+                        [node.textContent.slice(0, 40), contrast.toFixed(2)];
+            }
+            return faint;
+        """)
+        assert faint == {}, name
+        grounds = browser.execute_script(
+            "return [getComputedStyle(document.body).backgroundColor,"
+            "...[...document.querySelectorAll('.bd-article img')]"
+            ".map(image => getComputedStyle(image).backgroundColor)]"
+        )
+        values = [sum(map(int, re.findall(r"\d+", ground)[:3])) for ground in grounds]
+        assert (values[0] < 150) == (mode == "dark")
+        if mode == "dark":  # figures are drawn for a white ground
+            assert all(value > 600 for value in values[1:]), name
+
+
+@needs_browser
+def test_next_leads_through_all_pages_and_previous_back(browser, html, address):
+    open_page(browser, address + "index.html")
+    visited = ["index.html"]
+    while links := browser.find_elements("css selector", "a.right-next"):
+        browser.get(links[0].get_attribute("href"))
+        visited.append(urlsplit(browser.current_url).path.lstrip("/"))
+        assert len(visited) <= len(pages(html))
+    assert sorted(visited) == pages(html)
+    chapters = [name for name in visited if name[0] == "0"]
+    assert chapters == sorted(chapters)
+    browser.find_element("css selector", "a.left-prev").click()
+    assert urlsplit(browser.current_url).path.lstrip("/") == visited[-2]
+
+
+@needs_browser
+def test_search_finds_a_page(browser, address):
+    open_page(browser, address + "search.html?q=undecided")
+    wait = WebDriverWait(browser, 20)
+    wait.until(lambda b: b.find_elements("css selector", "#search-results li a"))
+    links = browser.find_elements("css selector", "#search-results li a")
+    targets = {urlsplit(link.get_attribute("href")).path for link in links}
+    assert "/method.html" in targets
+    assert troubles(browser, address) == []
+
+    open_page(browser, address + "index.html")
+    buttons = browser.find_elements("css selector", "button.search-button__button")
+    next(button for button in buttons if button.is_displayed()).click()
+    field = wait.until(lambda b: b.switch_to.active_element)
+    field.send_keys("interval\n")
+    wait.until(lambda b: "search.html?q=interval" in b.current_url)
+    wait.until(lambda b: b.find_elements("css selector", "#search-results li a"))

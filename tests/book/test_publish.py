@@ -1,0 +1,275 @@
+"""Publishing and checking: made-up results that are wrong in each way, and what is committed."""
+
+import base64
+import io
+import json
+import shutil
+
+import nbformat
+import numpy as np
+import pytest
+from PIL import Image
+
+from attn_blocks import provenance, publish, train
+from attn_blocks.experiment import RESNET, SGE, Experiment, Recipe, load_images
+from attn_blocks.publish import PublishError, check
+from attn_blocks.results import Run
+
+
+@pytest.fixture
+def published(published_once, tmp_path):
+    return shutil.copytree(published_once, tmp_path / "published")
+
+
+def files(folder):
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+
+
+def run_of(folder, entry, seed=0):
+    return next((folder / "smoke" / "runs").glob(f"shapes-{entry.model}-s{seed}-*"))
+
+
+def test_committed_results_are_whole_and_current():
+    assert check() == []
+
+
+def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):
+    names = [path.name for path in (made_up / "smoke" / "runs").iterdir()]
+    records = [f"runs/{n}/{r}" for n in names for r in publish.RECORDS]
+    figure = "figures/09_comparison_gains.png"
+    extra = ["summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb", figure]
+    assert files(published / "smoke") == sorted(records + extra)
+    assert check(published) == []
+    assert [path.name for path in published.iterdir()] == ["smoke"]  # no temporary folder is left
+
+
+def test_tables_hold_the_runs_and_the_claims_that_they_speak_to(published):
+    summary = (published / "smoke" / "summary.csv").read_text().splitlines()
+    assert len(summary) == 1 + 9 + 3
+    verdicts = (published / "smoke" / "verdicts.csv").read_text()
+    # 0.1 points of accuracy in every seed: an interval without width, but not on the claim's images
+    line = "SGE-ResNet-50 > ResNet-50 on Animals-10,21.68,1.2,10.0,10.0,10.0,3,not tested"
+    assert line in verdicts
+    assert "Caltech" not in verdicts
+
+
+def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
+    text = (published / "smoke" / "notebooks" / "04_sge.ipynb").read_text(encoding="utf-8")
+    assert "someone" not in text and "papermill" not in text and "stderr" not in text
+    notebook = nbformat.reads(text, as_version=4)
+    assert notebook.cells[2].source == '# Parameters\nprofile = "smoke"'
+    packed = notebook.cells[5].outputs[0].data["image/png"]
+    before, after = (
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(p)))) for p in (picture, packed)
+    )
+    assert len(packed) < len(picture)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):
+    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    assert "page 01_se: it is not executed; run: make reproduce-01_se PROFILE=smoke" in notes
+    shutil.copy(made_up / "smoke/notebooks/04_sge.ipynb", made_up / "smoke/notebooks/07_gc.ipynb")
+    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    assert "page 07_gc: no run of NL-ResNet-50 on animals10, seed 0 is published" in notes
+    assert "04_sge" not in notes
+
+
+def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, add_run):
+    (run_of(made_up, SGE, 0) / "metrics.json").unlink()
+    edit(run_of(made_up, SGE, 1) / "metrics.json", status="failed")
+    foreign = add_run(made_up / "smoke", RESNET, "animals10", 7, 0.5)
+    record = json.loads((foreign / "experiment.json").read_text())
+    record["recipe"]["epochs"] = 99
+    (foreign / "experiment.json").write_text(json.dumps(record))
+    foreign = foreign.rename(foreign.with_name(Run(foreign).experiment.name))
+    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    names = {path.name for path in (tmp_path / "published/smoke/runs").iterdir()}
+    assert sorted(n for n in names if "sge" in n) == [run_of(made_up, SGE, 2).name]
+    assert f"left out {foreign.name}: it follows no recipe of the profile smoke" in notes
+
+
+def test_runs_of_changed_code_stay_out_and_the_file_is_named(made_up, tmp_path, edit):
+    run = run_of(made_up, SGE)
+    edit(run / "experiment.json", sources={"layers/sge.py": "0" * 12})
+    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    assert f"left out {run.name}: layers/sge.py changed since it was made" in notes
+    assert "page 04_sge: no run of SGE-ResNet-50 on animals10, seed 0 is published" in notes
+
+
+def test_machines_add_to_one_another(made_up, published):
+    for run in (made_up / "smoke/runs").glob("*resnet50-s0*"):
+        shutil.rmtree(run)
+    shutil.rmtree(made_up / "smoke/notebooks")
+    before = files(published)
+    assert not any("04_sge" in note for note in publish.publish("smoke", made_up, published))
+    assert files(published) == before
+
+
+def test_newer_images_replace_older_ones(made_up, published, add_run):
+    new = add_run(made_up / "smoke", RESNET, "animals10", 0, 0.9, "e" * 64, "2026-02-01")
+    notes = publish.publish("smoke", made_up, published)
+    assert [path.name for path in (published / "smoke/runs").glob("*resnet50*")] == [new.name]
+    assert sum("newer runs of its comparison are on Shapes" in note for note in notes) == 9
+    assert check(published) == []
+
+
+def test_page_executed_before_its_runs_is_left_out(made_up, tmp_path, edit):
+    edit(run_of(made_up, SGE) / "metrics.json", finished="2027-01-01T00:00:00+00:00")
+    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    assert "page 04_sge: it was executed before its last run was finished" in notes
+
+
+def test_nothing_to_publish_changes_nothing(published, tmp_path):
+    before = files(published)
+    with pytest.raises(PublishError, match="make reproduce-all PROFILE=quick"):
+        publish.publish("quick", tmp_path / "empty", published)
+    assert files(published) == before
+
+
+def break_source(folder, edit):
+    sources = {"layers/sge.py": "0" * 12, "layers/gone.py": "0" * 12}
+    edit(run_of(folder, SGE) / "experiment.json", sources=sources)
+    return f"run {run_of(folder, SGE).name}: layers/sge.py, layers/gone.py changed"
+
+
+def break_accuracy(folder, edit):
+    edit(run_of(folder, SGE) / "metrics.json", final_val_acc=0.99)
+    return "final_val_acc is 0.99, its history gives 0.6"
+
+
+def break_confusion(folder, edit):
+    edit(run_of(folder, SGE) / "metrics.json", confusion=[[1, 0], [0, 1]])
+    return "its confusion matrix does not give its final accuracy"
+
+
+def break_history(folder, edit):
+    path = run_of(folder, SGE) / "history.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    return "its history has 1 epochs"
+
+
+def break_settings(folder, edit):
+    edit(run_of(folder, SGE) / "experiment.json", seed=5)
+    return "its settings are those of shapes-sge_resnet50-s5-"
+
+
+def break_status(folder, edit):
+    edit(run_of(folder, SGE) / "metrics.json", status="failed")
+    return "is failed"
+
+
+def add_weights(folder, edit):
+    (run_of(folder, SGE) / "last.safetensors").write_bytes(b"")
+    return "holds experiment.json, history.csv, last.safetensors, metrics.json instead of"
+
+
+def break_summary(folder, edit):
+    path = folder / "smoke" / "summary.csv"
+    path.write_text(path.read_text().replace(",0.6,", ",0.9,", 1))
+    return "summary.csv is not what the records give; run: make publish PROFILE=smoke"
+
+
+def remove_verdicts(folder, edit):
+    (folder / "smoke" / "verdicts.csv").unlink()
+    return "verdicts.csv is not what the records give"
+
+
+def remove_run(folder, edit):
+    shutil.rmtree(run_of(folder, SGE, 2))
+    return "page 04_sge: no run of SGE-ResNet-50 on animals10, seed 2 is published"
+
+
+def mix_images(folder, edit):
+    run = run_of(folder, SGE)
+    edit(run / "experiment.json", fingerprint="a" * 64)
+    run.rename(run.with_name(Run(run).experiment.name))
+    return "the runs of animals10 are on different images"
+
+
+def change_page(folder, change):
+    path = folder / "smoke" / "notebooks" / "04_sge.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    nbformat.write(notebook, path)
+
+
+def break_digest(folder, edit):
+    change_page(folder, lambda n: n.metadata["attn_blocks"]["runs"].popitem())
+    return "page 04_sge: it shows other runs than those that are published; run: make reproduce-04"
+
+
+def break_provenance(folder, edit):
+    change_page(folder, lambda n: n.cells[3].outputs.clear())
+    return "page 04_sge: it does not say of its results: profile smoke"
+
+
+def name_the_machine(folder, edit):
+    cell = nbformat.v4.new_code_cell("x", outputs=[
+        nbformat.v4.new_output("stream", name="stdout", text="saved to '/srv/me/results/x'")
+    ])  # fmt: skip
+    change_page(folder, lambda n: n.cells.append(cell))
+    return "page 04_sge: names a folder of the machine that executed it: /srv/me"
+
+
+def bloat(folder, edit):
+    output = nbformat.v4.new_output("display_data", data={"image/png": "A" * 1_600_000})
+    cell = nbformat.v4.new_code_cell("huge()", outputs=[output])
+    change_page(folder, lambda n: n.cells.append(cell))
+    return "has 1.6 MB, more than 1.5 (its largest figure has 1.6, from: huge())"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        break_source, break_accuracy, break_confusion, break_history, break_settings, break_status,
+        add_weights, break_summary, remove_verdicts, remove_run, mix_images, break_digest,
+        break_provenance, name_the_machine, bloat,
+    ],
+    ids=lambda f: f.__name__,
+)  # fmt: skip
+def test_check_finds(damage, published, edit):
+    expected = damage(published, edit)
+    problems = check(published)
+    assert any(p.startswith("smoke: ") and expected in p for p in problems), problems
+
+
+def test_check_knows_the_profiles(published):
+    (published / "smoke").rename(published / "study2")
+    assert check(published)[0].startswith("study2: is not a profile; choose one of: smoke, quick")
+
+
+def test_a_source_changed_since_is_found_by_its_content(published, monkeypatch):
+    known = provenance.source_hash
+    monkeypatch.setattr(
+        provenance, "source_hash", lambda p: "new" if p.name == "train.py" else known(p)
+    )
+    problems = check(published)
+    assert len(problems) == 12 and all("train.py changed since it was made" in p for p in problems)
+
+
+def test_a_published_run_is_trained_again(tmp_path, data_dir):
+    recipe = Recipe(
+        width=1 / 16, stem="cifar", image_size=16, augmentation="pad_crop", epochs=1,
+        batch_size=10, learning_rate=0.05, train_images=20, validation_images=10,
+    )  # fmt: skip
+    images = load_images("shapes", recipe, data_dir)
+    what = Experiment("shapes", images.fingerprint, "resnet18", recipe, 0)
+    run = train.run(what, tmp_path / "smoke", data_dir, "cpu", progress=False)
+    sentence = publish.retrain(None, tmp_path, data_dir)
+    assert sentence == f"{what.name}: identical to the last bit"
+
+    other = Run(shutil.copytree(run.folder, tmp_path / "other"))
+    text = (run.folder / "history.csv").read_text()
+    (other.folder / "history.csv").write_text(text.replace(".", ".5", 1))
+    assert "not bit for bit" in publish.compare(other, run)
+    with pytest.raises(PublishError, match="more than 0.05 apart"):
+        other.metrics["final_val_acc"] += 0.06
+        publish.compare(other, run)
+
+
+def test_retraining_an_unknown_run_is_refused(published):
+    with pytest.raises(ValueError, match="unknown published run 'x'"):
+        publish.retrain("x", published)
