@@ -19,7 +19,8 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(RESULTS),--results-dir "$(RESULTS)")
 BOOK := $(BIN)/python -m attn_blocks
 
-.PHONY: help setup test test-long lint data models train reproduce-all lab visualdl clean
+.PHONY: help setup test test-long lint data models train reproduce-all publish verify-published book \
+	serve lab visualdl clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -50,7 +51,7 @@ test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long
 
 lint: $(STAMP) ## check style, and that no notebook carries outputs
-	@$(BIN)/ruff check src tests benchmarks
+	@$(BIN)/ruff check src tests benchmarks book
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 data: $(STAMP) ## show which data sets are found and how to get the others
@@ -67,6 +68,20 @@ reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print t
 
 reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
 	@$(BOOK) reproduce $* $(OPTIONS)
+
+publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
+	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
+
+verify-published: $(STAMP) ## check what is published against its records and today's code
+	@$(BOOK) verify-published $(if $(RETRAIN),--retrain) $(if $(DATA),--data-dir "$(DATA)")
+
+book: $(STAMP) ## build the site from what is published, without network
+	@$(BIN)/python book/build.py
+
+serve: $(STAMP) ## serve the site on 127.0.0.1 (PORT=8000)
+	@test -f book/_build/html/index.html || $(BIN)/python book/build.py
+	@echo "http://127.0.0.1:$(PORT)/"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory book/_build/html
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks

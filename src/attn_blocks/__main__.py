@@ -55,6 +55,17 @@ def _parser() -> argparse.ArgumentParser:
 
     models = commands.add_parser("models", help="list the models with their parameters and MACs")
     models.set_defaults(command=_models)
+
+    publish = commands.add_parser("publish", help="copy finished runs and pages to book/published")
+    publish.add_argument("--profile", help="smoke, quick, study or paper")
+    publish.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+    publish.set_defaults(command=_publish)
+
+    verify = commands.add_parser("verify-published", help="check what book/published holds")
+    verify.add_argument("--retrain", nargs="?", const="", metavar="RUN",
+                        help="also train a published run again (default: a short one, at random)")
+    verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    verify.set_defaults(command=_verify_published)
     return parser
 
 
@@ -103,6 +114,31 @@ def _models(options: argparse.Namespace) -> int:
     for column, form in numbers.items():
         table[column] = [v if isinstance(v, str) else form.format(v) for v in table[column]]
     print(table.to_string(index=False))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from attn_blocks import publish
+    from attn_blocks.experiment import default_profile
+
+    profile = options.profile or default_profile()
+    for note in publish.publish(profile, options.results_dir or None):
+        print(note)
+    print(f"Published: book/published/{profile}; see it with: make book serve")
+    return 0
+
+
+def _verify_published(options: argparse.Namespace) -> int:
+    from attn_blocks import publish
+
+    problems = publish.check()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return 1
+    print("What is published fits its records and today's code.")
+    if options.retrain is not None:
+        print(publish.retrain(options.retrain or None, data_dir=options.data_dir or None))
     return 0
 
 
