@@ -317,7 +317,7 @@ class Profile:
 
 
 _SMALL = Recipe(
-    width=0.25, stem="small", image_size=56, augmentation="resized_crop", epochs=10,
+    width=0.25, stem="small", image_size=56, augmentation="resized_crop", epochs=8,
     batch_size=32, learning_rate=0.05, schedule="one_cycle", weight_decay=5e-4,
     train_images=2000, validation_images=500,
 )  # fmt: skip
@@ -346,7 +346,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 # Its maps stay large for the five halvings of SA-Residual-Inception.
                 "caltech16": replace(
                     _SMALL, width=0.125, stem="cifar", image_size=64, augmentation="rotate",
-                    epochs=8, learning_rate=0.02, train_images=1000,
+                    learning_rate=0.02, train_images=1000,
                 ),
             },
             seeds=(0,),
