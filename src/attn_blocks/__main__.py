@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,8 @@ from attn_blocks.errors import AttnBlocksError
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
+    # A polite kill ends like Ctrl-C: worker processes stop, and what is saved is said.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.command(options)
     except AttnBlocksError as error:
