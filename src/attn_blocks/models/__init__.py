@@ -85,8 +85,8 @@ def create_model(
             those of the network's own class.
 
     Returns:
-        The network. Its ``settings`` say what it became, in values that JSON can store: name,
-        classes, width, stem, image size, and under ``attn`` every setting of each block.
+        The network. Its ``settings`` say what it became, in values that JSON can store (name,
+        classes, width, stem, image size, and under ``attn`` every setting of each block).
 
     Raises:
         SettingError: an unknown name or option, or a value that cannot work.
