@@ -76,7 +76,7 @@ verify-published: $(STAMP) ## check what is published against its records and to
 	@$(BOOK) verify-published $(if $(RETRAIN),--retrain) $(if $(DATA),--data-dir "$(DATA)")
 
 book: $(STAMP) ## build the site from what is published, without network
-	@$(BIN)/python book/build.py
+	@$(BIN)/python book/build.py --readme README.md
 
 serve: $(STAMP) ## serve the site on 127.0.0.1 (PORT=8000)
 	@test -f book/_build/html/index.html || $(BIN)/python book/build.py

@@ -22,13 +22,14 @@ from sphinx.cmd.build import build_main
 
 from attn_blocks import plots, results
 from attn_blocks.experiment import CLAIMS, PAGES, RESNET, TASK_TITLES, Plan
-from attn_blocks.files import PROJECT
+from attn_blocks.files import PROJECT, atomic_write
 from attn_blocks.publish import PUBLISHED, recorded_plans
 from attn_blocks.results import Run
 
 BOOK = Path(__file__).resolve().parent
 # A page shows the results of the first of these for which it is published.
 PREFERRED = ("paper", "study", "quick", "smoke")
+README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the site from what is published")
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
+    parser.add_argument("--readme", type=Path, help="also put the front table into this README")
     options = parser.parse_args(arguments)
     plans = {p: recorded_plans(options.published / p) for p in PREFERRED}
     plans = {profile: pages for profile, pages in plans.items() if pages}
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for folder in (source, html):
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(plans, source)
+    if options.readme:
+        write_readme(next(iter(plans.values())), options.readme)
     doctrees = options.output / "doctrees"
     code = build_main(
         ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
@@ -197,6 +201,22 @@ def front(pages: dict[str, Plan], records: Path) -> None:
         f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
     ]  # fmt: skip
     (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+
+
+def write_readme(pages: dict[str, Plan], path: Path) -> None:
+    """Put the front page's table and figure between the README's result markers."""
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(README_START)
+    _, after = rest.split(README_END)
+    plan = widest(pages)["animals10"]
+    figure = PUBLISHED / plan.profile / "figures" / "09_comparison_gains.png"
+    shown = [
+        f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
+        headline(plan, "animals10").to_markdown(disable_numparse=True),
+        f"Points of validation accuracy. {origin(plan)}",
+    ]
+    with atomic_write(path) as stream:
+        stream.write("\n\n".join([before + README_START, *shown, README_END + after]))
 
 
 def headline(plan: Plan, task: str) -> pd.DataFrame:

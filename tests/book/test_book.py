@@ -31,8 +31,8 @@ FLAGS = (
 WIDE, NARROW = 1200, 400
 
 
-def build(published, output):
-    command = [sys.executable, str(PROJECT / "book" / "build.py"),
+def build(published, output, *options):
+    command = [sys.executable, str(PROJECT / "book" / "build.py"), *options,
                "--published", str(published), "--output", str(output)]  # fmt: skip
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -42,9 +42,18 @@ def html(tmp_path_factory, published_once):
     """The site of what is published, or of made-up results while nothing is."""
     published = PUBLISHED if any(PUBLISHED.glob("*/summary.csv")) else published_once
     output = tmp_path_factory.mktemp("site")
-    done = build(published, output)
+    readme = output / "README.md"
+    shutil.copy(PROJECT / "README.md", readme)
+    done = build(published, output, "--readme", str(readme))
     assert done.returncode == 0, done.stderr
     return output / "html"
+
+
+def test_the_readme_shows_what_is_published(html):
+    if not any(PUBLISHED.glob("*/summary.csv")):
+        pytest.skip("nothing is published yet")
+    made = (html.parent / "README.md").read_text(encoding="utf-8")
+    assert made == (PROJECT / "README.md").read_text(encoding="utf-8"), "run make book"
 
 
 @pytest.fixture(scope="module")
