@@ -34,6 +34,8 @@ class Recipe:
         stem: "imagenet", "small" or "cifar", see ``attn_blocks.models``.
         image_size: side of the square network input, in pixels.
         augmentation: "resized_crop", "pad_crop" or "rotate", see ``attn_blocks.datasets``.
+        smallest_crop: of "resized_crop", the least share of an image's area; 0.08 is customary
+            for ImageNet, small images and short trainings want more.
         epochs, batch_size: passes over the training images, images a step.
         learning_rate: the constant rate, or the highest one of the schedule.
         schedule: "constant"; "cosine", annealed once an epoch; "one_cycle", a linear rise over the
@@ -56,6 +58,7 @@ class Recipe:
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay_norms: bool = True
+    smallest_crop: float = 0.08
     train_images: int | None = None
     validation_images: int | None = None
 
@@ -317,8 +320,8 @@ class Profile:
 
 
 _SMALL = Recipe(
-    width=0.25, stem="small", image_size=56, augmentation="resized_crop", epochs=8,
-    batch_size=32, learning_rate=0.05, schedule="one_cycle", weight_decay=5e-4,
+    width=0.25, stem="small", image_size=56, augmentation="resized_crop", smallest_crop=0.35,
+    epochs=8, batch_size=32, learning_rate=0.05, schedule="one_cycle", weight_decay=5e-4,
     train_images=2000, validation_images=500,
 )  # fmt: skip
 _TINY = replace(

@@ -275,7 +275,8 @@ def build_loaders(
     source = datasets.DATASETS[images.name]
     transforms = [
         datasets.create_transform(
-            recipe.augmentation, recipe.image_size, source.mean, source.std, train=train
+            recipe.augmentation, recipe.image_size, source.mean, source.std, train=train,
+            scale=(recipe.smallest_crop, 1.0),
         )
         for train in (True, False)
     ]
