@@ -59,8 +59,14 @@ class ShuffleAttention(nn.Layer):
         return F.sigmoid(self.cweight * pixel_mean(x0) + self.cbias)
 
     def spatial_gate(self, x1: paddle.Tensor) -> paddle.Tensor:
-        """The gate of the second halves, [N*G, m, H, W]."""
-        return F.sigmoid(self.sweight * self.gn(x1) + self.sbias)
+        """The gate of the second halves, [N*G, m, H, W]: sigmoid(sweight * GN(x1) + sbias).
+
+        Two affine maps in a row are one. Joined before the norm they cost vectors, not maps.
+        """
+        weight = self.sweight.flatten() * self.gn.weight
+        bias = self.sweight.flatten() * self.gn.bias + self.sbias.flatten()
+        normalised = F.group_norm(x1, self.gn._num_groups, self.gn._epsilon, weight, bias)
+        return F.sigmoid(normalised)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)

@@ -69,6 +69,5 @@ class SpatialGroupEnhance(nn.Layer):
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
         check_pixels(self, x)
-        gate = self.attention(x).unsqueeze(2)
-        grouped = x.reshape([-1, self.groups, self.channels // self.groups, *x.shape[2:]])
-        return (grouped * gate).reshape([-1, *x.shape[1:]])
+        # Repeating costs less than broadcasting, whose gradient sums slowly over the middle axis.
+        return x * self.attention(x).repeat_interleave(self.channels // self.groups, axis=1)
