@@ -321,7 +321,7 @@ class Profile:
 
 _SMALL = Recipe(
     width=0.25, stem="small", image_size=56, augmentation="resized_crop", smallest_crop=0.35,
-    epochs=8, batch_size=32, learning_rate=0.05, schedule="one_cycle", weight_decay=5e-4,
+    epochs=6, batch_size=32, learning_rate=0.1, schedule="one_cycle", weight_decay=5e-4,
     train_images=2000, validation_images=500,
 )  # fmt: skip
 _TINY = replace(
@@ -349,7 +349,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                 # Its maps stay large for the five halvings of SA-Residual-Inception.
                 "caltech16": replace(
                     _SMALL, width=0.125, stem="cifar", image_size=64, augmentation="rotate",
-                    learning_rate=0.02, train_images=1000,
+                    epochs=8, learning_rate=0.02, train_images=1000,
                 ),
             },
             seeds=(0,),
