@@ -62,7 +62,8 @@ def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
     assert notebook.cells[2].source == '# Parameters\nprofile = "smoke"'
     packed = notebook.cells[5].outputs[0].data["image/png"]
     before, after = (
-        np.asarray(Image.open(io.BytesIO(base64.b64decode(p)))) for p in (picture, packed)
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"))
+        for p in (picture, packed)
     )
     assert len(packed) < len(picture)
     np.testing.assert_array_equal(before, after)
