@@ -213,8 +213,13 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     shown = [
         f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
         headline(plan, "animals10").to_markdown(disable_numparse=True),
-        f"Points of validation accuracy. {origin(plan)}",
+        f"Points of validation accuracy; {origin(plan)}.",
     ]
+    if plan.profile not in ("study", "paper"):
+        shown.append(
+            "**These numbers test nothing:** they are one small run on drawings, published to show "
+            "what the book makes. Differences of this size come and go with the seed."
+        )
     with atomic_write(path) as stream:
         stream.write("\n\n".join([before + README_START, *shown, README_END + after]))
 
