@@ -30,6 +30,10 @@ BOOK = Path(__file__).resolve().parent
 # A page shows the results of the first of these for which it is published.
 PREFERRED = ("paper", "study", "quick", "smoke")
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
+SMALL_RUN = (
+    "**These numbers test nothing:** they are one small run, published to show what the book "
+    "makes. Differences of this size come and go with the seed."
+)
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -197,7 +201,9 @@ def front(pages: dict[str, Plan], records: Path) -> None:
     plots.show(drawn, figure, "front")
     picture = f"records/figures/{plan.page}_front.png"
     text = [
-        banner(origin(plan)), count(pages), "", table(headline(plan, task)), "",
+        banner(origin(plan)), count(pages), "",
+        "" if plan.profile in ("study", "paper") else SMALL_RUN, "",
+        table(headline(plan, task)), "",
         f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
     ]  # fmt: skip
     (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -216,10 +222,7 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         f"Points of validation accuracy; {origin(plan)}.",
     ]
     if plan.profile not in ("study", "paper"):
-        shown.append(
-            "**These numbers test nothing:** they are one small run on drawings, published to show "
-            "what the book makes. Differences of this size come and go with the seed."
-        )
+        shown.append(SMALL_RUN)
     with atomic_write(path) as stream:
         stream.write("\n\n".join([before + README_START, *shown, README_END + after]))
 

@@ -80,7 +80,9 @@ def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_p
     parameters = nbformat.v4.new_code_cell("profile = None", metadata={"tags": ["parameters"]})
     for page, source in ((PAGE, "1 / 0"), ("02_ge", "print(profile)")):
         cells = [parameters, nbformat.v4.new_code_cell(source)]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), notebooks / f"{page}.ipynb")
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, notebooks / f"{page}.ipynb")
     monkeypatch.setattr(reproduce, "NOTEBOOKS", notebooks)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]

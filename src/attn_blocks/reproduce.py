@@ -322,6 +322,7 @@ def _execute_locked(page: PageRun) -> str | None:
         papermill.execute_notebook(
             str(page.source), str(partial), parameters=page.parameters, kernel_name="python3",
             cwd=str(page.source.parent), progress_bar=False,
+            extra_arguments=["--log-level=ERROR"],  # a kernel warns of its local socket each time
         )  # fmt: skip
     except Exception as error:
         if partial.exists():
