@@ -163,7 +163,7 @@ def test_the_list_of_models():
 def test_the_state_of_the_data(tmp_path):
     answer = command("data", ATTN_BLOCKS_DATA=str(tmp_path))
     assert answer.returncode == 0
-    for word in ("Animals-10", "Caltech", "CIFAR-10", "Shapes", "data prepare"):
+    for word in ("animals10", "caltech16", "cifar10", "shapes", "data prepare"):
         assert word in answer.stdout
 
 
