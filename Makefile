@@ -84,10 +84,10 @@ serve: $(STAMP) ## serve the site on 127.0.0.1 (PORT=8000)
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory book/_build/html
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks
+	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 visualdl: $(STAMP) ## show the training logs of all runs on 127.0.0.1:8040
-	@$(BIN)/visualdl --logdir "$(or $(RESULTS),results)" --host 127.0.0.1 --port 8040
+	@cd "$(or $(RESULTS),results)" && $(abspath $(BIN))/visualdl --logdir . --host 127.0.0.1 --port 8040
 
 clean: ## remove builds and caches; results, data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis
