@@ -83,6 +83,9 @@ serve: $(STAMP) ## serve the site on 127.0.0.1 (PORT=8000)
 	@echo "http://127.0.0.1:$(PORT)/"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory book/_build/html
 
+bench: $(STAMP) ## measure the native convolution against Paddle's own, as ratios
+	@$(BIN)/python benchmarks/convolution.py
+
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
