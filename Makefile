@@ -20,7 +20,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 BOOK := $(BIN)/python -m attn_blocks
 
 .PHONY: help setup test test-long lint data models train reproduce-all publish verify-published book \
-	serve lab visualdl clean
+	serve bench lab visualdl clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
