@@ -153,17 +153,9 @@ def banner(line: str) -> str:
 
 def origin(plan: Plan) -> str:
     """Profile, data, seeds, device and dates of a page's runs."""
-    days = sorted(run(plan, what.name).metrics["finished"][:10] for what in plan.experiments)
+    days = sorted(results.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return f"{plan.provenance} · trained {trained}"
-
-
-def run(plan: Plan, name: str) -> Run:
-    """A run of a plan by its name."""
-    return Run(plan.results_dir / "runs" / name)
-
-
-# Tables and figures from the records -------------------------------------------------------------
 
 
 def table(frame: pd.DataFrame, style: str = ".results") -> str:

@@ -43,7 +43,7 @@ from attn_blocks.experiment import (
 )
 from attn_blocks.files import PROJECT, sha256_of
 from attn_blocks.reproduce import write_summary
-from attn_blocks.results import HISTORY_COLUMNS, Run
+from attn_blocks.results import HISTORY_COLUMNS, Run, run_of
 
 PUBLISHED = PROJECT / "book" / "published"
 RECORDS = ("experiment.json", "history.csv", "metrics.json")
@@ -343,7 +343,7 @@ def _packed(png: str) -> str:
 def _digests(plan: Plan) -> dict[str, str]:
     """The runs of a page, each with the beginning of its metrics' SHA-256."""
     return {
-        what.name: sha256_of(plan.results_dir / "runs" / what.name / "metrics.json")[:12]
+        what.name: sha256_of(run_of(plan, what).folder / "metrics.json")[:12]
         for what in plan.experiments
     }
 
@@ -441,7 +441,7 @@ def _notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | 
     stamp = notebook.metadata.get("attn_blocks", {})
     if stamp.get("runs") != _digests(plan):
         return [f"it shows other runs than those that are published; {again}"]
-    finished = max(_run(plan, what).metrics["finished"] for what in plan.experiments)
+    finished = max(run_of(plan, what).metrics["finished"] for what in plan.experiments)
     if stamp["executed"] < finished:
         return [f"it was executed before its last run was finished; {again}"]
     texts, images = _contents(notebook)
@@ -461,10 +461,6 @@ def _notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | 
             "smaller pictures in it, or lower figure.dpi in plots.STYLE"
         )
     return problems
-
-
-def _run(plan: Plan, what: Experiment) -> Run:
-    return Run(plan.results_dir / "runs" / what.name)
 
 
 def _contents(notebook: nbformat.NotebookNode) -> tuple[list[str], dict[str, int]]:

@@ -109,12 +109,8 @@ def _unique(plans: Iterable[Plan]) -> list[Experiment]:
     return list({e.name: e for p in plans for e in p.experiments}.values())
 
 
-def _run(first: Plan, what: Experiment) -> results.Run:
-    return results.Run(first.results_dir / "runs" / what.name)
-
-
 def _missing(plans: Sequence[Plan]) -> list[Experiment]:
-    return [e for e in _unique(plans) if _run(plans[0], e).status == "unfinished"]
+    return [e for e in _unique(plans) if results.run_of(plans[0], e).status == "unfinished"]
 
 
 def train_missing(plans: Sequence[Plan], jobs: int) -> int:
@@ -133,7 +129,7 @@ def train_missing(plans: Sequence[Plan], jobs: int) -> int:
                 raise
     failed = 0
     for what in _unique(plans):
-        run = _run(plans[0], what)
+        run = results.run_of(plans[0], what)
         if run.status != "finished":
             failed += 1
             reason = f"the process ended early; see {_short(run.folder)}/train.log"
@@ -159,7 +155,7 @@ class Workers:
 
     def train(self, what: Experiment) -> int:
         """Train one experiment in a process of its own; return the exit code."""
-        folder = _run(self.settings, what).folder
+        folder = results.run_of(self.settings, what).folder
         folder.mkdir(parents=True, exist_ok=True)
         request = {
             "experiment": what.to_dict(),
@@ -199,7 +195,8 @@ def _watch(futures: dict[Future, Experiment], settings: Plan, jobs: int) -> None
     with bar:
         while waiting:
             time.sleep(POLL_SECONDS)
-            counts = {f: _epochs_done(_run(settings, what)) for f, what in futures.items()}
+            runs = {f: results.run_of(settings, what) for f, what in futures.items()}
+            counts = {f: _epochs_done(run) for f, run in runs.items()}
             active = [
                 f"{what.variant} s{what.seed} {counts[f]}/{what.recipe.epochs}"
                 for f, what in waiting.items()
@@ -210,7 +207,7 @@ def _watch(futures: dict[Future, Experiment], settings: Plan, jobs: int) -> None
             for future in [f for f in waiting if f.done()]:
                 what = waiting.pop(future)
                 done += 1
-                run = _run(settings, what)
+                run = runs[future]
                 words = run.status
                 if run.status == "finished":
                     words = (
@@ -286,7 +283,7 @@ def _page_run(page: Plan, threads: int, settings: dict[str, Any]) -> PageRun:
     digest = [sha256_of(source), json.dumps(parameters)]
     digest += [provenance.source_hash(path) for path in sorted(provenance.PACKAGE.rglob("*.py"))]
     for what in page.experiments:
-        metrics = _run(page, what).folder / "metrics.json"
+        metrics = results.run_of(page, what).folder / "metrics.json"
         digest.append(sha256_of(metrics) if metrics.exists() else what.name)
     output = page.results_dir / "notebooks" / source.name
     return PageRun(page.page, parameters, source, output, _digest(digest), threads)

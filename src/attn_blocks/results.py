@@ -117,11 +117,16 @@ class Run:
         return model
 
 
+def run_of(plan: Plan, what: Experiment) -> Run:
+    """The run of one of a page's experiments, finished or not."""
+    return Run(plan.results_dir / "runs" / what.name)
+
+
 def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
     """The finished runs of a page's comparison: model title -> runs in the order of the seeds."""
     runs: dict[str, list[Run]] = {title: [] for title in plan.comparison(task).titles}
     for entry, experiment in plan.comparison(task).experiments:
-        run = Run(plan.results_dir / "runs" / experiment.name)
+        run = run_of(plan, experiment)
         if run.status == "finished":
             runs[entry.title].append(run)
     return runs
@@ -129,7 +134,7 @@ def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
 
 def failures(plan: Plan) -> list[str]:
     """One line for each run of a page that failed, and why."""
-    runs = [Run(plan.results_dir / "runs" / experiment.name) for experiment in plan.experiments]
+    runs = [run_of(plan, experiment) for experiment in plan.experiments]
     return [
         f"{run.folder.name}: {run.metrics['reason']}" for run in runs if run.status == "failed"
     ]
