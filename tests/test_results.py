@@ -1,13 +1,16 @@
 """Statistics, verdicts and tables, against numbers worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from attn_blocks import results
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.experiment import Claim, plan
+from attn_blocks.experiment import PROFILES, Claim, plan
+from attn_blocks.files import write_json
 from attn_blocks.results import Effect, effect, judge
+from attn_blocks.train import write_history
 
 
 def test_interval_by_hand():
@@ -122,3 +125,40 @@ def test_recipe_table_has_a_column_for_each_task(tmp_path):
     table = results.recipe_table(page)
     assert list(table.columns) == ["CIFAR-10", "Animals-10"]
     assert table.loc["stem"].tolist() == ["cifar", "small"]
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch, data_dir):
+    """A study of one run that another machine made and published; its experiment."""
+    study = plan("01_se", "smoke", 0, data_dir, tmp_path / "results")
+    what = study.experiments[0]
+    shared = replace(PROFILES["smoke"], shared=True)
+    monkeypatch.setattr(results, "PROFILES", {**PROFILES, "smoke": shared})
+    record = tmp_path / "published" / "smoke" / "runs" / what.name
+    write_json(record / "experiment.json", {**what.to_dict(), "sources": {}})
+    write_json(record / "metrics.json", {"status": "finished", "final_val_acc": 0.5})
+    write_history(record / "history.csv", [])
+    return study, what, record
+
+
+def test_a_published_run_is_finished_here_too(published):
+    study, what, record = published
+    run = results.run_of(study, what)
+    assert results.take_published(run, record.parents[2])
+    assert run.status == "finished" and not run.has_weights
+    assert {path.name for path in run.folder.iterdir()} == set(results.RECORDS)
+    # The pages look into the networks of the first seed, so its weights are made all the same.
+    assert not results.is_done(study, what)
+    assert results.is_done(replace(study, weights=False), what)
+
+
+def test_a_published_run_of_other_code_is_not_taken(published):
+    study, what, record = published
+    write_json(record / "experiment.json", {**what.to_dict(), "sources": {"train.py": "0" * 12}})
+    assert not results.take_published(results.run_of(study, what), record.parents[2])
+
+
+def test_short_profiles_are_always_trained(published, monkeypatch):
+    study, what, record = published
+    monkeypatch.setattr(results, "PROFILES", PROFILES)
+    assert not results.take_published(results.run_of(study, what), record.parents[2])

@@ -311,12 +311,14 @@ CLAIMS: tuple[Claim, ...] = (
 class Profile:
     """A size of the whole book: recipes per task, default seeds, and which images it may use.
 
-    ``data`` is "embedded" (always the drawn shapes), "any" (real where found) or "real".
+    ``data`` is "embedded" (always the drawn shapes), "any" (real where found) or "real". Runs of a
+    ``shared`` profile take hours: those that are published count as finished everywhere.
     """
 
     recipes: Mapping[str, Recipe]
     seeds: tuple[int, ...]
     data: str
+    shared: bool = False
 
 
 _SMALL = Recipe(
@@ -373,6 +375,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             },
             seeds=(0, 1, 2),
             data="real",
+            shared=True,
         ),
         # The write-ups' settings; for Animals-10 they state none, EXPERIMENTS fixes these.
         "paper": Profile(
@@ -393,6 +396,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             },
             seeds=(0,),
             data="real",
+            shared=True,
         ),
     }
 )  # fmt: skip
@@ -425,7 +429,10 @@ class PlannedComparison:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a page trains, resolved: profile, data, seeds, device and folders."""
+    """Everything a page trains, resolved: profile, data, seeds, device and folders.
+
+    ``weights`` is False where only the numbers of the runs are wanted.
+    """
 
     page: str
     profile: str
@@ -434,12 +441,17 @@ class Plan:
     data_dir: Path
     results_dir: Path
     comparisons: tuple[PlannedComparison, ...]
+    weights: bool = True
 
     @property
     def experiments(self) -> list[Experiment]:
         """All experiments of the page, each once."""
         unique = {e.name: e for c in self.comparisons for _, e in c.experiments}
         return list(unique.values())
+
+    def needs_weights(self, what: Experiment) -> bool:
+        """Whether a page looks into the trained network: it does into those of the first seed."""
+        return self.weights and what.seed == self.seeds[0]
 
     def comparison(self, task: str) -> PlannedComparison:
         """The page's comparison on that task."""

@@ -41,12 +41,10 @@ from attn_blocks.experiment import (
     Recipe,
     results_folder,
 )
-from attn_blocks.files import PROJECT, sha256_of
+from attn_blocks.files import sha256_of
 from attn_blocks.reproduce import write_summary
-from attn_blocks.results import HISTORY_COLUMNS, Run, run_of
+from attn_blocks.results import HISTORY_COLUMNS, PUBLISHED, RECORDS, Run, run_of
 
-PUBLISHED = PROJECT / "book" / "published"
-RECORDS = ("experiment.json", "history.csv", "metrics.json")
 TABLES = ("summary.csv", "verdicts.csv")
 LARGEST_NOTEBOOK = 1_500_000
 # An absolute path names the machine that executed a page; an address or a fraction does not match.

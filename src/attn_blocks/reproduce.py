@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,12 @@ def reproduce(
     Returns:
         The number of runs and pages that failed.
     """
-    plans = [plan(page_name(page), **settings) for page in pages or PAGES]
+    plans = [
+        replace(plan(page_name(page), **settings), weights=notebooks) for page in pages or PAGES
+    ]
     first = plans[0]
     jobs = job_count(jobs, first)
+    _take_published(plans)
     _say_what_is_coming(plans, jobs)
     started = time.monotonic()
     failed = train_missing(plans, jobs)
@@ -110,7 +113,20 @@ def _unique(plans: Iterable[Plan]) -> list[Experiment]:
 
 
 def _missing(plans: Sequence[Plan]) -> list[Experiment]:
-    return [e for e in _unique(plans) if results.run_of(plans[0], e).status == "unfinished"]
+    return [e for e in _unique(plans) if not results.is_done(plans[0], e)]
+
+
+def _take_published(plans: Sequence[Plan]) -> None:
+    """Finish runs by their published records, except where the pages want the weights as well."""
+    taken = [
+        what
+        for what in _unique(plans)
+        if not plans[0].needs_weights(what)
+        and results.run_of(plans[0], what).status == "unfinished"
+        and results.take_published(results.run_of(plans[0], what))
+    ]
+    if taken:
+        print(f"{len(taken)} runs taken from book/published")
 
 
 def train_missing(plans: Sequence[Plan], jobs: int) -> int:
@@ -162,6 +178,7 @@ class Workers:
             "results_dir": str(self.settings.results_dir),
             "data_dir": str(self.settings.data_dir),
             "device": self.settings.device,
+            "weights": self.settings.needs_weights(what),
         }
         with (folder / "train.log").open("w", encoding="utf-8") as log:
             if self.stopping.is_set():

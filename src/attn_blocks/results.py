@@ -12,6 +12,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,14 +21,26 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from attn_blocks import provenance
 from attn_blocks.errors import CheckpointError, SettingError, choose
-from attn_blocks.experiment import CLAIMS, REPORTED, TASK_TITLES, Claim, Experiment, Plan
-from attn_blocks.files import atomic_write, load_tensors, read_json
+from attn_blocks.experiment import CLAIMS, PROFILES, REPORTED, TASK_TITLES, Claim, Experiment, Plan
+from attn_blocks.files import (
+    MADE_AGAIN,
+    PROJECT,
+    atomic_write,
+    fit,
+    load_tensors,
+    read_json,
+    remove_leftovers,
+    tensor_shapes,
+)
 
 if TYPE_CHECKING:
     import paddle
     from IPython.display import Markdown
 
+PUBLISHED = PROJECT / "book" / "published"
+RECORDS = ("experiment.json", "history.csv", "metrics.json")
 HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")
 SUMMARY_COLUMNS = (
     "page", "dataset", "classes", "model", "seed", "epochs", "image_size", "params", "macs",
@@ -39,20 +52,100 @@ VERDICT_COLUMNS = (
     "verdict",
 )  # fmt: skip
 FEWEST_SEEDS = 3
+WEIGHTS = ("best.safetensors", "last.safetensors")
+# What pages and tables read from a run's records.
+EXPERIMENT_FIELDS = ("dataset", "fingerprint", "model", "options", "seed", "recipe")
+RECORD_PARTS = {
+    "data": {
+        "title": str, "label": str, "classes": list, "class_total": int, "train_images": int,
+        "validation_images": int,
+    },
+    "compute": {"device": str, "threads": int},
+}  # fmt: skip
+FINISHED_NUMBERS = (
+    "final_val_acc", "best_val_acc", "best_epoch", "params", "macs", "seconds",
+    "images_per_second", "peak_memory_mb",
+)  # fmt: skip
 
 
 def read_history(path: str | Path) -> list[dict[str, float]]:
     """The epochs of a ``history.csv``, oldest first; a damaged file raises CheckpointError."""
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        if rows and tuple(rows[0]) != HISTORY_COLUMNS:
-            raise ValueError(f"columns {', '.join(map(str, rows[0]))}")
-        parsed = [{name: float(row[name]) for name in HISTORY_COLUMNS} for row in rows]
-    except (OSError, TypeError, ValueError, KeyError, csv.Error) as error:
-        raise CheckpointError(f"{path} is not a whole history ({error})") from error
-    return [{**row, "epoch": int(row["epoch"])} for row in parsed]
+        text = path.read_bytes().decode("utf-8")
+        header, *lines = csv.reader(io.StringIO(text, newline=""))
+        if tuple(header) != HISTORY_COLUMNS:
+            raise ValueError(f"its columns are {', '.join(header)}")
+        if not text.endswith("\n"):
+            raise ValueError("its last line is cut off")
+        rows = [dict(zip(HISTORY_COLUMNS, map(float, line), strict=True)) for line in lines]
+        for number, row in enumerate(rows, start=1):
+            if row["epoch"] != number:
+                raise ValueError(f"line {number + 1} is epoch {row['epoch']:g}")
+            if not all(map(math.isfinite, row.values())):
+                raise ValueError(f"a value of epoch {number} is not finite")
+    except (OSError, ValueError, csv.Error) as error:
+        raise CheckpointError(f"{path} is not a whole history ({error}); {MADE_AGAIN}") from error
+    return [{**row, "epoch": int(row["epoch"])} for row in rows]
+
+
+def read_metrics(path: str | Path) -> dict[str, Any]:
+    """A ``metrics.json``; a damaged one, or one that lacks a part, raises CheckpointError."""
+    metrics = read_json(path)
+    try:
+        if metrics["status"] == "failed":
+            if not isinstance(metrics["reason"], str):
+                raise ValueError("its reason is no text")
+        elif metrics["status"] == "finished":
+            for name in FINISHED_NUMBERS:
+                if not _is_number(metrics[name]):
+                    raise ValueError(f"its {name} is {metrics[name]!r}")
+            datetime.fromisoformat(metrics["finished"])
+            _check_confusion(metrics["confusion"])
+        else:
+            raise ValueError(f"its status is {metrics['status']!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is {_not_whole('metrics', error)}") from error
+    return metrics
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_confusion(confusion: Any) -> None:
+    size = len(confusion)
+    if not all(len(row) == size for row in confusion):
+        raise ValueError("its confusion matrix is not square")
+    if not all(type(count) is int and count >= 0 for row in confusion for count in row):
+        raise ValueError("its confusion matrix holds something other than counts")
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """An ``experiment.json``; a damaged one, or one that lacks a part, raises CheckpointError."""
+    record = read_json(path)
+    try:
+        _experiment_of(record)
+        for part, names in RECORD_PARTS.items():
+            for name, kind in names.items():
+                if not isinstance(record[part][name], kind):
+                    raise ValueError(f"its {part}.{name} is {record[part][name]!r}")
+        if not all(isinstance(name, str) for name in record["data"]["classes"]):
+            raise ValueError("a class has no name")
+        if not isinstance(record["sources"], dict):
+            raise ValueError(f"its sources are {record['sources']!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is {_not_whole('record', error)}") from error
+    return record
+
+
+def _experiment_of(record: Mapping[str, Any]) -> Experiment:
+    return Experiment.from_dict({name: record[name] for name in EXPERIMENT_FIELDS})
+
+
+def _not_whole(kind: str, error: Exception) -> str:
+    reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
+    return f"not a whole {kind} ({reason}); {MADE_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -64,35 +157,38 @@ class Run:
     @cached_property
     def record(self) -> dict[str, Any]:
         """``experiment.json``: settings, data, device, versions and source hashes."""
-        return read_json(self.folder / "experiment.json")
+        return read_record(self.folder / "experiment.json")
 
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment that was run."""
-        fields = ("dataset", "fingerprint", "model", "options", "seed", "recipe")
-        missing = [name for name in fields if name not in self.record]
-        if missing:
-            raise CheckpointError(f"{self.folder}/experiment.json lacks {', '.join(missing)}")
-        return Experiment.from_dict({name: self.record[name] for name in fields})
+        return _experiment_of(self.record)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
         """``metrics.json``; its status is "finished" or "failed"."""
-        return read_json(self.folder / "metrics.json")
+        return read_metrics(self.folder / "metrics.json")
 
     @property
     def status(self) -> str:
-        """"finished", "failed", or "unfinished" while there are no (readable) metrics."""
+        """ "finished", "failed", or "unfinished" while a record is missing or damaged."""
         try:
-            return read_json(self.folder / "metrics.json")["status"]
-        except (CheckpointError, OSError, KeyError, TypeError):
+            status = read_metrics(self.folder / "metrics.json")["status"]
+        except (CheckpointError, OSError):
             return "unfinished"
+        whole = status == "failed" or all((self.folder / name).exists() for name in RECORDS)
+        return status if whole else "unfinished"
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """Columns of ``history.csv`` as arrays over the epochs."""
         rows = read_history(self.folder / "history.csv")
         return {name: np.array([row[name] for row in rows]) for name in HISTORY_COLUMNS}
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the trained weights are on this machine, and not only the records."""
+        return all((self.folder / name).exists() for name in WEIGHTS)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -110,16 +206,138 @@ class Run:
 
         choose("checkpoint", which, ("last", "best"))
         model = train.build_model(self.experiment, len(self.classes))
-        tensors, _ = load_tensors(self.folder / f"{which}.safetensors")
+        path = self.folder / f"{which}.safetensors"
+        tensors, _ = load_tensors(path)
         weights = {k: v for k, v in tensors.items() if not k.startswith(train.OPTIMIZER_PREFIX)}
+        fit(path, weights, model.state_dict())
         model.set_state_dict(weights)
         model.eval()
         return model
 
 
+def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
+    """The epochs that a run's last checkpoint has behind it.
+
+    Args:
+        folder: the run's.
+        metadata: of its ``last.safetensors``.
+
+    Raises:
+        CheckpointError: the history is damaged or shorter than that, or the best weights are not
+            those of its best epoch, so that training cannot go on from there.
+    """
+    rows = read_history(folder / "history.csv")
+    epoch = _epoch_of(folder / "last.safetensors", metadata)
+    if not 1 <= epoch <= len(rows):
+        raise CheckpointError(
+            f"{folder / 'last.safetensors'} is of epoch {epoch}, the history has {len(rows)}"
+        )
+    best = max(rows[:epoch], key=lambda row: row["val_acc"])["epoch"]
+    path = folder / "best.safetensors"
+    kept = _weights_epoch(path)
+    # Of the epoch that was being saved when the run was stopped: it is made again, to the same.
+    if kept not in (best, epoch + 1):
+        raise CheckpointError(f"{path} is of epoch {kept}, the best was {best}")
+    return rows[:epoch]
+
+
+def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
+    try:
+        return int(metadata["epoch"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say of which epoch it is; {MADE_AGAIN}") from error
+
+
+def mend(run: Run) -> list[str]:
+    """Remove what an interruption or a bad disk left half-written, so that it is made again.
+
+    To be called by the process that holds the run's lock (``files.hold``).
+
+    Returns:
+        A line for each file, that names it and says what is wrong.
+    """
+    problems = remove_leftovers(run.folder)
+    for name, read in READERS.items():
+        path = run.folder / name
+        try:
+            if path.exists():
+                read(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+            path.unlink()
+    if run.status == "finished":
+        disagreement = _disagreement(Run(run.folder))
+        if disagreement:
+            path = run.folder / "metrics.json"
+            problems.append(
+                f"{path} does not fit the rest of the run ({disagreement}); {MADE_AGAIN}"
+            )
+            path.unlink()
+    return problems
+
+
+def _disagreement(run: Run) -> str | None:
+    """What the files of a finished run say against one another, each of them whole."""
+    if run.experiment.name != run.folder.name:
+        return f"its record is that of {run.experiment.name}"
+    epochs, accuracy = run.experiment.recipe.epochs, run.history["val_acc"]
+    if len(accuracy) != epochs:
+        return f"its history has {len(accuracy)} of {epochs} epochs"
+    if run.metrics["final_val_acc"] != accuracy[-1]:
+        return f"its history ends at accuracy {accuracy[-1]}"
+    if len(run.classes) != len(run.confusion):
+        return f"its record has {len(run.classes)} classes"
+    expected = {"last": epochs, "best": run.metrics["best_epoch"]}
+    for which, epoch in expected.items():
+        path = run.folder / f"{which}.safetensors"
+        if path.exists() and _weights_epoch(path) != epoch:
+            return f"{path.name} is not of epoch {epoch}"
+    return None
+
+
+def _weights_epoch(path: Path) -> int:
+    return _epoch_of(path, tensor_shapes(path)[1])
+
+
+READERS = {
+    "experiment.json": read_record,
+    "history.csv": read_history,
+    "metrics.json": read_metrics,
+    "best.safetensors": _weights_epoch,
+    "last.safetensors": _weights_epoch,
+}
+
+
 def run_of(plan: Plan, what: Experiment) -> Run:
     """The run of one of a page's experiments, finished or not."""
     return Run(plan.results_dir / "runs" / what.name)
+
+
+def is_done(plan: Plan, what: Experiment) -> bool:
+    """Whether nothing is left to train: finished, with its weights if a page looks into them."""
+    run = run_of(plan, what)
+    if run.status == "finished":
+        return run.has_weights or not plan.needs_weights(what)
+    return run.status == "failed"
+
+
+def take_published(run: Run, published: Path = PUBLISHED) -> bool:
+    """Finish a run by the records that were published of it; False if there are none that fit.
+
+    Only profiles that take hours share their runs like this, and only runs of today's code; a
+    published run holds no weights.
+    """
+    profile = run.folder.parent.parent.name
+    known = Run(published / profile / "runs" / run.folder.name)
+    if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
+        return False
+    if provenance.changed_sources(known.record["sources"]):
+        return False
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for name in RECORDS:  # metrics.json comes last: it is what makes a run finished
+        with atomic_write(run.folder / name) as stream:
+            stream.write((known.folder / name).read_text(encoding="utf-8"))
+    return True
 
 
 def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
@@ -135,9 +353,7 @@ def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
 def failures(plan: Plan) -> list[str]:
     """One line for each run of a page that failed, and why."""
     runs = [run_of(plan, experiment) for experiment in plan.experiments]
-    return [
-        f"{run.folder.name}: {run.metrics['reason']}" for run in runs if run.status == "failed"
-    ]
+    return [f"{run.folder.name}: {run.metrics['reason']}" for run in runs if run.status == "failed"]
 
 
 # Statistics --------------------------------------------------------------------------------------

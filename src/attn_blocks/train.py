@@ -30,7 +30,7 @@ from attn_blocks import datasets, experiment, models, native, provenance, runtim
 from attn_blocks.errors import CheckpointError, TrainingError
 from attn_blocks.experiment import Experiment, Plan, Recipe
 from attn_blocks.files import atomic_write, load_tensors, save_tensors, write_json
-from attn_blocks.results import HISTORY_COLUMNS, Run, read_history
+from attn_blocks.results import HISTORY_COLUMNS, Run, read_history, take_published
 
 OPTIMIZER_PREFIX = "optimizer/velocity/"
 
@@ -38,7 +38,8 @@ OPTIMIZER_PREFIX = "optimizer/velocity/"
 def run_all(plan: Plan, progress: bool = True) -> list[Run]:
     """Train every experiment of a page that is not finished yet; return all its runs."""
     return [
-        run(e, plan.results_dir, plan.data_dir, plan.device, progress) for e in plan.experiments
+        run(e, plan.results_dir, plan.data_dir, plan.device, progress, plan.needs_weights(e))
+        for e in plan.experiments
     ]
 
 
@@ -48,6 +49,7 @@ def run(
     data_dir: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
+    weights: bool = True,
 ) -> Run:
     """Train one experiment, or read it if it is finished.
 
@@ -57,6 +59,8 @@ def run(
         data_dir: see ``datasets.data_folder``.
         device: see ``runtime.select_device``.
         progress: whether a progress bar is shown on stderr.
+        weights: whether the trained weights are wanted too; without them the published records of
+            the run are enough, see ``results.take_published``.
 
     Returns:
         The finished run, or one with status "failed" and the reason in its metrics when the loss
@@ -67,7 +71,9 @@ def run(
     # One process trains; another that wants the same run waits here and then finds it finished.
     with FileLock(folder / ".lock"):
         found = Run(folder)
-        if found.status in ("finished", "failed"):
+        if found.status == "failed" or (found.status == "finished" and found.has_weights):
+            return found
+        if not weights and (found.status == "finished" or take_published(found)):
             return found
         images = experiment.load_images(what.dataset, what.recipe, data_dir)
         if images.fingerprint != what.fingerprint:
@@ -75,6 +81,8 @@ def run(
                 f"the images of {images.title} changed while {what.name} was waiting; "
                 "run the command again"
             )
+        # Records without weights are made again; until then the run is not finished.
+        (folder / "metrics.json").unlink(missing_ok=True)
         try:
             train(what, images, folder, runtime.select_device(device), progress)
         except (Diverged, MemoryError) as error:
@@ -388,6 +396,7 @@ def main() -> None:
         request["results_dir"],
         request["data_dir"],
         request["device"],
+        weights=request.get("weights", True),
     )
 
 
