@@ -22,6 +22,17 @@ class CheckpointError(AttnBlocksError, ValueError):
     """Weights or records that are damaged or do not fit."""
 
 
+class StorageError(AttnBlocksError, OSError):
+    """A folder or file that cannot be written; ``errno`` and ``strerror`` are the system's."""
+
+    def __init__(self, message: str, reason: OSError) -> None:
+        super().__init__(reason.errno, reason.strerror)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
 class TrainingError(AttnBlocksError):
     """A run that could not be finished."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import safetensors.numpy
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from attn_blocks.errors import CheckpointError
+from attn_blocks.errors import CheckpointError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MADE_AGAIN = "make reproduce-all removes it and makes it again"
 
 
 def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
@@ -34,29 +40,123 @@ def project_folder(name: str, variable: str, folder: str | os.PathLike | None = 
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[Any]:
-    """Open a temporary file beside ``path``; on success it takes the name, on error it is removed.
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[io.StringIO | io.BytesIO]:
+    """Collect the content of a file in memory; on success ``write_bytes`` writes it.
 
     Args:
-        path: where the finished file is to stand; its folder is made if it is missing.
+        path: where the finished file is to stand.
         mode: ``"w"`` for UTF-8 text with ``\\n`` line ends, ``"wb"`` for bytes.
+
+    Raises:
+        StorageError: as ``write_bytes``.
+    """
+    stream = io.BytesIO() if "b" in mode else io.StringIO(newline="\n")
+    yield stream
+    content = stream.getvalue()
+    write_bytes(path, content if isinstance(content, bytes) else content.encode("utf-8"))
+
+
+def write_bytes(path: str | os.PathLike, content: bytes) -> None:
+    """Write a file that is whole or absent: a temporary file beside ``path``, synced, then renamed.
+
+    Its folder is made if it is missing. On an error the file keeps its old content.
+
+    Raises:
+        StorageError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    temporary = Path(name)
+    temporary = None
     try:
-        with os.fdopen(descriptor, mode, **text) as stream:
-            yield stream
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         # mkstemp makes private files; results are meant to be read by others too.
         temporary.chmod(0o644)
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise storage_error(error, path, len(content)) from error
         raise
+
+
+def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:
+    """An operating system's error in words: which path, how much room, and what to do.
+
+    Args:
+        error: what was raised while ``path`` was written.
+        needed: bytes that are to be written, where that is known.
+    """
+    if isinstance(error, StorageError):
+        return error
+    if error.errno not in NO_ROOM:
+        message = (
+            f"{path} cannot be written: {error.strerror or error}; choose another folder, or "
+            "change who may write there"
+        )
+        return StorageError(message, error)
+    folder = next(folder for folder in (path, *path.parents) if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    room = f"it needs {_megabytes(needed)}" if needed is not None else "it needs more"
+    message = (
+        f"no room left for {path}: {room}, {_megabytes(free)} are free ({error.strerror}); make "
+        "room and give the same command again, what is finished is kept"
+    )
+    return StorageError(message, error)
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.3f} MB" if count < 1e6 else f"{count / 1e6:,.1f} MB"
+
+
+@contextmanager
+def hold(folder: str | os.PathLike, name: str = ".lock", wait: bool = True) -> Iterator[bool]:
+    """Be the only process that works in ``folder``, which is made if it is missing.
+
+    The lock is the operating system's: a process that died, in whatever way, holds none.
+
+    Args:
+        name: of the lock's file in the folder; it stays there.
+        wait: False to get the answer False at once while another process holds the lock.
+
+    Raises:
+        StorageError: the folder cannot be written, or the disk is full, now or in the work inside.
+    """
+    folder = Path(folder)
+    lock = FileLock(folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        yield False
+        return
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    try:
+        yield True
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise storage_error(error, Path(error.filename or folder)) from error
+        raise
+    finally:
+        lock.release()
+
+
+def remove_leftovers(folder: Path, pattern: str = ".*.tmp") -> list[str]:
+    """Remove what killed writes left in ``folder``, to be called by the process that holds it.
+
+    Returns:
+        A line for each file.
+    """
+    leftovers = sorted(path for path in folder.glob(pattern) if path.is_file())
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return [f"{path} was left by an interrupted write; it is removed" for path in leftovers]
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -66,14 +166,18 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; a damaged one raises CheckpointError with its path."""
+    """Read a JSON file; a damaged one, or NaN in it, raises CheckpointError with its path."""
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(
-            f"{path} is not readable JSON ({error}); delete it and run the command again"
-        ) from error
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not readable JSON ({error}); {MADE_AGAIN}") from error
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def sha256_of(path: str | os.PathLike) -> str:
@@ -90,19 +194,56 @@ def save_tensors(
 ) -> None:
     """Write arrays and text metadata as one safetensors file, atomically."""
     contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    with atomic_write(path, "wb") as stream:
-        stream.write(safetensors.numpy.save(contiguous, dict(metadata)))
+    write_bytes(path, safetensors.numpy.save(contiguous, dict(metadata)))
 
 
 def load_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a safetensors file: (arrays, metadata); a damaged one raises CheckpointError."""
+    with _opened(path) as stream:
+        arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return arrays, dict(stream.metadata() or {})
+
+
+def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Like ``load_tensors``, with shapes for arrays: reads no more than the file's header."""
+    with _opened(path) as stream:
+        shapes = {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
+        return shapes, dict(stream.metadata() or {})
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator[Any]:
+    path = Path(path)
+    if path.suffix.lower() != ".safetensors":
+        raise CheckpointError(
+            f"{path} is not a .safetensors file; no other is read here, since a pickle (.pdparams, "
+            ".pth and the like) runs whatever code it holds when it is loaded"
+        )
     try:
         with safe_open(path, framework="numpy") as stream:
-            arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-            return arrays, dict(stream.metadata() or {})
+            yield stream
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); delete it and run the command again"
+            f"{path} is not a whole safetensors file of float or integer arrays ({error}); "
+            f"{MADE_AGAIN}"
         ) from error
+
+
+def fit(path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Check that the arrays of a file have the names and shapes that are expected.
+
+    Raises:
+        CheckpointError: names are missing or unknown, or shapes differ.
+    """
+    problems = [f"missing: {name}" for name in expected.keys() - tensors.keys()]
+    problems += [f"unknown: {name}" for name in tensors.keys() - expected.keys()]
+    for name in expected.keys() & tensors.keys():
+        found, needed = list(tensors[name].shape), list(expected[name].shape)
+        if found != needed:
+            problems.append(f"misshaped: {name} is {found}, needed {needed}")
+    if problems:
+        shown, others = sorted(problems)[:3], len(problems) - 3
+        more = f" and {others} more" if others > 0 else ""
+        raise CheckpointError(f"{path} does not fit its model ({'; '.join(shown)}{more})")
