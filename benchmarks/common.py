@@ -79,14 +79,14 @@ class Worker:
 
     Args:
         command: interpreter, script and arguments of a program that calls ``serve``.
-        environment: variables to set beside those of this process.
+        environment: all its variables; None for those of this process.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None):
         self.command = [str(word) for word in command]
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=os.environ | dict(environment or {}),
+            env=environment,
         )  # fmt: skip
 
     def __enter__(self) -> Worker:

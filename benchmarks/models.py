@@ -1,0 +1,205 @@
+"""Every network of the book beside its twin in PyTorch: training and inference, images a second.
+
+    python benchmarks/models.py --peer .venv-torch/bin/python [--rounds 5] [--models resnet50 ...]
+
+Paddle and PyTorch run in two processes that take their steps in turns, each with as many threads
+as there are cores, on the same random images: float32, PyTorch eagerly and channels-last. Ratios
+above 1 mean that the book's network is the faster one. ResNet-50 is also timed in the modes that
+trade something for speed. Writes ``results/models.csv`` and ``results/resnet50_modes.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import common
+from common import Worker
+
+import attn_blocks as ab  # before paddle
+from attn_blocks import native
+
+CLASSES = 10
+# batch size, image size and options of create_model; networks that are not named: like ResNet-50
+CASES = {
+    "resnet50": (32, 64, {}),
+    "senet_cifar": (128, 32, {"width": 0.25}),
+    "sa_inception": (32, 128, {}),
+}
+# What the two sides may differ by in parameters: timm's BAT has no biases before its norms.
+PARAMETERS_OFF = 0.001
+
+
+def case(model: str) -> tuple[int, int, dict]:
+    return CASES.get(model, CASES["resnet50"])
+
+
+# Paddle's side -----------------------------------------------------------------------------------
+
+
+def build(model: str, batch: int, image_size: int, options: dict) -> tuple[common.Steps, dict]:
+    """The book's network and its steps, as ``common.serve`` wants them."""
+    import paddle
+
+    paddle.seed(0)
+    network = ab.create_model(model, num_classes=CLASSES, image_size=image_size, **options)
+    native.accelerate(network)
+    modules = [name for name, _ in network.named_sublayers()]
+    facts = {
+        "params": ab.count_params(network),
+        "attn": network.settings.get("attn", {}),
+        "between": [name for name in modules if re.fullmatch(r"layer\d\.nl\d+", name)],
+        "width": network.settings["width"],
+        "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
+    }
+    return steps(network, batch, image_size), facts
+
+
+def steps(network, batch: int, image_size: int) -> dict[str, Callable[[], None]]:
+    """Training and inference steps on random images."""
+    import paddle
+    import paddle.nn.functional as F
+
+    optimiser = paddle.optimizer.Momentum(
+        0.01, 0.9, parameters=network.parameters(), weight_decay=1e-4
+    )
+    images = paddle.randn([batch, 3, image_size, image_size])
+    labels = paddle.randint(0, CLASSES, [batch])
+
+    def train() -> None:
+        if not network.training:
+            network.train()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()
+        optimiser.step()
+        optimiser.clear_grad()
+        float(loss)
+
+    @paddle.no_grad()
+    def inference() -> None:
+        if network.training:
+            network.eval()
+        network(images)
+
+    return {"train": train, "inference": inference}
+
+
+# The comparison ----------------------------------------------------------------------------------
+
+
+def paddle_side(bfloat16: bool = False) -> Worker:
+    environment = os.environ | {"ATTN_BLOCKS_NATIVE_BF16": str(int(bfloat16))}
+    return Worker([sys.executable, __file__, "--serve"], environment)
+
+
+def torch_side(interpreter: Path) -> Worker:
+    # As its user would start it: with our number of threads, and nothing else of ours.
+    environment = {k: v for k, v in os.environ.items() if k != "MKL_DEBUG_CPU_TYPE"}
+    return Worker([interpreter, common.HERE / "torch_twins.py"], environment)
+
+
+def build_pair(model: str, ours: Worker, theirs: Worker, **mode: str) -> tuple[dict, dict]:
+    """Make a network on both sides; their facts. Stops if the two are not the same network."""
+    batch, size, options = case(model)
+    own = ours.build(model=model, batch=batch, image_size=size, options=options)
+    told = {"attn": own["attn"], "between": own["between"]}
+    peer = theirs.build(model=model, batch=batch, image_size=size, **told, **mode)
+    if abs(peer["params"] / own["params"] - 1) > PARAMETERS_OFF:
+        raise RuntimeError(
+            f"{model} has {own['params']:,} parameters and its twin {peer['params']:,}; "
+            "torch_twins.py builds another network"
+        )
+    if own["threads"] != peer["threads"]:
+        raise RuntimeError(f"{own['threads']} threads against {peer['threads']}")
+    return own, peer
+
+
+def compare(model: str, ours: Worker, theirs: Worker, rounds: int) -> tuple[dict, dict]:
+    """A row of ``models.csv``, and the peer's facts."""
+    own, peer = build_pair(model, ours, theirs)
+    batch, size, _ = case(model)
+    row = {
+        "model": model,
+        "width": own["width"],
+        "image_size": size,
+        "batch": batch,
+        "parameters": own["params"],
+    }
+    for step in ("train", "inference"):
+        seconds = common.in_turns([partial(side.turn, step) for side in (ours, theirs)], rounds)
+        row |= {
+            step: f"{batch / common.middle(seconds, 0):.1f}",
+            f"torch_{step}": f"{batch / common.middle(seconds, 1):.1f}",
+            f"{step}_ratio": f"{common.ratio(seconds, above=1, below=0):.2f}",
+        }
+    return row, peer
+
+
+def compare_modes(interpreter: Path, rounds: int) -> list[dict]:
+    """Rows of ``resnet50_modes.csv``: one a mode, each a process of its own, all in turns."""
+    batch, size, options = case("resnet50")
+    what = {"model": "resnet50", "batch": batch, "image_size": size}
+    with ExitStack() as stack:
+        sides = {}
+        for mode in ("float32", "bfloat16 products"):
+            side = sides["Paddle", mode] = stack.enter_context(paddle_side(mode != "float32"))
+            side.build(**what, options=options)
+        for mode in ("eager", "compiled", "bfloat16"):
+            side = sides["PyTorch", mode] = stack.enter_context(torch_side(interpreter))
+            side.build(**what, attn={}, between=[], mode=mode)
+        rows = [
+            {"framework": framework, "mode": mode, "image_size": size, "batch": batch}
+            for framework, mode in sides
+        ]
+        for step in ("train", "inference"):
+            turns = [partial(side.turn, step) for side in sides.values()]
+            seconds = common.in_turns(turns, rounds, warm_up=2)
+            for number, row in enumerate(rows):
+                row[step] = f"{batch / common.middle(seconds, number):.1f}"
+                row[f"{step}_ratio"] = f"{common.ratio(seconds, above=number, below=0):.2f}"
+        return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    if "--serve" in (sys.argv if arguments is None else arguments):
+        common.serve(build)
+        return
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON",
+                        help="an interpreter that has torch and timm")  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
+    parser.add_argument("--models", nargs="*", choices=ab.list_models(), default=ab.list_models(),
+                        metavar="MODEL", help="all by default; none: modes only")  # fmt: skip
+    parser.add_argument("--no-modes", action="store_true", help="leave ResNet-50's modes out")
+    parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
+    options = parser.parse_args(arguments)
+    print(native.build(), flush=True)
+    rows = []
+    with paddle_side() as ours, torch_side(options.peer) as theirs:
+        for model in options.models:
+            row, peer = compare(model, ours, theirs, options.rounds)
+            common.show(row)
+            rows.append(row)
+        if not rows:
+            _, peer = build_pair("resnet50", ours, theirs)
+    told = {
+        "command": "make bench PEER=torch", "threads": peer["threads"],
+        "peer": peer["versions"], "folder": options.results,
+    }  # fmt: skip
+    if rows:
+        print(common.record("models", rows, **told))
+    if not options.no_modes:
+        rows = compare_modes(options.peer, options.rounds)
+        for row in rows:
+            common.show(row)
+        print(common.record("resnet50_modes", rows, **told))
+
+
+if __name__ == "__main__":
+    main()
