@@ -72,8 +72,8 @@ reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
 publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
 	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
 
-verify-published: $(STAMP) ## check what is published against its records and today's code
-	@$(BOOK) verify-published $(if $(RETRAIN),--retrain) $(if $(DATA),--data-dir "$(DATA)")
+verify-published: $(STAMP) ## check what is published and train one short run again (RETRAIN=0: do not)
+	@$(BOOK) verify-published $(if $(filter 0,$(RETRAIN)),,--retrain $(RETRAIN)) $(if $(DATA),--data-dir "$(DATA)")
 
 book: $(STAMP) ## build the site from what is published, without network
 	@$(BIN)/python book/build.py --readme README.md
