@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -484,6 +484,7 @@ def plan(
     results_dir: str | Path | None = None,
     device: str | None = None,
     epochs: int | None = None,
+    load: Callable[[str, str, Recipe, Path], datasets.ImageDataset] | None = None,
 ) -> Plan:
     """Resolve what ``page`` trains.
 
@@ -496,6 +497,8 @@ def plan(
             added to it.
         device: "cpu", "gpu", "gpu:1"; None for a GPU where there is one.
         epochs: trains for that many instead of the recipe's.
+        load: gives the images from (task, the profile's ``data``, recipe, data folder) in place
+            of reading them, for plans that are not trained.
 
     Raises:
         SettingError: an unknown name or a value that cannot be, with the valid ones.
@@ -511,7 +514,7 @@ def plan(
         recipe = settings.recipes[comparison.task]
         if epochs is not None:
             recipe = replace(recipe, epochs=epochs)
-        images = _load(comparison.task, settings.data, recipe, data_dir)
+        images = (load or _load)(comparison.task, settings.data, recipe, data_dir)
         experiments = tuple(
             (entry, _experiment(entry, images, recipe, seed, profile))
             for entry in comparison.entries
