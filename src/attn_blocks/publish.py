@@ -10,13 +10,10 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +41,7 @@ from attn_blocks.experiment import (
 from attn_blocks.files import sha256_of
 from attn_blocks.reproduce import write_summary
 from attn_blocks.results import HISTORY_COLUMNS, PUBLISHED, RECORDS, Run, run_of
+from attn_blocks.worker import Task, Worker
 
 TABLES = ("summary.csv", "verdicts.csv")
 LARGEST_NOTEBOOK = 1_500_000
@@ -512,13 +510,13 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
             "device": compute["device"],
         }
         environment = os.environ | {"OMP_NUM_THREADS": str(compute["threads"])}
-        done = subprocess.run(
-            [sys.executable, "-m", "attn_blocks.train"], input=json.dumps(request), text=True,
-            env=environment,
-        )  # fmt: skip
-        ours = Run(Path(temporary) / "runs" / name)
-        if done.returncode or ours.status != "finished":
-            raise PublishError(f"{name} could not be trained again")
+        folder = Path(temporary)
+        task = Task(name, "train", request, folder, ".claim", None, lambda: False)
+        _, error = Worker(task, environment).answer()
+        ours = Run(folder / "runs" / name)
+        if error or ours.status != "finished":
+            reason = error or ours.metrics["reason"]
+            raise PublishError(f"{name} could not be trained again: {reason}")
         return compare(known, ours)
 
 

@@ -7,31 +7,28 @@ experiment's hash, an executed page by a key over its notebook, parameters, runs
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
-import multiprocessing
 import os
-import subprocess
 import sys
-import threading
 import time
-import traceback
+import warnings
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from attn_blocks import provenance, results, runtime
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import AttnBlocksError, SettingError, StorageError
 from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, plan
-from attn_blocks.files import PROJECT, atomic_write, sha256_of
+from attn_blocks.files import PROJECT, atomic_write, hold, read_json, remove_leftovers, sha256_of
+from attn_blocks.worker import Task, WorkerError, work_through
 
 NOTEBOOKS = PROJECT / "notebooks"
-POLL_SECONDS = 0.5
 
 
 def reproduce(
@@ -52,23 +49,36 @@ def reproduce(
 
     Returns:
         The number of runs and pages that failed.
+
+    Raises:
+        StorageError: a disk is full, or the results folder cannot be written.
     """
-    plans = [
-        replace(plan(page_name(page), **settings), weights=notebooks) for page in pages or PAGES
-    ]
-    first = plans[0]
-    jobs = job_count(jobs, first)
-    _take_published(plans)
-    _say_what_is_coming(plans, jobs)
-    started = time.monotonic()
-    failed = train_missing(plans, jobs)
-    if notebooks:
-        failed += execute(plans, jobs, settings)
-    write_summary(plans)
+    plans: list[Plan] = []
+    try:
+        plans += _plans(pages or PAGES, notebooks, settings)
+        jobs = job_count(jobs, plans[0])
+        _mend(plans)
+        _take_published(plans)
+        _say_what_is_coming(plans, jobs)
+        started = time.monotonic()
+        failed = train_missing(plans, jobs)
+        if notebooks:
+            failed += execute(plans, jobs, settings)
+        with hold(plans[0].results_dir, ".summary.lock"):
+            for problem in remove_leftovers(plans[0].results_dir):
+                print(problem, file=sys.stderr)
+            write_summary(plans)
+    except (KeyboardInterrupt, StorageError):
+        _say_how_to_go_on(plans)
+        raise
     _print_results(plans)
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    print(f"\nDone in {minutes} min {seconds} s; everything is in {_short(first.results_dir)}")
+    print(f"\nDone in {minutes} min {seconds} s; everything is in {_short(plans[0].results_dir)}")
     return failed
+
+
+def _plans(pages: Iterable[str], notebooks: bool, settings: dict[str, Any]) -> list[Plan]:
+    return [replace(plan(page_name(page), **settings), weights=notebooks) for page in pages]
 
 
 def page_name(name: str) -> str:
@@ -129,110 +139,87 @@ def _take_published(plans: Sequence[Plan]) -> None:
         print(f"{len(taken)} runs taken from book/published")
 
 
-def train_missing(plans: Sequence[Plan], jobs: int) -> int:
-    """Train what is not finished, ``jobs`` at once; return how many runs of the plans failed."""
-    missing = _missing(plans)
-    workers = Workers(plans[0], jobs)
-    if missing:
-        with ThreadPoolExecutor(jobs) as pool:
-            futures = {pool.submit(workers.train, what): what for what in missing}
-            try:
-                _watch(futures, plans[0], jobs)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                workers.stop()
-                _say_how_to_go_on(plans)
-                raise
-    failed = 0
+def _mend(plans: Sequence[Plan]) -> None:
+    """Name and remove what is half-written in runs that no process works on."""
     for what in _unique(plans):
         run = results.run_of(plans[0], what)
-        if run.status != "finished":
-            failed += 1
-            reason = f"the process ended early; see {_short(run.folder)}/train.log"
-            if run.status == "failed":
-                reason = run.metrics["reason"]
-            print(f"FAILED {what.name}: {reason}", file=sys.stderr)
-    return failed
+        if run.folder.is_dir():
+            with hold(run.folder, wait=False) as free:
+                for problem in results.mend(run) if free else ():
+                    print(problem, file=sys.stderr)
 
 
-class Workers:
-    """Training processes, each with its share of the processor's threads."""
-
-    def __init__(self, settings: Plan, jobs: int) -> None:
-        self.settings = settings
-        self.environment = os.environ | {
-            "OMP_NUM_THREADS": os.environ.get("ATTN_BLOCKS_THREADS")
-            or str(max(1, runtime.cores() // jobs))
-        }
-        # A single worker shows its own bar; several would write over one another's.
-        self.shows_bar = jobs == 1
-        self.processes: set[subprocess.Popen] = set()
-        self.stopping = threading.Event()
-
-    def train(self, what: Experiment) -> int:
-        """Train one experiment in a process of its own; return the exit code."""
-        folder = results.run_of(self.settings, what).folder
-        folder.mkdir(parents=True, exist_ok=True)
-        request = {
-            "experiment": what.to_dict(),
-            "results_dir": str(self.settings.results_dir),
-            "data_dir": str(self.settings.data_dir),
-            "device": self.settings.device,
-            "weights": self.settings.needs_weights(what),
-        }
-        with (folder / "train.log").open("w", encoding="utf-8") as log:
-            if self.stopping.is_set():
-                return -1
-            process = subprocess.Popen(
-                [sys.executable, "-m", "attn_blocks.train"], stdin=subprocess.PIPE, stdout=log,
-                stderr=None if self.shows_bar else log, env=self.environment, text=True,
-            )  # fmt: skip
-            self.processes.add(process)
-            process.communicate(json.dumps(request))
-            self.processes.discard(process)
-        return process.returncode
-
-    def stop(self) -> None:
-        """End all processes; what they saved stays."""
-        self.stopping.set()
-        for process in list(self.processes):
-            process.terminate()
-
-
-def _watch(futures: dict[Future, Experiment], settings: Plan, jobs: int) -> None:
-    """Show progress in epochs, read from the runs' histories, and a line for each finished run."""
-    epochs = sum(what.recipe.epochs for what in futures.values())
-    waiting = dict(futures)
-    quiet = jobs == 1
+def train_missing(plans: Sequence[Plan], jobs: int) -> int:
+    """Train what is not finished, ``jobs`` at once; return how many runs of the plans failed."""
+    settings, errors = plans[0], {}
+    missing = {what.name: what for what in _missing(plans)}
     bar = tqdm(
-        total=epochs, desc="Training", unit="epoch", disable=quiet, dynamic_ncols=True,
-        mininterval=0 if sys.stderr.isatty() else 30,
+        total=sum(what.recipe.epochs for what in missing.values()), desc="Training", unit="epoch",
+        disable=jobs == 1 or not missing,  # a single worker shows a bar of its own
+        dynamic_ncols=True, mininterval=0 if sys.stderr.isatty() else 30,
     )  # fmt: skip
-    done = 0
+
+    def turn(running: Sequence[Task]) -> None:
+        counts = {n: _epochs_done(results.run_of(settings, w)) for n, w in missing.items()}
+        active = [missing[task.title] for task in running]
+        words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
+        bar.set_postfix_str(", ".join(words), refresh=False)
+        bar.update(sum(counts.values()) - bar.n)
+
+    def done(task: Task, notes: Sequence[str], error: str | None) -> None:
+        numbers.append(task.title)
+        errors[task.title] = error
+        run = results.run_of(settings, missing[task.title])
+        line = f"[{len(numbers):2}/{len(missing)}] {task.title}  {_outcome(run)}"
+        tqdm.write("\n".join([*notes, line]), file=sys.stdout)
+        sys.stdout.flush()
+
+    numbers: list[str] = []
+    tasks = [_training(settings, what, shows_bar=jobs == 1) for what in missing.values()]
     with bar:
-        while waiting:
-            time.sleep(POLL_SECONDS)
-            runs = {f: results.run_of(settings, what) for f, what in futures.items()}
-            counts = {f: _epochs_done(run) for f, run in runs.items()}
-            active = [
-                f"{what.variant} s{what.seed} {counts[f]}/{what.recipe.epochs}"
-                for f, what in waiting.items()
-                if f.running()
-            ]
-            bar.set_postfix_str(", ".join(active), refresh=False)
-            bar.update(sum(counts.values()) - bar.n)
-            for future in [f for f in waiting if f.done()]:
-                what = waiting.pop(future)
-                done += 1
-                run = runs[future]
-                words = run.status
-                if run.status == "finished":
-                    words = (
-                        f"val accuracy {run.metrics['final_val_acc']:.3f} "
-                        f"({run.metrics['seconds']:.0f} s)"
-                    )
-                tqdm.write(f"[{done:2}/{len(futures)}] {what.name}  {words}", file=sys.stdout)
-                sys.stdout.flush()
+        work_through(tasks, jobs, _environment(jobs), turn, done)
+    failed = [w for w in _unique(plans) if results.run_of(settings, w).status != "finished"]
+    for what in failed:
+        reason = _why_failed(results.run_of(settings, what), errors.get(what.name))
+        print(f"FAILED {what.name}: {reason}", file=sys.stderr)
+    return len(failed)
+
+
+def _training(settings: Plan, what: Experiment, shows_bar: bool) -> Task:
+    folder = results.run_of(settings, what).folder
+    request = {
+        "experiment": what.to_dict(),
+        "results_dir": str(settings.results_dir),
+        "data_dir": str(settings.data_dir),
+        "device": settings.device,
+        "weights": settings.needs_weights(what),
+    }
+    log = None if shows_bar else folder / "train.log"
+    return Task(
+        what.name, "train", request, folder, ".claim", log, lambda: results.is_done(settings, what)
+    )
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Of a worker: its share of the processor's threads."""
+    threads = os.environ.get("ATTN_BLOCKS_THREADS") or str(max(1, runtime.cores() // jobs))
+    return os.environ | {"OMP_NUM_THREADS": threads}
+
+
+def _outcome(run: results.Run) -> str:
+    if run.status != "finished":
+        return run.status
+    return f"val accuracy {run.metrics['final_val_acc']:.3f} ({run.metrics['seconds']:.0f} s)"
+
+
+def _why_failed(run: results.Run, error: str | None) -> str:
+    if run.status == "failed":
+        return (
+            f"{run.metrics['reason']} (to try it again all the same, delete {_short(run.folder)})"
+        )
+    reason = error.strip().splitlines()[-1] if error else "it is not finished"
+    log = run.folder / "train.log"
+    return f"{reason}; see {_short(log)}" if log.exists() else reason
 
 
 def _epochs_done(run: results.Run) -> int:
@@ -244,51 +231,43 @@ def _epochs_done(run: results.Run) -> int:
 
 
 def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
-    total, missing = len(_unique(plans)), len(_missing(plans))
-    print(
-        f"\nStopped: {total - missing} of {total} runs are finished, the others are saved up to "
-        "their last epoch. The same command goes on from there.",
-        file=sys.stderr,
-    )
+    saved = "Stopped before the first run."
+    if plans:
+        total, missing = len(_unique(plans)), len(_missing(plans))
+        saved = (
+            f"Stopped: {total - missing} of {total} runs are finished, the others are saved up to "
+            "their last epoch; executed pages are kept."
+        )
+    print(f"\n{saved} The same command goes on from there.", file=sys.stderr)
 
 
 # Notebooks ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PageRun:
-    """What a process needs to execute one notebook."""
-
-    page: str
-    parameters: dict[str, Any]
-    source: Path
-    output: Path
-    key: str
-    threads: int
-
-
 def execute(plans: Sequence[Plan], jobs: int, settings: dict[str, Any]) -> int:
     """Execute the notebooks whose inputs changed, ``jobs`` at once; return how many failed."""
-    pages = [_page_run(p, max(1, runtime.cores() // jobs), settings) for p in plans]
-    stale = [page for page in pages if _key_of(page.output) != page.key]
+    pages = [_execution(page, settings) for page in plans]
+    stale = [page for page in pages if not page.is_done()]
     if len(stale) < len(pages):
         print(f"{len(pages) - len(stale)} pages are up to date")
-    failed = 0
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(stale)) or 1, mp_context=context) as pool:
-        futures = {pool.submit(_execute_page, page): page for page in stale}
-        for future in as_completed(futures):
-            page, error = futures[future].page, future.result()
-            if error is None:
-                print(f"{page}: executed, {_short(futures[future].output)}", flush=True)
-            else:
-                failed += 1
-                print(f"FAILED {page}\n{error}", file=sys.stderr, flush=True)
-    return failed
+    failed = []
+
+    def done(task: Task, notes: Sequence[str], error: str | None) -> None:
+        for note in notes:
+            print(note, file=sys.stderr)
+        if error is None:
+            print(f"{task.title}: executed, {_short(Path(task.request['output']))}", flush=True)
+        else:
+            failed.append(task)
+            print(f"FAILED {task.title}\n{error}", file=sys.stderr, flush=True)
+
+    work_through(stale, jobs, _environment(jobs), lambda running: None, done)
+    return len(failed)
 
 
-def _page_run(page: Plan, threads: int, settings: dict[str, Any]) -> PageRun:
+def _execution(page: Plan, settings: dict[str, Any]) -> Task:
     source = NOTEBOOKS / f"{page.page}.ipynb"
+    output = page.results_dir / "notebooks" / source.name
     parameters = {
         "profile": page.profile,
         "seeds": list(page.seeds),
@@ -297,60 +276,79 @@ def _page_run(page: Plan, threads: int, settings: dict[str, Any]) -> PageRun:
         "device": page.device,
         "epochs": settings.get("epochs"),
     }
-    digest = [sha256_of(source), json.dumps(parameters)]
-    digest += [provenance.source_hash(path) for path in sorted(provenance.PACKAGE.rglob("*.py"))]
+    digest = [sha256_of(source), json.dumps(parameters), *_package_hashes()]
     for what in page.experiments:
         metrics = results.run_of(page, what).folder / "metrics.json"
         digest.append(sha256_of(metrics) if metrics.exists() else what.name)
-    output = page.results_dir / "notebooks" / source.name
-    return PageRun(page.page, parameters, source, output, _digest(digest), threads)
+    key = hashlib.sha256("\n".join(digest).encode()).hexdigest()[:16]
+    request = {"source": str(source), "output": str(output), "parameters": parameters, "key": key}
+    return Task(
+        page.page, "page", request, output.parent, f".{page.page}.lock", None,
+        lambda: _key_of(output) == key,
+    )  # fmt: skip
 
 
-def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+@cache
+def _package_hashes() -> list[str]:
+    return [provenance.source_hash(path) for path in sorted(provenance.PACKAGE.rglob("*.py"))]
 
 
 def _key_of(executed: Path) -> str | None:
+    """The key of an executed page; None where there is none, or no whole one."""
     try:
-        notebook = json.loads(executed.read_text(encoding="utf-8"))
-        return notebook["metadata"]["attn_blocks"]["key"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_json(executed)["metadata"]["attn_blocks"]["key"]
+    except (AttnBlocksError, OSError, KeyError, TypeError):
         return None
 
 
-def _execute_page(page: PageRun) -> str | None:
-    """Execute one notebook; return None, or the traceback of what went wrong."""
-    page.output.parent.mkdir(parents=True, exist_ok=True)
-    # Another process may be executing the same page; what it leaves need not be made again.
-    with FileLock(page.output.with_name(f".{page.page}.lock")):
-        return None if _key_of(page.output) == page.key else _execute_locked(page)
+def execute_page(source: str, output: str, parameters: dict[str, Any], key: str) -> None:
+    """Execute one notebook: what a worker does that holds the page's lock.
 
-
-def _execute_locked(page: PageRun) -> str | None:
+    Raises:
+        WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
+        StorageError: the disk is full.
+    """
     import nbformat
     import papermill
 
-    os.environ["OMP_NUM_THREADS"] = str(page.threads)
-    partial = page.output.with_name(f".{page.page}.partial.ipynb")
+    output = Path(output)
+    for problem in _mend_page(output):
+        warnings.warn(problem, stacklevel=2)
+    partial = output.with_name(f".{output.stem}.partial.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
     try:
         papermill.execute_notebook(
-            str(page.source), str(partial), parameters=page.parameters, kernel_name="python3",
-            cwd=str(page.source.parent), progress_bar=False,
+            source, str(partial), parameters=parameters, kernel_name="python3",
+            cwd=str(Path(source).parent), progress_bar=False,
             extra_arguments=["--log-level=ERROR"],  # a kernel warns of its local socket each time
         )  # fmt: skip
-    except Exception as error:
-        if partial.exists():
-            partial.replace(page.output.with_name(f"{page.page}.failed.ipynb"))
-        if isinstance(error, papermill.PapermillExecutionError):
-            return str(error)
-        return traceback.format_exc()
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
+            partial.unlink(missing_ok=True)
+            raise StorageError(error.evalue, OSError(errno.ENOSPC, "")) from error
+        partial.replace(failed)
+        raise WorkerError(str(error)) from error
     notebook = nbformat.read(partial, as_version=4)
-    notebook.metadata["attn_blocks"] = {"key": page.key}
-    with atomic_write(page.output) as stream:
+    notebook.metadata["attn_blocks"] = {"key": key}
+    with atomic_write(output) as stream:
         nbformat.write(notebook, stream)
     partial.unlink()
-    page.output.with_name(f"{page.page}.failed.ipynb").unlink(missing_ok=True)
-    return None
+    failed.unlink(missing_ok=True)
+
+
+def _mend_page(output: Path) -> list[str]:
+    """Remove what an interrupted execution left half-written; a line for each file."""
+    page = output.stem
+    problems = remove_leftovers(output.parent, f".{page}.*.ipynb")
+    problems += remove_leftovers(output.parent, f".{page}.*.tmp")
+    problems += remove_leftovers(output.parent.parent / "figures", f".{page}_*.tmp")
+    if output.exists():
+        try:
+            read_json(output)
+        except AttnBlocksError as error:
+            problems.append(str(error))
+            output.unlink()
+    return problems
 
 
 # Summary -----------------------------------------------------------------------------------------
@@ -379,9 +377,7 @@ def _print_results(plans: Sequence[Plan]) -> None:
             if known is None or len(comparison.titles) > len(known[1].titles):
                 widest[comparison.task] = (page, comparison)
     for task, (page, comparison) in widest.items():
-        table = results.accuracy_table(page, task).drop(
-            columns="Best epoch (chosen on validation)"
-        )
+        table = results.accuracy_table(page, task).drop(columns="Best epoch (chosen on validation)")
         print(f"\n{comparison.images.label}, profile {page.profile}, {page.device}")
         print(table.to_string())
 
