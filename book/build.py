@@ -21,13 +21,14 @@ import pandas as pd
 from sphinx.cmd.build import build_main
 
 from attn_blocks import plots, results
-from attn_blocks.experiment import CLAIMS, PAGES, RESNET, TASK_TITLES, Plan
+from attn_blocks.experiment import CLAIMS, PAGES, PROFILES, RESNET, TASK_TITLES, Plan
 from attn_blocks.files import PROJECT, atomic_write
 from attn_blocks.publish import PUBLISHED, recorded_plans
 from attn_blocks.results import Run
 
 BOOK = Path(__file__).resolve().parent
-# A page shows the results of the first of these for which it is published.
+# A page shows the results of the first of these for which it is published; the front page and the
+# README those of the first that is complete.
 PREFERRED = ("paper", "study", "quick", "smoke")
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
 SMALL_RUN = (
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     plans = {p: recorded_plans(options.published / p) for p in PREFERRED}
     plans = {profile: pages for profile, pages in plans.items() if pages}
+    # Sorting keeps the order of equals.
+    plans = dict(sorted(plans.items(), key=lambda item: under_way(item[1]) is not None))
     if not plans:
         print(NOTHING, file=sys.stderr)
         return 2
@@ -271,10 +274,32 @@ def count(pages: dict[str, Plan]) -> str:
     return f"Of {len(CLAIMS)} claims, {', '.join(numbers[:-1])} and {numbers[-1]}."
 
 
+def under_way(pages: dict[str, Plan]) -> str | None:
+    """How far a profile is whose runs are not all published, in a sentence; None if they are."""
+    profile = next(iter(pages.values())).profile
+    wanted = {
+        (comparison.task, entry.title, seed)
+        for comparisons in PAGES.values()
+        for comparison in comparisons
+        for entry in comparison.entries
+        for seed in PROFILES[profile].seeds
+    }
+    found = {
+        (comparison.task, entry.title, what.seed)
+        for plan in pages.values()
+        for comparison in plan.comparisons
+        for entry, what in comparison.experiments
+    }
+    missing = len(wanted - found)
+    if not missing:
+        return None
+    return f"**This study is under way:** {len(wanted) - missing} of {len(wanted)} runs are done."
+
+
 def all_results(pages: dict[str, Plan], records: Path) -> str:
     """Everything that one profile found: accuracies per task, claims, and the files."""
     profile = next(iter(pages.values())).profile
-    parts = [f"## Profile {profile}"]
+    parts = [f"## Profile {profile}", under_way(pages) or ""]
     for task, plan in widest(pages).items():
         comparison = plan.comparison(task)
         parts += [
