@@ -1,12 +1,20 @@
 """Files are whole or absent."""
 
+import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from attn_blocks import files
-from attn_blocks.errors import CheckpointError
+from attn_blocks.errors import CheckpointError, StorageError
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -17,6 +25,82 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
         raise RuntimeError("the disk is full")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named_with_the_room_that_is_needed(tmp_path, monkeypatch, reason):
+    def full(descriptor):
+        raise OSError(reason, os.strerror(reason))
+
+    path = tmp_path / "last.safetensors"
+    files.save_tensors(path, {"a": np.zeros(10, np.float32)}, {})
+    old = path.read_bytes()
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(StorageError) as caught:
+        files.save_tensors(path, {"a": np.zeros(1_000_000, np.float32)}, {})
+    message = str(caught.value)
+    assert f"no room left for {path}: it needs 4.0 MB" in message
+    assert "MB are free" in message
+    assert "give the same command again" in message
+    assert (caught.value.errno, caught.value.strerror) == (reason, os.strerror(reason))
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    for work in (files.write_bytes, files.write_json):
+        with pytest.raises(StorageError, match=r"file/x cannot be written: .*choose another"):
+            work(tmp_path / "file" / "x", b"" if work is files.write_bytes else {})
+    with pytest.raises(StorageError, match="file/results cannot be written"):  # noqa: SIM117
+        with files.hold(tmp_path / "file" / "results"):
+            pass
+
+
+def test_a_full_disk_in_held_work_is_explained(tmp_path):
+    with pytest.raises(StorageError, match=r"no room left for .*vdl: it needs more"):  # noqa: SIM117
+        with files.hold(tmp_path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "vdl"))
+    with pytest.raises(FileNotFoundError), files.hold(tmp_path):  # what is not about room stays
+        raise FileNotFoundError(errno.ENOENT, "No such file")
+
+
+HOLD = """
+import sys, time
+from attn_blocks.files import hold
+with hold(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_holds_a_folder_and_the_lock_of_a_killed_one_is_taken_over(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        with files.hold(tmp_path, wait=False) as held:
+            assert not held
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert (tmp_path / ".lock").exists()
+    begun = time.monotonic()
+    with files.hold(tmp_path) as held:
+        assert held
+    assert time.monotonic() - begun < 1
+
+
+def test_what_killed_writes_left_is_named_and_removed(tmp_path):
+    left = tmp_path / ".history.csv.abc123.tmp"
+    left.write_text("epoch,lr")
+    (tmp_path / "history.csv").write_text("whole")
+    assert files.remove_leftovers(tmp_path) == [
+        f"{left} was left by an interrupted write; it is removed"
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+    assert files.remove_leftovers(tmp_path / "absent") == []
 
 
 def test_a_write_makes_folders_and_keeps_line_ends(tmp_path):
@@ -33,12 +117,29 @@ def test_json_refuses_what_json_cannot_hold(tmp_path):
     assert not path.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b'{"a": 1,}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe", b'{"a": 1,}', b"[NaN]", b"[" * 100_000, b"1" * 5000],
+    ids=range(7),
+)
 def test_damaged_json_is_named(tmp_path, content):
     path = tmp_path / "metrics.json"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="metrics.json"):
         files.read_json(path)
+
+
+@settings(max_examples=100, deadline=None)
+@given(content=st.binary(max_size=60) | st.text('{}[]",:0123456789.eE-+ntfNaI').map(str.encode))
+def test_json_is_read_or_refused_in_our_own_words(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "any.json"
+    path.write_bytes(content)
+    try:
+        value = files.read_json(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+    else:
+        json.dumps(value, allow_nan=False)
 
 
 def test_tensors_come_back_bit_for_bit(tmp_path):
@@ -52,6 +153,59 @@ def test_tensors_come_back_bit_for_bit(tmp_path):
     for name, array in tensors.items():
         assert loaded[name].dtype == array.dtype
         np.testing.assert_array_equal(loaded[name], array)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(4, np.int64)}
+    files.save_tensors(path, arrays, {"epoch": "3"})
+    return path.read_bytes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_damaged_tensor_files_are_refused_in_our_own_words(tmp_path_factory, weights, data):
+    content = bytearray(weights)
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.just(len(content)) | st.integers(0, len(content)))
+    path = tmp_path_factory.getbasetemp() / "any.safetensors"
+    path.write_bytes(bytes(content[:cut]) + data.draw(st.binary(max_size=8)))
+    for read in (files.load_tensors, files.tensor_shapes):
+        try:
+            tensors, metadata = read(path)
+        except CheckpointError as error:
+            assert str(path) in str(error)
+        else:
+            assert isinstance(metadata, dict)
+            for value in tensors.values():
+                assert isinstance(value, np.ndarray | tuple)
+
+
+@pytest.mark.parametrize("name", ["model.pdparams", "model.pth", "model.pkl", "model"])
+def test_pickles_are_refused_and_why(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"\x80\x04cposix\nsystem\n(S'touch opened'\ntR.")
+    for read in (files.load_tensors, files.tensor_shapes):
+        with pytest.raises(CheckpointError, match=f"{name} is not .*runs whatever code it holds"):
+            read(path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_what_does_not_fit_a_model_is_listed():
+    def shapes(**sizes):
+        return {name: np.zeros(size) for name, size in sizes.items()}
+
+    files.fit("w.safetensors", shapes(a=(2, 3), b=4), shapes(a=(2, 3), b=4))
+    with pytest.raises(CheckpointError) as caught:
+        files.fit("w.safetensors", shapes(a=(2, 3), c=1), shapes(a=(3, 2), b=4))
+    assert str(caught.value) == (
+        "w.safetensors does not fit its model (misshaped: a is [2, 3], needed [3, 2]; missing: b; "
+        "unknown: c)"
+    )
+    with pytest.raises(CheckpointError, match="and 7 more"):
+        files.fit("w", {}, shapes(**{f"p{i}": 1 for i in range(10)}))
 
 
 def test_a_truncated_or_foreign_tensor_file_is_named(tmp_path):
