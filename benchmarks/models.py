@@ -188,8 +188,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows.append(row)
         if not rows:
             _, peer = build_pair("resnet50", ours, theirs)
+    command = f"python benchmarks/models.py --peer PYTHON --rounds {options.rounds}"
+    if options.models != ab.list_models():
+        command += f" --models {' '.join(options.models)}"
     told = {
-        "command": "make bench PEER=torch", "threads": peer["threads"],
+        "command": command, "threads": peer["threads"],
         "peer": peer["versions"], "folder": options.results,
     }  # fmt: skip
     if rows:

@@ -116,7 +116,8 @@ def block(name: str, settings: Mapping) -> nn.Module:
 def resnet(depth: str, attn: Mapping, between: list[str]) -> nn.Module:
     """timm's ResNet with blocks inside its residual blocks or, ``between``, after some of them."""
     model = timm.create_model(depth, num_classes=10)
-    for name, places in attn.items():
+    # Blocks inside come first, while a stage holds nothing but residual blocks.
+    for name, places in sorted(attn.items(), key=lambda item: item[1]["placement"] == "between"):
         for stage in [place for place in places if place.startswith("layer")]:
             layer = getattr(model, stage)
             if places["placement"] != "between":
