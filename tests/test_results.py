@@ -1,16 +1,20 @@
 """Statistics, verdicts and tables, against numbers worked out by hand."""
 
+import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from attn_blocks import results
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.experiment import PROFILES, Claim, plan
-from attn_blocks.files import write_json
+from attn_blocks.experiment import PROFILES, Claim, Experiment, plan
+from attn_blocks.files import read_json, save_tensors, write_json
 from attn_blocks.results import Effect, effect, judge
-from attn_blocks.train import write_history
+from attn_blocks.train import build_model, write_history
 
 
 def test_interval_by_hand():
@@ -127,6 +131,275 @@ def test_recipe_table_has_a_column_for_each_task(tmp_path):
     assert table.loc["stem"].tolist() == ["cifar", "small"]
 
 
+def write_run(folder, what, weights=False):
+    """The files of a finished run of two epochs and two classes, made up."""
+    data = {"title": "Shapes", "label": "Shapes (2 classes; 8 / 4 images)", "classes": ["a", "b"],
+            "class_total": 2, "train_images": 8, "validation_images": 4}  # fmt: skip
+    rows = [
+        dict(
+            zip(
+                results.HISTORY_COLUMNS, (epoch, 0.1, 0.7, 0.5, 0.6, 0.25 * epoch, 1.5), strict=True
+            )
+        )
+        for epoch in range(1, what.recipe.epochs + 1)
+    ]
+    accuracy = rows[-1]["val_acc"]
+    write_json(
+        folder / "experiment.json",
+        {**what.to_dict(), "data": data, "compute": {"device": "cpu", "threads": 1}, "sources": {}},
+    )
+    write_json(
+        folder / "metrics.json",
+        {
+            "status": "finished", "final_val_acc": accuracy, "best_val_acc": accuracy,
+            "best_epoch": len(rows), "params": 10, "macs": 20, "seconds": 3.0,
+            "images_per_second": 5.3, "peak_memory_mb": 100.0, "confusion": [[1, 1], [1, 1]],
+            "finished": "2026-01-02T03:04:05+00:00",
+        },
+    )  # fmt: skip
+    write_history(folder / "history.csv", rows)
+    for name in results.WEIGHTS if weights else ():
+        save_tensors(folder / name, {"w": np.zeros(3)}, {"epoch": str(len(rows))})
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with all its files, nothing wrong with it."""
+    recipe = replace(PROFILES["smoke"].recipes["animals10"], epochs=2)
+    what = Experiment("shapes", "0" * 64, "resnet18", recipe, seed=1)
+    found = results.Run(tmp_path / "runs" / what.name)
+    write_run(found.folder, what, weights=True)
+    return found
+
+
+def changed(name, **values):
+    """A damage: a JSON record with other values (None takes one out)."""
+
+    def damage(folder):
+        record = {**read_json(folder / name), **values}
+        record = {key: value for key, value in record.items() if value is not None}
+        (folder / name).write_text(json.dumps(record))
+
+    return damage
+
+
+def cut(name, size):
+    """A damage: a file without its last bytes."""
+
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-size])
+
+    return damage
+
+
+def edited(name, old, new):
+    """A damage: other text."""
+
+    def damage(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+AGAIN = "make reproduce-all removes it and makes it again"
+DAMAGES = {
+    "history cut in a line": (
+        cut("history.csv", 9), "history.csv is damaged (its last line is cut off)"
+    ),
+    "history cut in a number": (
+        cut("history.csv", 2), "history.csv is damaged (its last line is cut off)"
+    ),
+    "history with a line cut": (
+        edited("history.csv", ",1.5\n2", "\n2"),
+        "history.csv is damaged (epoch 1 has 6 values)",
+    ),
+    "history empty": (
+        cut("history.csv", 10_000), "history.csv is damaged (its columns are missing)"
+    ),
+    "history of other columns": (
+        edited("history.csv", "val_acc", "acc"), "history.csv is damaged (its columns"
+    ),
+    "history with a hole": (
+        edited("history.csv", "\n2,", "\n3,"), "history.csv is damaged (epoch 2 is called 3)"
+    ),
+    "history with NaN": (
+        edited("history.csv", "0.6", "nan"),
+        "history.csv is damaged (a value of epoch 1 is not finite)",
+    ),
+    "history of bytes": (
+        lambda folder: (folder / "history.csv").write_bytes(b"\xff\0"),
+        "history.csv is damaged ('utf-8' codec can't decode",
+    ),
+    "metrics cut": (cut("metrics.json", 5), "metrics.json is not readable JSON ("),
+    "metrics a list": (
+        lambda folder: (folder / "metrics.json").write_text("[]"),
+        "metrics.json is damaged (list indices must be",
+    ),
+    "metrics without accuracy": (
+        changed("metrics.json", final_val_acc=None),
+        "metrics.json is damaged ('final_val_acc' is missing)",
+    ),
+    "metrics with NaN": (
+        edited("metrics.json", "20", "NaN"), "metrics.json is not readable JSON (NaN is not JSON)"
+    ),
+    "metrics with text for a number": (
+        changed("metrics.json", params="many"), "metrics.json is damaged (its params is"
+    ),
+    "metrics of an unknown status": (
+        changed("metrics.json", status="fine"), "metrics.json is damaged (its status is"
+    ),
+    "metrics with half a confusion matrix": (
+        changed("metrics.json", confusion=[[1, 1], [1]]),
+        "metrics.json is damaged (its confusion matrix is not square)",
+    ),
+    "metrics of another run": (
+        changed("metrics.json", final_val_acc=0.75),
+        "metrics.json does not fit the rest of the run (its history ends at accuracy 0.5)",
+    ),
+    "record cut": (cut("experiment.json", 5), "experiment.json is not readable JSON ("),
+    "record without a seed": (
+        changed("experiment.json", seed=None),
+        "experiment.json is damaged ('seed' is missing)",
+    ),
+    "record with other data": (
+        changed("experiment.json", data="Shapes"), "experiment.json is damaged (string ind"
+    ),
+    "record of another run": (
+        changed("experiment.json", seed=2),
+        "metrics.json does not fit the rest of the run (its record is that of shapes-resnet18-s2-",
+    ),
+    "weights cut": (cut("last.safetensors", 1), "last.safetensors is not a whole safetensors file"),
+    "best weights empty": (
+        cut("best.safetensors", 10_000), "best.safetensors is not a whole safetensors file"
+    ),
+    "weights of no epoch": (
+        lambda folder: save_tensors(folder / "last.safetensors", {"w": np.zeros(3)}, {}),
+        "last.safetensors does not say of which epoch it is",
+    ),
+    "weights of another epoch": (
+        lambda folder: save_tensors(folder / "last.safetensors", {}, {"epoch": "1"}),
+        "metrics.json does not fit the rest of the run (last.safetensors is not of epoch 2)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_and_removed(run, damage):
+    change, words = DAMAGES[damage]
+    assert results.mend(run) == [] and run.status == "finished" and run.has_weights
+    change(run.folder)
+    (problem,) = results.mend(run)
+    assert problem.startswith(f"{run.folder}/{words}")
+    assert problem.endswith(AGAIN)
+    assert not (run.folder / words.split()[0]).exists()
+    # Nothing is left to say, and the run is not taken for finished.
+    assert results.mend(run) == []
+    assert run.status == "unfinished" or not run.has_weights
+
+
+def test_a_damaged_record_is_never_read(run):
+    (run.folder / "metrics.json").write_text('{"status": "finished"}')
+    (run.folder / "history.csv").write_text("")
+    assert run.status == "unfinished"
+    for attribute in ("metrics", "history"):
+        with pytest.raises(CheckpointError, match=rf"{attribute}\..* is damaged"):
+            getattr(run, attribute)
+
+
+def test_a_checkpoint_needs_its_history_and_its_best_weights(run):
+    assert len(results.history_behind(run.folder, {"epoch": "2"})) == 2
+    with pytest.raises(CheckpointError, match="last.safetensors is of epoch 3, the history has 2"):
+        results.history_behind(run.folder, {"epoch": "3"})
+    with pytest.raises(CheckpointError, match="does not say of which epoch"):
+        results.history_behind(run.folder, {"epoch": "two"})
+    # Stopped while epoch 2 was being saved: the best weights may already be its own.
+    assert len(results.history_behind(run.folder, {"epoch": "1"})) == 1
+    save_tensors(run.folder / "best.safetensors", {"w": np.zeros(3)}, {"epoch": "1"})
+    with pytest.raises(CheckpointError, match="best.safetensors is of epoch 1, the best was 2"):
+        results.history_behind(run.folder, {"epoch": "2"})
+
+
+def test_weights_of_another_model_are_refused(run):
+    tensors = {"w": np.zeros(3)} | {
+        name: value.numpy() for name, value in build_model(run.experiment, 2).state_dict().items()
+    }
+    save_tensors(run.folder / "last.safetensors", tensors, {"epoch": "2"})
+    with pytest.raises(
+        CheckpointError, match=r"last.safetensors does not fit its model .*unknown: w"
+    ):
+        run.load_model()
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("metrics.json", results.read_metrics), ("experiment.json", results.read_record)],
+)
+def test_changed_records_are_read_or_refused_in_our_own_words(run, name, read, data):
+    whole = read_json(run.folder / name)
+    if data.draw(st.booleans()):
+        where = whole
+        while True:
+            key = data.draw(st.sampled_from(sorted(where)))
+            if not isinstance(where[key], dict) or not where[key] or data.draw(st.booleans()):
+                break
+            where = where[key]
+        if data.draw(st.booleans()):
+            where[key] = data.draw(JSON)
+        else:
+            del where[key]
+    else:
+        whole = data.draw(JSON)
+    path = run.folder / f"changed-{name}"
+    path.write_text(json.dumps(whole))
+    try:
+        assert read(path) == whole
+        if name == "experiment.json":
+            (path.parent / "changed").mkdir(exist_ok=True)
+            path.replace(path.parent / "changed" / name)
+            assert results.Run(path.parent / "changed").experiment.name
+    except CheckpointError as error:
+        assert str(path) in str(error)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_changed_histories_are_read_or_refused_in_our_own_words(run, data):
+    content = bytearray((run.folder / "history.csv").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    path = run.folder / "changed-history.csv"
+    path.write_bytes(bytes(content))
+    try:
+        rows = results.read_history(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+    else:
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        assert all(math.isfinite(value) for row in rows for value in row.values())
+
+
 @pytest.fixture
 def published(tmp_path, monkeypatch, data_dir):
     """A study of one run that another machine made and published; its experiment."""
@@ -135,9 +408,7 @@ def published(tmp_path, monkeypatch, data_dir):
     shared = replace(PROFILES["smoke"], shared=True)
     monkeypatch.setattr(results, "PROFILES", {**PROFILES, "smoke": shared})
     record = tmp_path / "published" / "smoke" / "runs" / what.name
-    write_json(record / "experiment.json", {**what.to_dict(), "sources": {}})
-    write_json(record / "metrics.json", {"status": "finished", "final_val_acc": 0.5})
-    write_history(record / "history.csv", [])
+    write_run(record, what)
     return study, what, record
 
 
@@ -154,7 +425,8 @@ def test_a_published_run_is_finished_here_too(published):
 
 def test_a_published_run_of_other_code_is_not_taken(published):
     study, what, record = published
-    write_json(record / "experiment.json", {**what.to_dict(), "sources": {"train.py": "0" * 12}})
+    whole = read_json(record / "experiment.json")
+    write_json(record / "experiment.json", {**whole, "sources": {"train.py": "0" * 12}})
     assert not results.take_published(results.run_of(study, what), record.parents[2])
 
 

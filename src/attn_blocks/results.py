@@ -73,20 +73,26 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
     path = Path(path)
     try:
         text = path.read_bytes().decode("utf-8")
-        header, *lines = csv.reader(io.StringIO(text, newline=""))
+        header, *lines = csv.reader(io.StringIO(text, newline="")) if text else [()]
         if tuple(header) != HISTORY_COLUMNS:
-            raise ValueError(f"its columns are {', '.join(header)}")
+            raise ValueError(f"its columns are {', '.join(header) or 'missing'}")
         if not text.endswith("\n"):
             raise ValueError("its last line is cut off")
-        rows = [dict(zip(HISTORY_COLUMNS, map(float, line), strict=True)) for line in lines]
-        for number, row in enumerate(rows, start=1):
-            if row["epoch"] != number:
-                raise ValueError(f"line {number + 1} is epoch {row['epoch']:g}")
-            if not all(map(math.isfinite, row.values())):
-                raise ValueError(f"a value of epoch {number} is not finite")
+        rows = [_epoch_row(number, line) for number, line in enumerate(lines, start=1)]
     except (OSError, ValueError, csv.Error) as error:
-        raise CheckpointError(f"{path} is not a whole history ({error}); {MADE_AGAIN}") from error
+        raise CheckpointError(f"{path} is damaged ({error}); {MADE_AGAIN}") from error
     return [{**row, "epoch": int(row["epoch"])} for row in rows]
+
+
+def _epoch_row(number: int, line: Sequence[str]) -> dict[str, float]:
+    if len(line) != len(HISTORY_COLUMNS):
+        raise ValueError(f"epoch {number} has {len(line)} values")
+    row = dict(zip(HISTORY_COLUMNS, map(float, line), strict=True))
+    if row["epoch"] != number:
+        raise ValueError(f"epoch {number} is called {line[0]}")
+    if not all(map(math.isfinite, row.values())):
+        raise ValueError(f"a value of epoch {number} is not finite")
+    return row
 
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
@@ -105,7 +111,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         else:
             raise ValueError(f"its status is {metrics['status']!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is {_not_whole('metrics', error)}") from error
+        raise CheckpointError(f"{path} is damaged ({_words(error)}); {MADE_AGAIN}") from error
     return metrics
 
 
@@ -135,7 +141,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
         if not isinstance(record["sources"], dict):
             raise ValueError(f"its sources are {record['sources']!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is {_not_whole('record', error)}") from error
+        raise CheckpointError(f"{path} is damaged ({_words(error)}); {MADE_AGAIN}") from error
     return record
 
 
@@ -143,9 +149,8 @@ def _experiment_of(record: Mapping[str, Any]) -> Experiment:
     return Experiment.from_dict({name: record[name] for name in EXPERIMENT_FIELDS})
 
 
-def _not_whole(kind: str, error: Exception) -> str:
-    reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else error
-    return f"not a whole {kind} ({reason}); {MADE_AGAIN}"
+def _words(error: Exception) -> str:
+    return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
 
 
 @dataclass(frozen=True)
