@@ -6,6 +6,7 @@ import ast
 import hashlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -65,11 +66,11 @@ def _is_docstring(node: ast.stmt) -> bool:
     )
 
 
-def source_hashes(model: Any, dataset: str) -> dict[str, str]:
+def source_hashes(model: Any, dataset: str, others: Iterable[str] = ()) -> dict[str, str]:
     """Hashes of the package's files that a run of ``model`` on ``dataset`` depends on.
 
     Those are the modules of the model's own layers, so that a change of one block leaves the
-    results of the others valid, and the common training and data code.
+    results of the others valid, the common training and data code, and ``others``.
     """
     modules = {type(layer).__module__ for layer in model.sublayers(include_self=True)}
     # Native convolutions change a result by rounding only; a run records whether it had them.
@@ -78,7 +79,7 @@ def source_hashes(model: Any, dataset: str) -> dict[str, str]:
         for name in modules
         if name.startswith(("attn_blocks.layers.", "attn_blocks.models."))
     }
-    files |= {*COMMON, f"datasets/{dataset}.py"}
+    files |= {*COMMON, f"datasets/{dataset}.py", *others}
     return {
         name: source_hash(PACKAGE / name) for name in sorted(files) if (PACKAGE / name).exists()
     }
