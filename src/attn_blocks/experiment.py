@@ -64,10 +64,21 @@ class Recipe:
 
     def __post_init__(self) -> None:
         choose("schedule", self.schedule, SCHEDULES)
-        for name in ("width", "image_size", "epochs", "batch_size", "learning_rate"):
+        for name in ("width", "learning_rate", "smallest_crop", "momentum", "weight_decay"):
             value = getattr(self, name)
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            if not (isinstance(value, int | float) and 0 <= value < math.inf):
+                raise SettingError(f"{name} must be a finite number from 0, not {value!r}")
+            if value == 0 and name not in ("momentum", "weight_decay"):
                 raise SettingError(f"{name} must be a positive number, not {value!r}")
+        for name in ("image_size", "epochs", "batch_size", "train_images", "validation_images"):
+            value = getattr(self, name)
+            if value is None and name.endswith("_images"):
+                continue
+            if type(value) is not int or value < 1:
+                raise SettingError(f"{name} must be a whole number from 1, not {value!r}")
+        for name in ("stem", "augmentation"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingError(f"{name} must be a name, not {getattr(self, name)!r}")
 
     @property
     def stored_side(self) -> int:
@@ -122,9 +133,14 @@ class Experiment:
     def from_dict(cls, values: Mapping[str, Any]) -> Experiment:
         """Read what ``to_dict`` wrote; unknown or missing fields raise SettingError."""
         try:
-            return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+            found = cls(**{**values, "recipe": Recipe(**values["recipe"])})
+            for name, kind in (("dataset", str), ("fingerprint", str), ("model", str),
+                               ("seed", int), ("options", Mapping)):  # fmt: skip
+                if not isinstance(getattr(found, name), kind):
+                    raise TypeError(f"{name} is {getattr(found, name)!r}")
         except (KeyError, TypeError) as error:
             raise SettingError(f"not the description of an experiment: {error}") from error
+        return found
 
     @cached_property
     def hash(self) -> str:
@@ -497,8 +513,8 @@ def plan(
             added to it.
         device: "cpu", "gpu", "gpu:1"; None for a GPU where there is one.
         epochs: trains for that many instead of the recipe's.
-        load: gives the images from (task, the profile's ``data``, recipe, data folder) in place
-            of reading them, for plans that are not trained.
+        load: gives the images in place of ``load_task``, for plans that are not trained or that
+            share what was read.
 
     Raises:
         SettingError: an unknown name or a value that cannot be, with the valid ones.
@@ -514,7 +530,7 @@ def plan(
         recipe = settings.recipes[comparison.task]
         if epochs is not None:
             recipe = replace(recipe, epochs=epochs)
-        images = (load or _load)(comparison.task, settings.data, recipe, data_dir)
+        images = (load or load_task)(comparison.task, settings.data, recipe, data_dir)
         experiments = tuple(
             (entry, _experiment(entry, images, recipe, seed, profile))
             for entry in comparison.entries
@@ -532,7 +548,12 @@ def plan(
     )
 
 
-def _load(task: str, data: str, recipe: Recipe, data_dir: Path) -> datasets.ImageDataset:
+def load_task(task: str, data: str, recipe: Recipe, data_dir: Path) -> datasets.ImageDataset:
+    """The images of a task: its own data set, or the embedded one where the profile may.
+
+    Args:
+        data: which images the profile may use, see ``Profile``.
+    """
     found = data != "embedded" and datasets.find(task, data_dir) is not None
     # load() of a missing data set raises the error that says how to get it.
     name = task if found or data == "real" else "shapes"

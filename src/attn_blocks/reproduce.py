@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from attn_blocks import provenance, results, runtime
 from attn_blocks.errors import AttnBlocksError, SettingError, StorageError
-from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, plan
+from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, load_task, plan
 from attn_blocks.files import PROJECT, atomic_write, hold, read_json, remove_leftovers, sha256_of
 from attn_blocks.worker import Task, WorkerError, work_through
 
@@ -78,7 +78,11 @@ def reproduce(
 
 
 def _plans(pages: Iterable[str], notebooks: bool, settings: dict[str, Any]) -> list[Plan]:
-    return [replace(plan(page_name(page), **settings), weights=notebooks) for page in pages]
+    # Pages share tasks; listing the files of a large data set takes longer than all the rest.
+    load = cache(load_task)
+    return [
+        replace(plan(page_name(page), **settings, load=load), weights=notebooks) for page in pages
+    ]
 
 
 def page_name(name: str) -> str:
@@ -104,15 +108,19 @@ def job_count(jobs: int | str | None, first: Plan) -> int:
 
 
 def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
-    missing = len(_missing(plans))
+    missing = [what.name for what in _missing(plans)]
     total = len(_unique(plans))
     labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
     print(
         f"Profile {plans[0].profile}: {len(plans)} pages, {total} runs, "
-        f"{total - missing} of them finished"
+        f"{total - len(missing)} of them finished"
     )
     print(f"Data: {'; '.join(labels)}")
     print(f"Device {plans[0].device}, {jobs} job{'s' * (jobs > 1)} at once", flush=True)
+    if missing and plans[0].profile == "paper":
+        from attn_blocks import estimate
+
+        print(estimate.announcement(plans, missing), flush=True)
 
 
 # Training ----------------------------------------------------------------------------------------
