@@ -266,7 +266,11 @@ def build(
         "threads": torch.get_num_threads(),
         "versions": common.versions(),
     }
-    return steps(network, batch, image_size, mode), facts
+    made = steps(network, batch, image_size, mode)
+    if mode == "compiled":  # now, so that a failure is one of building
+        for step in made.values():
+            step()
+    return made, facts
 
 
 if __name__ == "__main__":
