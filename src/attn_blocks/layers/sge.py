@@ -23,6 +23,7 @@ from attn_blocks.layers.base import (
     pixel_mean,
     positive,
     register,
+    runs_on_cpu,
 )
 
 
@@ -56,15 +57,24 @@ class SpatialGroupEnhance(nn.Layer):
 
     def attention(self, x: paddle.Tensor) -> paddle.Tensor:
         """The gate of every group and pixel, [N, G, H, W]."""
-        x = x.reshape([-1, self.channels // self.groups, *x.shape[2:]])
-        a = (x * pixel_mean(x)).sum(axis=1).flatten(1)
+        height, width = x.shape[2:]
+        x = x.reshape([-1, self.channels // self.groups, height, width])
+        means, maps = pixel_mean(x).flatten(2), x.flatten(2)
+        if runs_on_cpu(x):  # element by element takes several times as long there
+            a = paddle.matmul(means, maps, transpose_x=True).squeeze(1)
+        else:
+            a = (maps * means).sum(axis=1)
         a = a - a.mean(axis=1, keepdim=True)
-        variance = a.square().sum(axis=1, keepdim=True) / (a.shape[1] - 1)
+        variance = a.square().sum(axis=1) / (a.shape[1] - 1)
         # The root has no finite slope at 0. A floor far below eps^2 leaves the value as it is
         # (a is 0 where it acts) and makes the gradient at constant maps finite.
-        a = a / (variance.clip(min=1e-24).sqrt() + 1e-5)
-        a = a.reshape([-1, self.groups, *x.shape[2:]])
-        return F.sigmoid(self.weight * a + self.bias)
+        std = variance.clip(min=1e-24).sqrt() + 1e-5
+        # weight * (a / std) + bias with one number a map for each step: Paddle is slow at
+        # broadcasting over any but the last axis.
+        scale = self.weight.flatten() / std.reshape([-1, self.groups])
+        shift = self.bias.flatten().expand_as(scale)
+        gate = F.sigmoid(a * scale.reshape([-1, 1]) + shift.reshape([-1, 1]))
+        return gate.reshape([-1, self.groups, height, width])
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
