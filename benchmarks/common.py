@@ -204,14 +204,19 @@ def record(
     threads: int,
     peer: Mapping[str, str] | None = None,
     folder: Path = RESULTS,
+    **words: str,
 ) -> Path:
-    """Write ``<folder>/<name>.csv``: comment lines on command and conditions, then the rows."""
+    """Write ``<folder>/<name>.csv``: comment lines on command and conditions, then the rows.
+
+    Args:
+        words: ``title``, ``about`` and ``finding`` of the table, for the book's page.
+    """
     from attn_blocks.files import atomic_write
 
     path = folder / f"{name}.csv"
-    told = {"command": command, **conditions(threads, peer)}
+    told = {**words, "command": command, **conditions(threads, peer)}
     with atomic_write(path) as stream:
-        stream.writelines(f"# {key}: {value}\n" for key, value in told.items())
+        stream.writelines(f"# {key}: {' '.join(value.split())}\n" for key, value in told.items())
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

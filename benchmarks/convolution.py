@@ -1,23 +1,24 @@
 """Training speed with the native convolution over that with Paddle's own, in one process.
 
-Both models take their steps in turns, so that whatever else the machine does meets both. Prints
-CSV; the ratio is the median over pairs of neighbouring steps.
+Both models take their steps in turns, so that whatever else the machine does meets both; the ratio
+is the median over the rounds. Writes ``results/convolution.csv``.
 
-    python benchmarks/convolution.py [--steps 6] [--models resnet50 ...]
+    python benchmarks/convolution.py [--rounds 5] [--models resnet50 ...]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import sys
-import time
-from collections.abc import Callable
-from statistics import median
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import common
 
 import attn_blocks as ab
-from attn_blocks import native, runtime
+from attn_blocks import native
 
 # model name: arguments of create_model, batch size, image size
 CASES = {
@@ -50,47 +51,43 @@ def training_step(case: str, accelerated: bool) -> Callable[[], None]:
     return step
 
 
-def seconds(step: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
-
-
-def measure(case: str, steps: int) -> dict[str, object]:
+def measure(case: str, rounds: int) -> dict[str, object]:
     own, fast = training_step(case, False), training_step(case, True)
-    for _ in range(2):  # allocation, and oneDNN's kernels
-        own(), fast()
-    pairs = [(seconds(own), seconds(fast)) for _ in range(steps)]
+    turns = [partial(common.turn, step, 0.3) for step in (own, fast)]
+    seconds = common.in_turns(turns, rounds, warm_up=2)  # allocation, and oneDNN's kernels
     batch, size = CASES[case][2:]
     return {
         "model": case,
-        "batch": batch,
         "image_size": size,
-        "threads": os.environ.get("OMP_NUM_THREADS", "1"),
-        "paddle_images_per_second": f"{batch / median(a for a, _ in pairs):.1f}",
-        "native_images_per_second": f"{batch / median(b for _, b in pairs):.1f}",
-        "ratio": f"{median(a / b for a, b in pairs):.2f}",
-        "native": native.describe()["library"],
-        "maths": native.describe()["maths"],
-        "processor": runtime.processor()["name"],
+        "batch": batch,
+        "paddle": f"{batch / common.middle(seconds, 0):.1f}",
+        "native": f"{batch / common.middle(seconds, 1):.1f}",
+        "ratio": f"{common.ratio(seconds, above=0, below=1):.2f}",
     }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=6, help="timed steps a model (6)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
-    arguments = parser.parse_args()
+    parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
+    options = parser.parse_args(arguments)
     if not native.available():
         sys.exit(native.build())
-    writer = None
-    for case in arguments.models:
-        row = measure(case, arguments.steps)
-        if writer is None:
-            writer = csv.DictWriter(sys.stdout, row)
-            writer.writeheader()
-        writer.writerow(row)
-        sys.stdout.flush()
+    rows = []
+    for case in options.models:
+        rows.append(measure(case, options.rounds))
+        common.show(rows[-1])
+    command = f"python benchmarks/convolution.py --rounds {options.rounds}"
+    if options.models != list(CASES):
+        command += f" --models {' '.join(options.models)}"
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+    words = {
+        "title": "The native convolution beside Paddle's own",
+        "about": "Training, images a second, of the same network with the one and the other; "
+        "everything else is equal.",
+    }
+    print(common.record("convolution", rows, command, threads, folder=options.results, **words))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,16 @@ PAGE = "09_comparison"  # it has every model of the book
 JOBS = {"animals10": "ResNet-50", "cifar10": "SENet as intended",
         "caltech16": "SA-Residual-Inception"}  # fmt: skip
 TURN = 1.5  # seconds
+WORDS = {
+    "title": "Jobs, loader and memory",
+    "about": "Networks, recipes and images of the quick profile. Two jobs run the same network in "
+    "two processes; their images a second are added.",
+}
+REPRODUCE_WORDS = {
+    "title": "What a whole quick book takes beside training",
+    "about": "make reproduce-all PROFILE=quick from nothing, phase by phase, and once more with "
+    "nothing left to do.",
+}
 
 
 def row(
@@ -288,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plan = experiment.plan(PAGE, **settings)
         rows = [line for part in parts for line in MEASURES[part](plan, options.rounds)]
         command = f"python benchmarks/pipeline.py {' '.join(parts)} --rounds {options.rounds}"
-        print(common.record("pipeline", rows, command, **told))
+        print(common.record("pipeline", rows, command, **told, **WORDS))
     if "reproduce" in asked:
         with ExitStack() as stack:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="attn-blocks-bench-"))
@@ -296,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             rows = measure_reproduce(settings)
         epochs = f" --epochs {options.epochs}" if options.epochs else ""
         command = f"python benchmarks/pipeline.py reproduce{epochs}"
-        print(common.record("reproduce", rows, command, **told))
+        print(common.record("reproduce", rows, command, **told, **REPRODUCE_WORDS))
 
 
 if __name__ == "__main__":

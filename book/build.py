@@ -386,14 +386,20 @@ def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[flo
         yield name, [m["images_per_second"] for m in metrics], [m["seconds"] for m in metrics]
 
 
-def benchmarks() -> str:
-    """Every table of ``benchmarks/``, as it stands there."""
+def benchmarks(folder: Path = PROJECT / "benchmarks" / "results") -> str:
+    """Every record of ``benchmarks/``: its words, the conditions it was made in, and its table."""
     parts = []
-    for path in sorted((PROJECT / "benchmarks").rglob("*.csv")):
+    for path in sorted(folder.glob("*.csv")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        told = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        title = told.pop("title", path.stem.replace("_", " ").capitalize())
+        words = [told.pop(key) for key in ("about", "finding") if key in told]
+        command = f"`{told.pop('command')}`"
         frame = pd.read_csv(path, dtype=str, comment="#").fillna("–")
-        parts += [f"### {path.stem.replace('_', ' ').capitalize()}",
+        frame.columns = [name.replace("_", " ") for name in frame.columns]
+        parts += [f"### {title}", *words, banner(" · ".join([command, *told.values()])),
                   table(frame.set_index(frame.columns[0]))]  # fmt: skip
-    return "\n\n".join(parts or ["No measurements are kept in `benchmarks/` yet."])
+    return "\n\n".join(parts or ["No measurements are kept in `benchmarks/results/` yet."])
 
 
 if __name__ == "__main__":
