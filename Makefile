@@ -12,6 +12,19 @@ PADDLE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
 STAMP := $(VENV)/.ready-$(PADDLE)
 PORT ?= 8000
+# Where serve, lab and visualdl listen: this machine alone, unless `make serve HOST=0.0.0.0` says
+# otherwise. Not from the environment: some shells put the machine's own name there.
+HOST := 127.0.0.1
+
+# An interpreter with torch and timm for `make bench PEER=torch`; without one it is set up.
+ifeq ($(PEER),torch)
+ifndef PEER_PYTHON
+PEER_PYTHON := .venv-torch/bin/python
+PEER_READY := .venv-torch/.ready
+endif
+else ifneq ($(PEER),)
+$(error PEER can only be torch, not $(PEER))
+endif
 
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
 	$(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
@@ -19,8 +32,8 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(RESULTS),--results-dir "$(RESULTS)")
 BOOK := $(BIN)/python -m attn_blocks
 
-.PHONY: help setup test test-long lint data models train reproduce-all publish verify-published book \
-	serve bench lab visualdl clean
+.PHONY: help setup test test-long lint data models train reproduce-all estimate publish \
+	verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -69,6 +82,11 @@ reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print t
 reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
 	@$(BOOK) reproduce $* $(OPTIONS)
 
+estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100; CHECK=1 tries one real step
+	@$(BOOK) estimate $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
+		$(if $(GPU),--gpu "$(GPU)") $(if $(CHECK),--check)
+
 publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
 	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
 
@@ -78,19 +96,30 @@ verify-published: $(STAMP) ## check what is published and train one short run ag
 book: $(STAMP) ## build the site from what is published, without network
 	@$(BIN)/python book/build.py --readme README.md
 
-serve: $(STAMP) ## serve the site on 127.0.0.1 (PORT=8000)
+serve: $(STAMP) ## serve the site on 127.0.0.1:8000 (HOST= PORT=)
 	@test -f book/_build/html/index.html || $(BIN)/python book/build.py
-	@echo "http://127.0.0.1:$(PORT)/"
-	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory book/_build/html
+	@echo "http://$(HOST):$(PORT)/"
+	@$(BIN)/python -m http.server $(PORT) --bind $(HOST) --directory book/_build/html
 
-bench: $(STAMP) ## measure the native convolution against Paddle's own, as ratios
+bench: $(STAMP) $(PEER_READY) ## measure speed, as ratios; PEER=torch: every model beside PyTorch
+ifeq ($(PEER),torch)
+	@$(BIN)/python benchmarks/models.py --peer "$(PEER_PYTHON)"
+else
 	@$(BIN)/python benchmarks/convolution.py
+	@$(BIN)/python benchmarks/pipeline.py
+endif
+
+.venv-torch/.ready:
+	@echo "Setting up .venv-torch with PyTorch; this takes a while once ..."
+	@$(PYTHON) -m venv .venv-torch
+	@.venv-torch/bin/pip install --quiet torch timm
+	@touch $@
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
-	@$(BIN)/jupyter lab --ip 127.0.0.1 --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
+	@$(BIN)/jupyter lab --ip $(HOST) --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 visualdl: $(STAMP) ## show the training logs of all runs on 127.0.0.1:8040
-	@cd "$(or $(RESULTS),results)" && $(abspath $(BIN))/visualdl --logdir . --host 127.0.0.1 --port 8040
+	@cd "$(or $(RESULTS),results)" && $(abspath $(BIN))/visualdl --logdir . --host $(HOST) --port 8040
 
 clean: ## remove builds and caches; results, data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis

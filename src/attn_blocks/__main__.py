@@ -44,6 +44,17 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
 
+    estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
+    estimate.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
+    estimate.add_argument("--profile", help="smoke, quick, study or paper (default: paper)")
+    estimate.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
+    estimate.add_argument("--seeds", help='such as "0 1 2"')
+    estimate.add_argument("--epochs", type=int, help="instead of the recipe's")
+    estimate.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    estimate.add_argument("--check", action="store_true",
+                          help="train each model for two steps on this processor instead")
+    estimate.set_defaults(command=_estimate)
+
     data = commands.add_parser("data", help="show the data sets; prepare one")
     data.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
     data.set_defaults(command=_data_status)
@@ -88,6 +99,25 @@ def _reproduce(options: argparse.Namespace) -> int:
         results_dir=options.results_dir or None,
     )
     return 1 if failed else 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from attn_blocks import estimate
+    from attn_blocks.reproduce import page_name
+
+    pages = [page_name(page) for page in options.pages]
+    settings = {
+        "profile": options.profile or "paper",
+        "seeds": options.seeds or None,
+        "epochs": options.epochs,
+        "data_dir": options.data_dir or None,
+    }
+    if options.check:
+        for row in estimate.check(pages, **settings):
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    else:
+        print(estimate.report(pages, options.gpu or None, **settings))
+    return 0
 
 
 def _data_status(options: argparse.Namespace) -> int:
