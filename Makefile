@@ -1,5 +1,6 @@
 # Every task of the book. `make reproduce-all` and `make test` set up by themselves.
 # Settings that pass through: PROFILE= SEEDS="0 1 2" JOBS= DEVICE= EPOCHS= DATA= RESULTS=
+# Several processes for each run: DEVICES=0,1 or NPROC=2, over machines NNODES=2 MASTER=host:port
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -31,6 +32,11 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
 	$(if $(RESULTS),--results-dir "$(RESULTS)")
 BOOK := $(BIN)/python -m attn_blocks
+
+# As variables, so that they reach the notebooks too. Only from make's own command line: an
+# environment may have such names for other purposes.
+$(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
+	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
 .PHONY: help setup test test-long lint data models train reproduce-all estimate publish \
 	verify-published book serve bench lab visualdl clean

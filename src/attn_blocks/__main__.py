@@ -40,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--epochs", type=int, help="instead of the recipe's")
         command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
         command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+        command.add_argument("--devices", help="GPUs that train each run together, such as 0,1")
+        command.add_argument("--nproc", help="processes on this machine that train each run")
+        command.add_argument("--nnodes", help="machines that train each run, with --master")
+        command.add_argument("--master", help="host:port where the machines meet")
         command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
         command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
@@ -86,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
 def _reproduce(options: argparse.Namespace) -> int:
     from attn_blocks.reproduce import reproduce
 
+    # As variables, so that they reach worker processes and notebooks too.
+    for name in ("devices", "nproc", "nnodes", "master"):
+        if getattr(options, name):
+            os.environ[f"ATTN_BLOCKS_{name.upper()}"] = getattr(options, name)
     failed = reproduce(
         options.pages,
         jobs=options.jobs,
