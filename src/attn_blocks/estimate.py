@@ -58,6 +58,15 @@ RECORD = Path(__file__).with_name("reported") / "senet_cifar10.json"
 GIVE_BACK = {"ATTN_BLOCKS_TUNE": "0", "MALLOC_MMAP_THRESHOLD_": str(2**18)}
 
 
+HOW = f"""\
+Counted on the models: MACs, parameters, and bytes kept of an image for the backward pass.
+Assumed: 2 operations a MAC at {PEAK_SHARE:.0%} of the peak; {PASSES} passes over the kept bytes \
+(mixed precision: over half of them)
+at {BANDWIDTH_SHARE:.0%} of the bandwidth; {RESERVED_GIB} GiB for CUDA and cuDNN. Memory is for \
+float32, mixed precision needs less. Loading images
+is not counted, nor the start of each operation. Expect an error of up to a factor of two."""
+
+
 # GPUs --------------------------------------------------------------------------------------------
 
 
@@ -468,12 +477,7 @@ Data: {"; ".join(labels)}
 
 {summary(items)}
 
-Counted on the models: MACs, parameters, and bytes kept of an image for the backward pass.
-Assumed: 2 operations a MAC at {PEAK_SHARE:.0%} of the peak; {PASSES} passes over the kept bytes \
-(mixed precision: over half of them)
-at {BANDWIDTH_SHARE:.0%} of the bandwidth; {RESERVED_GIB} GiB for CUDA and cuDNN. Memory is for \
-float32, mixed precision needs less. Loading images
-is not counted, nor the start of each operation. Expect an error of up to a factor of two.
+{HOW}
 {reference_line(reference)}"""
 
 
