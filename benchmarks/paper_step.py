@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/paper_step.py [pages ...]
 
 The steps run on the CPU at the models' true shapes; the memory that they need stands beside what
-``attn_blocks.estimate`` counts. Writes ``results/paper_estimate.csv``, for the complete data sets,
-and ``results/paper_step.csv``; takes half an hour and up to 8 GB of memory.
+``attn_blocks.estimate`` counts. Writes ``results/paper/estimate.csv``, for the complete data sets,
+and ``results/paper/step.csv``; takes half an hour and up to 8 GB of memory.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from common import record, show
+from common import RESULTS, record, show
 
 from attn_blocks import estimate
 
+FOLDER = RESULTS / "paper"
 NO_DATA = {"profile": "paper", "data_dir": os.devnull}  # so that the complete data sets count
 
 
@@ -29,7 +30,8 @@ def main(pages: Sequence[str]) -> None:
     gpu = estimate.find_gpu("V100")
     *items, reference = estimate.estimates([*works, estimate.published_senet()], gpu)
     record(
-        "paper_estimate", estimate.table(items).reset_index().to_dict("records"), command, threads,
+        "estimate", estimate.table(items).reset_index().to_dict("records"), command, threads,
+        folder=FOLDER,
         title=f"Estimated on {gpu}",
         about=estimate.HOW,
         finding=f"{estimate.summary(items)} {estimate.reference_line(reference)}",
@@ -42,7 +44,7 @@ def main(pages: Sequence[str]) -> None:
     ratios = [float(row["needed_by_counted"]) for row in rows]
     largest = max(rows, key=lambda row: row["peak_mib"])
     record(
-        "paper_step", rows, command, threads,
+        "step", rows, command, threads, folder=FOLDER,
         title="One real step of each model on the CPU",
         about="The second of two training steps on random pixels: its loss, the time that passed "
         "and the processor's time, the highest memory of the process; the memory that the steps "

@@ -27,6 +27,7 @@ from attn_blocks.publish import PUBLISHED, recorded_plans
 from attn_blocks.results import Run
 
 BOOK = Path(__file__).resolve().parent
+RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that is complete.
 PREFERRED = ("paper", "study", "quick", "smoke")
@@ -90,7 +91,8 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "recipes": recipes(shown),
         "images": images(plans),
         "speed": speed(shown),
-        "benchmarks": benchmarks(),
+        "benchmarks": benchmarks(RECORDS),
+        "paper": benchmarks(RECORDS / "paper"),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
     }
     for name, text in texts.items():
@@ -386,8 +388,8 @@ def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[flo
         yield name, [m["images_per_second"] for m in metrics], [m["seconds"] for m in metrics]
 
 
-def benchmarks(folder: Path = PROJECT / "benchmarks" / "results") -> str:
-    """Every record of ``benchmarks/``: its words, the conditions it was made in, and its table."""
+def benchmarks(folder: Path) -> str:
+    """Every record of a folder: its words, the conditions it was made in, and its table."""
     parts = []
     for path in sorted(folder.glob("*.csv")):
         lines = path.read_text(encoding="utf-8").splitlines()

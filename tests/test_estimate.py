@@ -180,14 +180,14 @@ class TestArithmetic:
             ("A100", 2039, "bfloat16", 2470),
         ],
     )
-    def test_published_speeds_are_met_within_a_factor_of_2_2(
+    def test_published_speeds_are_met_within_a_factor_of_2_1(
         self, gpu, memory, precision, images_per_second, smoke_items
     ):
         # Parameters, MACs and kept bytes of resnet50 at 224 pixels; an 80 GB A100 was measured.
         cost = Cost(25_557_032, 4_089_184_256, 84_300_000)
         device = replace(GPUS[gpu], bandwidth=memory)
         item = self.item(smoke_items[0].work, device, precision, cost)
-        assert 1 / 2.2 < images_per_second * item.image_seconds < 2.2
+        assert 1 / 2.1 < images_per_second * item.image_seconds < 2.1
 
     @pytest.mark.parametrize(
         ("seconds", "words"),
