@@ -1,17 +1,21 @@
 """Weights under the names of the papers' PyTorch code."""
 
+import io
 import pickle
 import re
+import zipfile
 
 import numpy as np
 import paddle
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from paddle import nn
 from safetensors.numpy import save_file
 
 import attn_blocks as ab
 from attn_blocks.errors import CheckpointError
-from attn_blocks.interop import load_torch_checkpoint, load_torch_state_dict
+from attn_blocks.interop import load_torch_checkpoint, load_torch_state_dict, read_checkpoint
 from attn_blocks.layers.bat import BATransform
 
 # The names of each original class, and the shapes for the block beside it. Norms are listed by
@@ -413,3 +417,51 @@ def test_other_files(tmp_path):
     (tmp_path / "weights.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointError, match="is not an .npz of plain arrays"):
         load_torch_checkpoint(nn.Linear(2, 2), tmp_path / "weights.npz")
+
+
+def npy(header):
+    """An ``.npz`` whose only array has that header."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        size = len(header).to_bytes(2, "little")
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + size + header + bytes(48))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }\n",  # 8 TB
+        b"{'descr': '<f8', 'fortran_order': False, 'shape': (-1,), }\n",
+        b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n",
+        b"((((((((",
+        b"{" * 9000,
+    ],
+    ids=range(5),
+)
+def test_arrays_that_cannot_be_are_refused(tmp_path, header):
+    (tmp_path / "weights.npz").write_bytes(npy(header))
+    with pytest.raises(CheckpointError, match="is not an .npz of plain arrays"):
+        read_checkpoint(tmp_path / "weights.npz")
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_any_damage_is_refused_in_our_own_words_or_harmless(tmp_path_factory, kind, data):
+    path = tmp_path_factory.getbasetemp() / f"damaged.{kind}"
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b": np.zeros(3, np.int64)}
+    if kind == "npz":
+        np.savez_compressed(path, **arrays)
+    else:
+        save_file(arrays, path)
+    content = bytearray(path.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=5)):
+        content[place] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(content))
+    try:
+        found = read_checkpoint(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+    else:
+        assert all(isinstance(value, np.ndarray) for value in found.values())
