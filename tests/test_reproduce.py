@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -99,16 +100,15 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 ):
     page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
     doomed = page.experiments[0].name
-    original = reproduce.Workers.train
+    original = reproduce._training
 
-    def train(self, what):
-        if what.name == doomed:
-            return 1  # as a process that was killed
-        return original(self, what)
+    def training(settings, what, shows_bar):
+        settings = replace(settings, device="tpu") if what.name == doomed else settings
+        return original(settings, what, shows_bar)
 
-    monkeypatch.setattr(reproduce.Workers, "train", train)
+    monkeypatch.setattr(reproduce, "_training", training)
     assert reproduce.train_missing([page], 1) == 1
-    assert f"FAILED {doomed}" in capsys.readouterr().err
+    assert f"FAILED {doomed}: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
     assert results.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
 
 

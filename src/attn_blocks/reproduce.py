@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import socket
 import sys
 import time
 import warnings
@@ -25,7 +26,17 @@ from tqdm import tqdm
 from attn_blocks import provenance, results, runtime
 from attn_blocks.errors import AttnBlocksError, SettingError, StorageError
 from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, load_task, plan
-from attn_blocks.files import PROJECT, atomic_write, hold, read_json, remove_leftovers, sha256_of
+from attn_blocks.files import (
+    NO_ROOM,
+    PROJECT,
+    atomic_write,
+    hold,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    storage_error,
+)
+from attn_blocks.parallel import Processes, epochs_done
 from attn_blocks.worker import Task, WorkerError, work_through
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -57,6 +68,8 @@ def reproduce(
     try:
         plans += _plans(pages or PAGES, notebooks, settings)
         jobs = job_count(jobs, plans[0])
+        for what in _missing(plans):
+            Processes.from_environment().check(plans[0].device, what.recipe.batch_size)
         _mend(plans)
         _take_published(plans)
         _say_what_is_coming(plans, jobs)
@@ -94,10 +107,12 @@ def page_name(name: str) -> str:
 
 
 def job_count(jobs: int | str | None, first: Plan) -> int:
-    """The number of processes: as asked, or by profile and device."""
+    """How many runs are trained at once: as asked, or by profile, device and processes a run."""
     if jobs in (None, "", "auto"):
         # Small networks do not keep two threads busy; two of them keep two cores busy.
-        return 1 if first.profile == "paper" or first.device != "cpu" else runtime.cores()
+        alone = Processes.from_environment().total == 1
+        small = first.profile != "paper" and first.device == "cpu"
+        return runtime.cores() if alone and small else 1
     try:
         count = int(jobs)
     except ValueError:
@@ -116,7 +131,9 @@ def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
         f"{total - len(missing)} of them finished"
     )
     print(f"Data: {'; '.join(labels)}")
-    print(f"Device {plans[0].device}, {jobs} job{'s' * (jobs > 1)} at once", flush=True)
+    processes = Processes.from_environment().total
+    each = f", {processes} processes each" if processes > 1 else ""
+    print(f"Device {plans[0].device}, {jobs} job{'s' * (jobs > 1)} at once{each}", flush=True)
     if missing and plans[0].profile == "paper":
         from attn_blocks import estimate
 
@@ -168,7 +185,7 @@ def train_missing(plans: Sequence[Plan], jobs: int) -> int:
     )  # fmt: skip
 
     def turn(running: Sequence[Task]) -> None:
-        counts = {n: _epochs_done(results.run_of(settings, w)) for n, w in missing.items()}
+        counts = {n: epochs_done(results.run_of(settings, w).folder) for n, w in missing.items()}
         active = [missing[task.title] for task in running]
         words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
         bar.set_postfix_str(", ".join(words), refresh=False)
@@ -203,8 +220,11 @@ def _training(settings: Plan, what: Experiment, shows_bar: bool) -> Task:
         "weights": settings.needs_weights(what),
     }
     log = None if shows_bar else folder / "train.log"
+    claim = ".claim"
+    if Processes.from_environment().nodes > 1:  # the machines work on a run together
+        claim += f"-{socket.gethostname()}-{os.getpid()}"
     return Task(
-        what.name, "train", request, folder, ".claim", log, lambda: results.is_done(settings, what)
+        what.name, "train", request, folder, claim, log, lambda: results.is_done(settings, what)
     )
 
 
@@ -228,14 +248,6 @@ def _why_failed(run: results.Run, error: str | None) -> str:
     reason = error.strip().splitlines()[-1] if error else "it is not finished"
     log = run.folder / "train.log"
     return f"{reason}; see {_short(log)}" if log.exists() else reason
-
-
-def _epochs_done(run: results.Run) -> int:
-    try:
-        with (run.folder / "history.csv").open("rb") as stream:
-            return max(0, sum(1 for _ in stream) - 1)
-    except FileNotFoundError:
-        return 0
 
 
 def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
@@ -289,7 +301,10 @@ def _execution(page: Plan, settings: dict[str, Any]) -> Task:
         metrics = results.run_of(page, what).folder / "metrics.json"
         digest.append(sha256_of(metrics) if metrics.exists() else what.name)
     key = hashlib.sha256("\n".join(digest).encode()).hexdigest()[:16]
-    request = {"source": str(source), "output": str(output), "parameters": parameters, "key": key}
+    request = {
+        "source": str(source), "output": str(output), "parameters": parameters, "key": key,
+        "failures": results.failures(page),
+    }  # fmt: skip
     return Task(
         page.page, "page", request, output.parent, f".{page.page}.lock", None,
         lambda: _key_of(output) == key,
@@ -309,8 +324,17 @@ def _key_of(executed: Path) -> str | None:
         return None
 
 
-def execute_page(source: str, output: str, parameters: dict[str, Any], key: str) -> None:
+def execute_page(
+    source: str, output: str, parameters: dict[str, Any], key: str, failures: Sequence[str] = ()
+) -> None:
     """Execute one notebook: what a worker does that holds the page's lock.
+
+    Args:
+        source, output: the notebook, and where the executed one goes.
+        parameters: of its parameters cell.
+        key: what ``_key_of`` is to find in the executed page.
+        failures: a line for each of its runs that failed. With any, the page goes on where a cell
+            fails, and says of the cell that it was left out.
 
     Raises:
         WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
@@ -329,19 +353,42 @@ def execute_page(source: str, output: str, parameters: dict[str, Any], key: str)
             source, str(partial), parameters=parameters, kernel_name="python3",
             cwd=str(Path(source).parent), progress_bar=False,
             extra_arguments=["--log-level=ERROR"],  # a kernel warns of its local socket each time
+            allow_errors=bool(failures),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
             partial.unlink(missing_ok=True)
             raise StorageError(error.evalue, OSError(errno.ENOSPC, "")) from error
-        partial.replace(failed)
-        raise WorkerError(str(error)) from error
+        if not failures:
+            partial.replace(failed)
+            raise WorkerError(str(error)) from error
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            partial.unlink(missing_ok=True)
+            raise storage_error(error, partial) from error
+        raise
     notebook = nbformat.read(partial, as_version=4)
+    if failures:
+        _leave_out_failed_cells(notebook, failures)
     notebook.metadata["attn_blocks"] = {"key": key}
     with atomic_write(output) as stream:
         nbformat.write(notebook, stream)
     partial.unlink()
     failed.unlink(missing_ok=True)
+
+
+def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
+    """Put a line in place of each error, since the page's runs are what is wrong."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    remove_error_markers(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "error":
+                line = f"Left out, it needs a run that failed. {'; '.join(failures)}"
+                cell.outputs = [nbformat.v4.new_output("stream", text=f"{line}\n")]
+                break
 
 
 def _mend_page(output: Path) -> list[str]:
