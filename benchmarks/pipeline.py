@@ -118,7 +118,7 @@ def read_all(name: str, short_side: int, data_dir: str) -> dict[str, float]:
 def own_memory() -> float:
     """Memory of this process alone that no file backs, MB."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(re.search(r"RssAnon:\s*(\d+) kB", status)[1]) / 1e3
+    return int(re.search(r"RssAnon:\s*(\d+) kB", status)[1]) * 1024 / 1e6
 
 
 def copied(name: str) -> float:
@@ -128,8 +128,8 @@ def copied(name: str) -> float:
     found = [part for part in parts if part.partition("\n")[0].endswith(f"/{name}")]
     if not found:
         raise RuntimeError(f"{name} is not mapped into memory")
-    fields = re.findall(r"^(?:Private_Dirty|Anonymous):\s*(\d+) kB", "".join(found), re.MULTILINE)
-    return sum(map(int, fields)) / 1e3
+    fields = re.findall(r"^Anonymous:\s*(\d+) kB", "".join(found), re.MULTILINE)
+    return sum(map(int, fields)) * 1024 / 1e6
 
 
 def build_any(part: str, **arguments: object) -> tuple[common.Steps, dict]:

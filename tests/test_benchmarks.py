@@ -1,0 +1,241 @@
+"""The benchmarks: fair turns between processes, records, and steps that do what they are named."""
+
+import importlib
+import json
+import mmap
+import sys
+
+import numpy as np
+import paddle
+import pandas as pd
+import pytest
+
+from attn_blocks import experiment
+from attn_blocks.experiment import GE, RESNET
+from attn_blocks.files import PROJECT
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """Import a file of ``benchmarks/`` as its programs do."""
+    monkeypatch.syspath_prepend(str(PROJECT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(PROJECT / "book"))
+    return importlib.import_module
+
+
+# Turns -------------------------------------------------------------------------------------------
+
+
+def test_a_turn_lasts_as_long_as_asked_and_gives_the_time_of_one_step(script):
+    common, now = script("common"), [0.0]
+
+    def step():
+        now[0] += 0.25
+
+    assert common.turn(step, 1.0, clock=lambda: now[0]) == 0.25
+    assert now[0] == 1.0
+    assert common.turn(step, 0.0, clock=lambda: now[0]) == 0.25  # one step, never none
+
+
+def test_rounds_take_turns_forwards_and_backwards_and_forget_the_first(script):
+    common, calls = script("common"), []
+
+    def side(name, values):
+        return lambda: calls.append(name) or next(values)
+
+    found = common.in_turns([side("a", iter([9, 1, 2])), side("b", iter([9, 4, 6]))], rounds=2)
+    assert "".join(calls) == "abbaab"
+    assert found == [(1, 4), (2, 6)]
+    assert common.middle(found, 1) == 5
+    assert common.ratio(found, above=1, below=0) == 3.5  # of the rounds, not of the medians
+
+
+SERVED = """
+import sys
+sys.path.insert(0, {folder!r})
+import common
+
+def build(factor):
+    print("a library that prints")
+    def fail():
+        raise ValueError("no such luck")
+    return dict(count=lambda: sum(range(100 * factor)), fail=fail, die=lambda: sys.exit(3)), dict(
+        factor=factor
+    )
+
+common.serve(build)
+"""
+
+
+@pytest.fixture
+def worker(script, tmp_path):
+    program = tmp_path / "served.py"
+    program.write_text(SERVED.format(folder=str(PROJECT / "benchmarks")))
+    with script("common").Worker([sys.executable, program]) as worker:
+        yield worker
+
+
+def test_a_worker_builds_and_times_what_it_is_told(worker):
+    assert worker.build(factor=2) == {"factor": 2}
+    assert 0 < worker.turn("count", at_least=0.01) < 0.01
+    assert worker.build(factor=3) == {"factor": 3}
+
+
+def test_an_error_in_a_worker_is_raised_here_and_the_worker_goes_on(worker):
+    worker.build(factor=1)
+    with pytest.raises(RuntimeError, match="ValueError: no such luck"):
+        worker.turn("fail")
+    with pytest.raises(RuntimeError, match="KeyError: 'unheard of'"):
+        worker.turn("unheard of")
+    assert worker.turn("count", 0.0) > 0
+
+
+def test_a_worker_that_ends_is_named(worker):
+    worker.build(factor=1)
+    with pytest.raises(RuntimeError, match="served.py ended early"):
+        worker.turn("die")
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+def test_a_record_holds_conditions_and_rows_and_the_book_shows_both(script, tmp_path):
+    common, build = script("common"), script("build")
+    rows = [{"model": "a", "train_ratio": "1.02"}, {"model": "b|c", "train_ratio": "0.90"}]
+    peer = {"python": "3.12.1", "torch": "9.9.9"}
+    words = {"title": "A title", "about": "Two\nlines.", "finding": "b is slower."}
+    path = common.record("made_up", rows, "a command", 7, peer, tmp_path, **words)
+
+    assert pd.read_csv(path, dtype=str, comment="#").to_dict("records") == rows
+    told = dict(line[2:].split(": ", 1) for line in path.read_text().splitlines()[:8])
+    assert told["about"] == "Two lines."
+    assert told["processor"].endswith("7 threads")
+    assert f"paddlepaddle {paddle.__version__}" in told["versions"]
+    assert told["versions"].endswith("; python 3.12.1, torch 9.9.9")
+
+    shown = build.benchmarks(tmp_path)
+    for words in ("### A title", "Two lines.", "b is slower.", "`a command`", "torch 9.9.9"):
+        assert words in shown
+    assert "| model | train ratio |" in shown
+    assert "| b\\|c | 0.90 |" in shown
+
+
+def test_without_records_the_page_says_so(script, tmp_path):
+    assert "No measurements" in script("build").benchmarks(tmp_path)
+
+
+def test_published_records_say_how_they_were_made():
+    records = sorted((PROJECT / "benchmarks" / "results").glob("*.csv"))
+    for path in records:
+        head = path.read_text().splitlines()
+        keys = {line[2:].partition(":")[0] for line in head if line.startswith("# ")}
+        assert keys >= {"command", "processor", "versions", "convolution", "date"}, path
+
+
+# Networks beside PyTorch -------------------------------------------------------------------------
+
+
+def test_a_network_trains_in_its_training_step_and_in_no_other(script):
+    models = script("models")
+    made, facts = models.build("bat_resnet18", 2, 64, {"width": 0.125})
+    assert facts["between"] == ["layer2.nl1", "layer3.nl1"]
+    assert facts["attn"]["bat"]["layer2"]["size"] == 4
+    json.dumps(facts)  # a worker sends them as such
+
+    paddle.seed(0)
+    network = models.ab.create_model("resnet18", num_classes=10, width=0.125, image_size=64)
+    steps = models.steps(network, 2, 64)
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    steps["inference"]()
+    assert all((network.state_dict()[n].numpy() == v).all() for n, v in state.items())
+    assert not network.training
+    steps["train"]()
+    assert network.training
+    changed = [n for n, v in state.items() if (network.state_dict()[n].numpy() != v).any()]
+    assert {"conv1.weight", "bn1._mean", "fc.bias"} <= set(changed)
+    assert made.keys() == steps.keys()
+
+
+class Side:
+    """A worker that answers with what it is given."""
+
+    def __init__(self, params=100, threads=2, seconds=()):
+        self.facts = {"params": params, "threads": threads, "attn": {}, "between": [], "width": 1.0}
+        self.seconds = iter(seconds)
+
+    def build(self, **what):
+        return self.facts
+
+    def turn(self, step):
+        return next(self.seconds)
+
+
+def test_a_row_gives_speeds_and_the_ratio_of_the_two_sides(script):
+    models = script("models")
+    ours, theirs = Side(seconds=[9, 0.5, 0.5] * 2), Side(seconds=[9, 1, 1] * 2)
+    row, _ = models.compare("resnet50", ours, theirs, rounds=2)
+    assert row["batch"] == 32
+    assert (row["train"], row["torch_train"], row["train_ratio"]) == ("64.0", "32.0", "2.00")
+
+
+def test_another_network_or_other_threads_are_no_comparison(script):
+    models = script("models")
+    with pytest.raises(RuntimeError, match="100 parameters and its twin 101"):
+        models.build_pair("resnet50", Side(100), Side(101))
+    with pytest.raises(RuntimeError, match="2 threads against 1"):
+        models.build_pair("resnet50", Side(), Side(threads=1))
+
+
+def test_what_is_slower_is_said(script):
+    rows = [
+        {"model": "a", "train_ratio": "1.30", "inference_ratio": "0.99"},
+        {"model": "b", "train_ratio": "0.90", "inference_ratio": "1.00"},
+    ]
+    assert script("models").slower(rows) == (
+        "In training 1 of 2 are slower than PyTorch: b 0.90. "
+        "In inference 0 of 2 are slower than PyTorch."
+    )
+
+
+# Around training ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plan(data_dir):
+    return experiment.plan("02_ge", profile="smoke", data_dir=data_dir, device="cpu")
+
+
+def test_the_steps_of_a_job_train_load_and_save(script, plan):
+    pipeline = script("pipeline")
+    what = pipeline.chosen(plan, "animals10", GE.title)
+    assert what.model == "ge_resnet50"
+    steps, facts = pipeline.build(what.to_dict(), str(plan.data_dir))
+    assert facts["batches"] == len(plan.comparison("animals10").images.train) // 16
+    for _ in range(facts["batches"] + 1):  # beyond the end of an epoch
+        pixels, labels = steps["load"]()
+    assert pixels.shape == (16, 3, 56, 56)
+    assert labels.shape == (16,)
+    steps["train"]()
+    steps["save"]()
+
+
+def test_reading_all_images_copies_none(script, plan):
+    pipeline = script("pipeline")
+    what = pipeline.chosen(plan, "animals10", RESNET.title)
+    found = pipeline.read_all(what.dataset, 64, str(plan.data_dir))
+    assert found["set"] > 10
+    assert found["copied"] == 0
+
+
+def test_a_copy_of_a_mapped_file_is_seen(script, tmp_path):
+    pipeline, path = script("pipeline"), tmp_path / "mapped.u8"
+    path.write_bytes(bytes(2_000_000))
+    with path.open("rb") as stream:
+        mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)
+    array = np.frombuffer(mapped, dtype=np.uint8)
+    assert array.sum() == 0
+    assert pipeline.copied("mapped.u8") == 0
+    mapped[:1_000_000] = bytes(range(250)) * 4000
+    assert 0.99 < pipeline.copied("mapped.u8") < 1.1
+    with pytest.raises(RuntimeError, match="not mapped"):
+        pipeline.copied("another.u8")
