@@ -2,10 +2,10 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks import experiment, models
@@ -56,6 +56,39 @@ def test_foreign_settings_are_refused_with_a_message(value):
             Experiment.from_dict(values)
 
 
+ANYTHING = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    | st.lists(st.integers() | st.floats() | st.text(max_size=3), max_size=2)
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from([f.name for f in fields(Recipe)]), ANYTHING, min_size=1))
+def test_any_recipe_is_refused_in_words_or_works(changes):
+    try:
+        recipe = Recipe(**{**asdict(RECIPE), **changes})
+    except SettingError as error:
+        assert any(name in str(error) for name in changes)
+    else:
+        assert recipe.rate(0, 0, 10) >= 0
+        assert recipe.stored_side >= 1
+        what = replace(WHAT, recipe=recipe)
+        assert Experiment.from_dict(json.loads(json.dumps(what.to_dict()))).name == what.name
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["page", "profile", "seeds", "device", "epochs"]), ANYTHING))
+def test_any_setting_is_refused_in_words_or_works(given_settings):
+    images = type("Images", (), {"name": "shapes", "fingerprint": "f"})
+    values = {"page": "04_sge", "profile": "smoke", "device": "cpu", **given_settings}
+    try:
+        page = plan(**values, load=lambda *_: images)
+    except SettingError as error:
+        assert str(error)
+    else:
+        assert all(what.name for what in page.experiments)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -74,9 +107,7 @@ def test_a_recipe_that_cannot_be_is_refused(change):
 
 def test_schedules():
     recipe = replace(RECIPE, learning_rate=0.1, epochs=10)
-    constant, cosine, one_cycle = (
-        replace(recipe, schedule=name) for name in experiment.SCHEDULES
-    )
+    constant, cosine, one_cycle = (replace(recipe, schedule=name) for name in experiment.SCHEDULES)
     assert {constant.rate(epoch, 3, 7) for epoch in range(10)} == {0.1}
     # Annealed once an epoch, from the full rate: PyTorch's CosineAnnealingLR with T_max = epochs.
     assert cosine.rate(0, 0, 7) == cosine.rate(0, 6, 7) == 0.1

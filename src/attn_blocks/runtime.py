@@ -43,6 +43,7 @@ import json
 import os
 import platform
 import random
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -163,7 +164,7 @@ def select_device(name: str | None = None) -> str:
     import paddle
 
     name = name or ("gpu" if has_gpu() else "cpu")
-    if name.split(":")[0] not in ("cpu", "gpu"):
+    if not (isinstance(name, str) and re.fullmatch(r"cpu|gpu(:\d+)?", name)):
         raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
     if name.startswith("gpu") and not has_gpu():
         raise SettingError(
