@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from attn_blocks import provenance
 from attn_blocks.errors import CheckpointError, SettingError, choose
@@ -380,6 +379,8 @@ class Effect:
 
 def effect(values: Sequence[float]) -> Effect:
     """Mean, 95% interval (Student's t, n - 1 degrees of freedom) and sign test of ``values``."""
+    from scipy import stats  # takes as long to import as Paddle, and training needs none of it
+
     values = np.asarray(values, dtype=float)
     if values.ndim != 1 or len(values) == 0:
         raise SettingError("an effect needs at least one value, a difference for each seed")
