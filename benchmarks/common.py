@@ -36,12 +36,17 @@ Steps = Mapping[str, Callable[[], object]]
 # Turns -------------------------------------------------------------------------------------------
 
 
-def serve(build: Callable[..., tuple[Steps, Mapping[str, object]]]) -> None:
+def serve(
+    build: Callable[..., tuple[Steps, Mapping[str, object]]],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Be a worker: obey the requests on standard input until it ends.
 
     Args:
         build: makes what is measured from the keywords of ``Worker.build``: steps by name, and
             facts about them that JSON can hold.
+        clock: what steps are timed with; ``time.process_time`` leaves out the time that other
+            programs take, and is meant for a single thread.
     """
     # Replies go where standard output went; what libraries print goes to standard error.
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -52,7 +57,7 @@ def serve(build: Callable[..., tuple[Steps, Mapping[str, object]]]) -> None:
         try:
             if "turn" in request:
                 time.sleep(PAUSE)
-                reply = {"seconds": turn(steps[request["turn"]], request["at_least"])}
+                reply = {"seconds": turn(steps[request["turn"]], request["at_least"], clock)}
             else:
                 steps = {}  # frees the previous model before the next one is made
                 steps, reply = build(**request["build"])
@@ -63,13 +68,15 @@ def serve(build: Callable[..., tuple[Steps, Mapping[str, object]]]) -> None:
         replies.flush()
 
 
-def turn(step: Callable[[], object], at_least: float) -> float:
+def turn(
+    step: Callable[[], object], at_least: float, clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds per step, over as many steps as take ``at_least`` seconds together, one or more."""
-    start, count = time.perf_counter(), 0
+    start, count = clock(), 0
     while True:
         step()
         count += 1
-        seconds = time.perf_counter() - start
+        seconds = clock() - start
         if seconds >= at_least:
             return seconds / count
 

@@ -113,9 +113,19 @@ def block(name: str, settings: Mapping) -> nn.Module:
     raise ValueError(f"no PyTorch block is written for {name!r}; add one to {__file__}")
 
 
-def resnet(depth: str, attn: Mapping, between: list[str]) -> nn.Module:
-    """timm's ResNet with blocks inside its residual blocks or, ``between``, after some of them."""
-    model = timm.create_model(depth, num_classes=10)
+def resnet(
+    depth: str, attn: Mapping, between: list[str], width: float = 1.0, stem: str = "imagenet"
+) -> nn.Module:
+    """timm's ResNet with blocks inside its residual blocks or, ``between``, after some of them.
+
+    Args:
+        width: scales all channels, which must be multiples of 8 then.
+        stem: "imagenet", or "small" for bottlenecks after a 3x3 convolution of stride 2.
+    """
+    channels = [round(width * full) for full in (64, 128, 256, 512)]
+    model = timm.create_model(depth, num_classes=10, channels=channels)
+    if stem == "small":
+        _small_stem(model, channels[0])
     # Blocks inside come first, while a stage holds nothing but residual blocks.
     for name, places in sorted(attn.items(), key=lambda item: item[1]["placement"] == "between"):
         for stage in [place for place in places if place.startswith("layer")]:
@@ -131,6 +141,16 @@ def resnet(depth: str, attn: Mapping, between: list[str]) -> nn.Module:
                     modules.append(block(name, places[stage]))
             setattr(model, stage, nn.Sequential(*modules))
     return model
+
+
+def _small_stem(model: nn.Module, channels: int) -> None:
+    # timm has a single width of stem, so that what reads it is replaced as well.
+    model.conv1 = nn.Conv2d(3, channels, 3, stride=2, padding=1, bias=False)
+    model.bn1, model.maxpool = nn.BatchNorm2d(channels), nn.Identity()
+    first, outputs = model.layer1[0], 4 * channels
+    first.conv1 = nn.Conv2d(channels, channels, 1, bias=False)
+    shortcut = nn.Conv2d(channels, outputs, 1, bias=False)
+    first.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(outputs))
 
 
 def conv3(inputs: int, outputs: int) -> nn.Conv2d:
@@ -213,10 +233,12 @@ def sa_inception(attn: Mapping) -> nn.Module:
     )  # fmt: skip
 
 
-def create(name: str, attn: Mapping, between: list[str]) -> nn.Module:
-    """The twin of the book's network ``name``."""
+def create(
+    name: str, attn: Mapping, between: list[str], width: float = 1.0, stem: str = "imagenet"
+) -> nn.Module:
+    """The twin of the book's network ``name``; width and stem are for ResNets."""
     if "resnet" in name:
-        return resnet(name.split("_")[-1], attn, between)
+        return resnet(name.split("_")[-1], attn, between, width, stem)
     if name in ("vgg19", "mobilenet_v2"):
         return getattr(torchvision.models, name)(num_classes=10)
     return {"senet_cifar": senet_cifar, "sa_inception": sa_inception}[name](attn)
@@ -226,11 +248,13 @@ def steps(model: nn.Module, batch: int, size: int, mode: str) -> dict[str, Calla
     """Training and inference steps on random images.
 
     Args:
-        mode: "eager", "compiled" or "bfloat16" (automatic mixed precision), all channels-last.
+        mode: "eager", "compiled" or "bfloat16" (automatic mixed precision), all channels-last;
+            "contiguous" is eager in PyTorch's default layout.
     """
-    model = model.to(memory_format=torch.channels_last)
+    layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
+    model = model.to(memory_format=layout)
     optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    images = torch.randn(batch, 3, size, size).to(memory_format=torch.channels_last)
+    images = torch.randn(batch, 3, size, size).to(memory_format=layout)
     labels = torch.randint(10, [batch])
     run = torch.compile(model) if mode == "compiled" else model
     lowered = mode == "bfloat16"
