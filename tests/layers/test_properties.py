@@ -1,11 +1,13 @@
 """What holds for every block, whatever it computes."""
 
+from importlib import import_module
+
 import numpy as np
 import paddle
 import pytest
 from paddle.static import InputSpec
 
-from attn_blocks.layers import create_attn, list_attns
+from attn_blocks.layers import base, create_attn, list_attns
 
 CHANNELS, HEIGHT, WIDTH = 16, 6, 9
 CASES = [
@@ -131,12 +133,41 @@ def test_traced_block_gives_the_same_and_is_saved_and_loaded(name, keywords, tmp
     np.testing.assert_allclose(restored(x).numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.skipif(
+    paddle.__version__.startswith("2."),
+    reason="Paddle 2 casts in eager mode on a GPU only, never in a static program",
+)
+@pytest.mark.parametrize(
+    ("name", "keywords"), [("se", {"reduction": 4}), ("sge", {"groups": 4}), ("sa", {"groups": 4})]
+)
+def test_ways_that_are_fast_on_a_cpu_give_what_others_do(name, keywords, monkeypatch):
+    asked, found = [], []
+    module = import_module(f"attn_blocks.layers.{name}")
+    for is_fast in (True, False):
+
+        def runs_on_cpu(x, is_fast=is_fast):
+            asked.append(is_fast)
+            return is_fast
+
+        for place in (base, module):
+            monkeypatch.setattr(place, "runs_on_cpu", runs_on_cpu, raising=place is base)
+        layer, x = make(name, keywords, "float64"), feature_map(dtype="float64")
+        x.stop_gradient = False
+        y = layer(x)
+        (y * feature_map(dtype="float64").flip(axis=[0])).sum().backward()
+        found.append([y, x.grad, *(p.grad for p in layer.parameters())])
+    assert set(asked) == {True, False}
+    for fast, other in zip(*found, strict=True):
+        np.testing.assert_allclose(fast.numpy(), other.numpy(), rtol=1e-12, atol=1e-12)
+
+
 @every_case
 def test_autocast_breaks_nothing(name, keywords):
     """In a static program, for only there does Paddle cast on a CPU.
 
     Its CPU kernels do not run in half precision, so the program is built, which checks the type of
-    every operand, and not run.
+    every operand, and not run. One operation is left out of the casting: its GPU kernels take
+    bfloat16, and the check knows only those of the CPU.
     """
     paddle.enable_static()
     try:
@@ -144,7 +175,8 @@ def test_autocast_breaks_nothing(name, keywords):
         with paddle.static.program_guard(program, paddle.static.Program()):
             layer = create_attn(name, CHANNELS, **keywords)
             x = paddle.static.data("x", [2, CHANNELS, HEIGHT, WIDTH], "float32")
-            with paddle.amp.auto_cast(level="O1", dtype="bfloat16"):
+            left_out = ["max_pool2d_with_index"]
+            with paddle.amp.auto_cast(level="O1", dtype="bfloat16", custom_black_list=left_out):
                 y = layer(x)
         kinds = {op.name() for op in program.global_block().ops}
         in_half = [
