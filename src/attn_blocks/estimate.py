@@ -321,7 +321,9 @@ def kept_bytes(model: nn.Layer, side: int, batch: int = 2) -> int:
     alive = []
 
     def save(tensor: paddle.Tensor) -> paddle.Tensor:
-        alive.append(tensor)  # so that no later one can take its place in memory
+        # Holds the memory, so that no later tensor can take this one's place; not the tensor
+        # itself, which Paddle 2.6 frees too early.
+        alive.append(tensor.detach())
         place = tensor.data_ptr()
         if place not in weights:
             size = int(np.prod(tensor.shape)) * tensor.element_size()
