@@ -14,6 +14,9 @@ from paddle import nn  # isort: skip
 needs_native = pytest.mark.skipif(
     not native.available(), reason=f"no native convolution here: {native.describe()['reason']}"
 )
+needs_cpu_build = pytest.mark.skipif(
+    paddle.is_compiled_with_cuda(), reason="the GPU build of Paddle never builds it"
+)
 
 # input shape, then the arguments of nn.Conv2D
 CASES = {
@@ -261,18 +264,21 @@ def falls_back_because(reason):
     assert reason in native.describe()["reason"]
 
 
+@needs_cpu_build
 def test_without_a_compiler(fresh, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
     falls_back_because("compiler")
 
 
+@needs_cpu_build
 def test_with_a_compiler_that_fails(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "false")
     falls_back_because("compiling failed")
     assert not list(fresh.rglob("*.so"))
 
 
+@needs_cpu_build
 def test_without_headers(fresh, monkeypatch):
     def missing(name):
         raise native.metadata.PackageNotFoundError(name)
@@ -293,6 +299,7 @@ def test_wrong_results_are_noticed(fresh, monkeypatch):
         native._load(native._target(native._library()[1]))
 
 
+@needs_cpu_build
 def test_a_cache_folder_that_cannot_be_written(fresh, monkeypatch):
     blocked = fresh / "file"
     blocked.write_text("")
