@@ -26,7 +26,7 @@ from pathlib import Path
 import common
 from common import Worker
 
-from attn_blocks import datasets, experiment, results, runtime
+from attn_blocks import datasets, experiment, reproduce, results, runtime
 from attn_blocks.experiment import PAGES, Experiment, Plan
 
 PARTS = ("jobs", "data", "memory")
@@ -235,47 +235,53 @@ MEASURES: dict[str, Callable[[Plan, int], list[dict]]] = {
 }
 
 
-def measure_reproduce(settings: dict[str, object]) -> list[dict]:
-    """A whole book from nothing, phase by phase, and a second call that finds it finished."""
-    from attn_blocks import reproduce
-
-    plans = [experiment.plan(page, **settings) for page in PAGES]
-    jobs = reproduce.job_count("auto", plans[0])
-    start = time.perf_counter()
-    failed = reproduce.train_missing(plans, jobs)
-    trained = time.perf_counter()
-    failed += reproduce.execute(plans, jobs, settings)
-    executed = time.perf_counter()
-    if failed:
-        raise RuntimeError(f"{failed} runs or pages failed; see above")
-    again = time.perf_counter()
+def reproduce_all(settings: dict[str, object]) -> tuple[float, float, str]:
+    """Run the command; seconds until its last run was trained, seconds in all, and what it said."""
     call = [sys.executable, "-m", "attn_blocks", "reproduce"]
     for name, value in settings.items():
         call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
-    answer = subprocess.run(call, check=True, capture_output=True, text=True).stdout
-    second = time.perf_counter() - again
-    if f"{len(plans)} pages are up to date" not in answer:
-        raise RuntimeError(f"the second call did something:\n{answer}")
+    said, start, trained = [], time.perf_counter(), 0.0
+    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            said.append(line)
+            if re.match(r"\[ *\d+/\d+\] ", line):  # a run is trained
+                trained = time.perf_counter() - start
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(call)} failed; its messages are above")
+    return trained, time.perf_counter() - start, "".join(said)
 
+
+def measure_reproduce(settings: dict[str, object]) -> list[dict]:
+    """A whole book from nothing, phase by phase, and a second call that finds it finished."""
+    training, whole, _ = reproduce_all(settings)
+    _, second, said = reproduce_all(settings)
+    plans = [experiment.plan(page, **settings) for page in PAGES]
+    jobs = reproduce.job_count("auto", plans[0])
     runs = {what.name: results.run_of(plans[0], what) for p in plans for what in p.experiments}
     steps = sum(run.metrics["seconds"] for run in runs.values()) / jobs
     # From the description of a run, written when it begins, to its results, written at its end.
-    loops = sum(
-        (run.folder / "metrics.json").stat().st_mtime
-        - (run.folder / "experiment.json").stat().st_mtime
-        for run in runs.values()
-    ) / jobs  # fmt: skip
-    training, pages = trained - start, executed - trained
+    loops = (
+        sum(
+            (run.folder / "metrics.json").stat().st_mtime
+            - (run.folder / "experiment.json").stat().st_mtime
+            for run in runs.values()
+        )
+        / jobs
+    )
     loop = f"training and validation, {jobs} at once"
     peak = max(run.metrics["peak_memory_mb"] for run in runs.values())
-    return [
+    rows = [
         row("validation and saving", loops - steps, "s", "training steps", steps),
         row("start and end of the runs' processes", training - loops, "s", loop, loops),
-        row("execution of the pages", pages, "s", loop, loops),
-        row("whole command", training + pages, "s", loop, loops, "1.1 or less"),
-        row("second call, nothing to do", second, "s", "ten seconds", 10, "1 or less"),
+        row("execution of the pages", whole - training, "s", loop, loops),
+        row("whole command", whole, "s", loop, loops, "1.1 or less"),
         row("highest memory of a run", peak, "MB", "two gigabytes", 2000, "1 or less"),
     ]
+    if f"{len(PAGES)} pages are up to date" in said:
+        rows.append(row("second call", second, "s", "ten seconds", 10, "1 or less"))
+    else:  # the package was edited meanwhile
+        print(f"The second call did something and is left out:\n{said}", file=sys.stderr)
+    return rows
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

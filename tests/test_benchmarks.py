@@ -239,3 +239,17 @@ def test_a_copy_of_a_mapped_file_is_seen(script, tmp_path):
     assert 0.99 < pipeline.copied("mapped.u8") < 1.1
     with pytest.raises(RuntimeError, match="not mapped"):
         pipeline.copied("another.u8")
+
+
+def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_path, monkeypatch):
+    pipeline, program = script("pipeline"), tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '[ 1/ 1] a run'\nsleep 0.3\necho \"$@\"\nexit $FAIL\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(pipeline.sys, "executable", str(program))
+    monkeypatch.setenv("FAIL", "0")
+    trained, whole, said = pipeline.reproduce_all({"profile": "quick", "epochs": None})
+    assert 0 < trained < whole - 0.2
+    assert said.splitlines()[1] == "-m attn_blocks reproduce --profile quick"
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(RuntimeError, match="attn_blocks reproduce failed"):
+        pipeline.reproduce_all({})
