@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from attn_blocks.errors import AttnBlocksError
 
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -188,6 +190,9 @@ if __name__ == "__main__":
     try:
         code = main()
         sys.stdout.flush()
+        if code == INTERRUPTED:
+            sys.stderr.flush()
+            os._exit(code)  # at once: Paddle takes seconds to unload on a busy machine
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
