@@ -243,7 +243,7 @@ def test_a_copy_of_a_mapped_file_is_seen(script, tmp_path):
 
 def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_path, monkeypatch):
     pipeline, program = script("pipeline"), tmp_path / "python"
-    program.write_text("#!/bin/sh\necho '[ 1/ 1] a run'\nsleep 0.3\necho \"$@\"\nexit $FAIL\n")
+    program.write_text("#!/bin/sh\necho '[ 1/1] a run'\nsleep 0.3\necho \"$@\"\nexit $FAIL\n")
     program.chmod(0o755)
     monkeypatch.setattr(pipeline.sys, "executable", str(program))
     monkeypatch.setenv("FAIL", "0")
