@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import os
+import shutil
+import subprocess
 
 # Tests run side by side, one core each; set before anything imports Paddle.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,3 +20,25 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     datasets.load("shapes", folder, short_side=64)
     return folder
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """The folder of a small disk of its own, and a function that mounts it with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not shutil.which("mount"):
+        pytest.skip("there is no mount command")
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip(f"a small disk needs the right to mount: {made.stderr.strip()}")
+    yield (
+        folder,
+        lambda options: subprocess.run(
+            ["mount", "-o", f"remount,{options}", str(folder)], check=True
+        ),
+    )
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -112,56 +111,38 @@ def results_dir(trained, tmp_path):
 # A full disk -------------------------------------------------------------------------------------
 
 
-@contextmanager
-def small_disk(folder):
-    """A disk of its own in ``folder``; yields what changes its size."""
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip(f"a small disk needs the right to mount: {made.stderr.strip()}")
-    try:
-        yield lambda kib: subprocess.run(
-            ["mount", "-o", f"remount,size={kib}k", str(folder)], check=True
-        )
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-@pytest.mark.skipif(not shutil.which("mount"), reason="there is no mount command")
-def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(data_dir, tmp_path, finish):
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
+    data_dir, tmp_path, small_disk, finish
+):
     pages = write_page(tmp_path / "pages", "print('x' * 3_000_000)")
-    results_dir = tmp_path / "results"
-    with small_disk(results_dir) as resize:
-        resize(1800)  # KiB: for one run of two
-        code, output = finish(pages, data_dir, results_dir, jobs=1)
-        assert code == 2, output
-        assert "Traceback" not in output
-        assert f"no room left for {results_dir}/smoke/runs/shapes-sge_resnet50-" in output
-        assert re.search(r"it needs 0\.\d+ MB, 0\.\d+ MB are free \(No space left on dev", output)
-        assert "make room and give the same command again" in output
-        assert "1 of 2 runs are finished" in output
-        (first,) = made(results_dir).items()
-        assert leftovers(results_dir) == []
+    results_dir, remount = small_disk
+    remount("size=1800k")  # room for one run of two
+    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    assert code == 2, output
+    assert "Traceback" not in output
+    assert f"no room left for {results_dir}/smoke/runs/shapes-sge_resnet50-" in output
+    assert re.search(r"it needs 0\.\d+ MB, 0\.\d+ MB are free \(No space left on dev", output)
+    assert "make room and give the same command again" in output
+    assert "1 of 2 runs are finished" in output
+    (first,) = made(results_dir).items()
+    assert leftovers(results_dir) == []
 
-        resize(4500)  # for both, but not for the page
-        code, output = finish(pages, data_dir, results_dir, jobs=1)
-        assert code == 2, output
-        assert f"no room left for {results_dir}/smoke/notebooks/" in output
-        assert "2 of 2 runs are finished" in output
-        both = made(results_dir)
-        assert first in both.items()
-        assert leftovers(results_dir) == []
+    remount("size=4500k")  # for both, but not for the page
+    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    assert code == 2, output
+    assert f"no room left for {results_dir}/smoke/notebooks/" in output
+    assert "2 of 2 runs are finished" in output
+    both = made(results_dir)
+    assert first in both.items()
+    assert leftovers(results_dir) == []
 
-        resize(64_000)
-        code, output = finish(pages, data_dir, results_dir, jobs=1)
-        assert code == 0, output
-        assert "2 of them finished" in output
-        assert made(results_dir) == both
-        assert (results_dir / "smoke/notebooks/04_sge.ipynb").exists()
-        assert (results_dir / "smoke/summary.csv").read_text().count("finished") == 2
+    remount("size=64m")
+    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    assert code == 0, output
+    assert "2 of them finished" in output
+    assert made(results_dir) == both
+    assert (results_dir / "smoke/notebooks/04_sge.ipynb").exists()
+    assert (results_dir / "smoke/summary.csv").read_text().count("finished") == 2
 
 
 # Two at once -------------------------------------------------------------------------------------

@@ -281,6 +281,26 @@ def test_a_read_only_data_folder_works_with_the_users_cache(data, tmp_path, monk
     assert list((tmp_path / "user-cache/attn_blocks").glob("animals10-s64-*"))
 
 
+def test_a_read_only_disk_works_with_the_users_cache(small_disk, class_folder, tmp_path):
+    folder, remount = small_disk
+    for number, name in enumerate(("dog", "cat")):
+        class_folder(folder / "animals10" / name, 10, seed=100 * number)
+    remount("ro")
+    assert len(load("animals10", folder).train) == 16
+    assert list((tmp_path / "user-cache/attn_blocks").glob("animals10-s64-*"))
+    assert {path.name for path in folder.iterdir()} == {"animals10"}
+
+
+def test_a_full_disk_is_explained_and_the_same_call_goes_on(small_disk, data):
+    cache, remount = small_disk
+    remount("size=16k")
+    with pytest.raises(DataError, match=r"no room left in .*need about .* MB are free"):
+        load("animals10", data, cache_dir=cache)
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+    remount("size=1m")
+    assert len(load("animals10", data, cache_dir=cache).train) == 16
+
+
 def test_a_cache_folder_that_cannot_be_written_is_an_error(data, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written.*ATTN_BLOCKS_CACHE"):
