@@ -1,5 +1,6 @@
 """Files are whole or absent."""
 
+import ast
 import errno
 import json
 import os
@@ -191,6 +192,31 @@ def test_pickles_are_refused_and_why(tmp_path, name):
         with pytest.raises(CheckpointError, match=f"{name} is not .*runs whatever code it holds"):
             read(path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def reads_code(call):
+    """Whether a call may run what it reads."""
+    function = call.func
+    if isinstance(function, ast.Name):
+        return function.id in ("eval", "exec", "compile", "__import__")
+    if not isinstance(function, ast.Attribute) or not isinstance(function.value, ast.Name):
+        return False
+    if (function.value.id, function.attr) in (("np", "load"), ("numpy", "load")):
+        return not any(k.arg == "allow_pickle" and k.value.value is False for k in call.keywords)
+    return function.value.id in (
+        "pickle", "marshal", "shelve", "joblib", "yaml", "paddle", "torch", "pd",
+    ) and function.attr in ("load", "loads", "open", "unsafe_load", "read_pickle")  # fmt: skip
+
+
+def test_no_file_is_read_as_code():
+    calls = {}
+    for path in [*(files.PROJECT / "src").rglob("*.py"), *(files.PROJECT / "book").glob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                calls.setdefault(reads_code(node), []).append(f"{path}:{node.lineno}")
+    assert len(calls[False]) > 1000
+    assert calls.get(True, []) == []
+    assert reads_code(ast.parse("np.load(path)").body[0].value)
 
 
 def test_what_does_not_fit_a_model_is_listed():
