@@ -250,7 +250,7 @@ class TestWords:
         [row] = [line.split() for line in printed.splitlines() if line.startswith("SGE-ResNet-50")]
         assert row[1:4] == ["Animals-10", "224", "32"]
         assert float(row[4]) == pytest.approx(3 * 4.09, rel=0.02)  # GMACs, by the paper 4.13
-        assert "2 runs, about" in printed
+        assert "2 runs, one after the other: about" in printed
 
     def test_the_write_ups_record_is_held_against_the_estimate(self, data_dir):
         line = estimate.reference_line(counted(estimate.published_senet(), A100))

@@ -510,7 +510,7 @@ def summary(items: Sequence[Estimate]) -> str:
     """Total time and largest memory, and a line for each model that does not fit."""
     largest = max(items, key=lambda item: item.memory)
     total = (
-        f"{sum(item.work.runs for item in items)} runs, about "
+        f"{sum(item.work.runs for item in items)} runs, one after the other: about "
         f"{duration(sum(item.seconds for item in items))}; at most {largest.memory:.1f} GiB of "
         f"memory, for {largest.work.title}."
     )
