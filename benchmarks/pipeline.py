@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -251,6 +252,13 @@ def reproduce_all(settings: dict[str, object]) -> tuple[float, float, str]:
     return trained, time.perf_counter() - start, "".join(said)
 
 
+def seconds_measuring(page: Path) -> float:
+    """How long an executed page's cells took that train and infer to tell what a block costs."""
+    cells = json.loads(page.read_text(encoding="utf-8"))["cells"]
+    found = [cell for cell in cells if "cost.table(" in "".join(cell["source"])]
+    return sum(cell["metadata"]["papermill"]["duration"] or 0 for cell in found)
+
+
 def measure_reproduce(settings: dict[str, object]) -> list[dict]:
     """A whole book from nothing, phase by phase, and a second call that finds it finished."""
     training, whole, _ = reproduce_all(settings)
@@ -268,13 +276,22 @@ def measure_reproduce(settings: dict[str, object]) -> list[dict]:
         )
         / jobs
     )
+    measuring = sum(map(seconds_measuring, plans[0].results_dir.glob("notebooks/*.ipynb"))) / jobs
     loop = f"training and validation, {jobs} at once"
     peak = max(run.metrics["peak_memory_mb"] for run in runs.values())
     rows = [
         row("validation and saving", loops - steps, "s", "training steps", steps),
         row("start and end of the runs' processes", training - loops, "s", loop, loops),
-        row("execution of the pages", whole - training, "s", loop, loops),
-        row("whole command", whole, "s", loop, loops, "1.1 or less"),
+        row("step times that the pages measure", measuring, "s", loop, loops),
+        row(
+            "all else of the pages: notebooks, papermill, plots, tables",
+            whole - training - measuring,
+            "s",
+            loop,
+            loops,
+            "0.1 or less",
+        ),
+        row("whole command", whole, "s", loop, loops),
         row("highest memory of a run", peak, "MB", "two gigabytes", 2000, "1 or less"),
     ]
     if f"{len(PAGES)} pages are up to date" in said:
