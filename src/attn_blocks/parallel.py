@@ -33,7 +33,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -367,16 +367,20 @@ def _count(environment: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
-def command(request: Mapping[str, Any], folder: Path, processes: Processes) -> list[str]:
-    """The command that trains the run in ``folder``; writes the request where its logs go."""
+def log_folder(folder: Path, processes: Processes) -> Path:
+    """Where this machine's processes log the run in ``folder``, emptied of earlier logs."""
     logs = folder / "log"
-    if processes.nodes == 1:
-        shutil.rmtree(logs, ignore_errors=True)
-    else:  # the other machines' logs lie there as well
-        logs = logs / f"{socket.gethostname()}-{os.getpid()}"
+    if processes.nodes > 1:  # the other machines' logs lie there as well, and nothing is removed
+        return logs / f"{socket.gethostname()}-{os.getpid()}"
+    shutil.rmtree(logs, ignore_errors=True)
+    return logs
+
+
+def command(request: Mapping[str, Any], job: str, logs: Path, processes: Processes) -> list[str]:
+    """The command that trains the run named ``job``; writes the request into ``logs``."""
     write_json(logs / "request.json", request)
     options = ["--nproc_per_node", str(processes.local), "--log_dir", str(logs)]
-    options += ["--job_id", folder.name]  # machines that work on different runs must not meet
+    options += ["--job_id", job]  # machines that work on different runs must not meet
     if processes.devices:
         options += ["--devices", ",".join(processes.devices)]
     if processes.nodes > 1:
@@ -423,11 +427,15 @@ def launch(
         "device": device,
         "weights": weights,
     }
-    line = command(request, folder, processes)
+    logs = log_folder(folder, processes)
+    line = command(request, folder.name, logs, processes)
     bar = tqdm(
-        desc=folder.name, total=what.recipe.epochs, unit="epoch", disable=not progress, leave=False
-    )
-    with bar, (folder / LOG).open("w", encoding="utf-8") as log:
+        desc=folder.name, total=what.recipe.epochs, unit="epoch", disable=not progress, leave=False,
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+    )  # fmt: skip
+    with bar, (logs / LOG).open("w", encoding="utf-8") as log:
+        if processes.nodes > 1 and progress:
+            bar.write(f"{processes.nodes} machines meet at {processes.master}", file=sys.stderr)
         process = subprocess.Popen(
             line, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=environment(device, processes),
@@ -435,12 +443,13 @@ def launch(
         try:
             while process.poll() is None:
                 bar.update(epochs_done(folder) - bar.n)
-                time.sleep(POLL_SECONDS)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(POLL_SECONDS)
         finally:
             process.terminate()
             process.wait()
     if process.returncode and Run(folder).status != "failed":
-        raise TrainingError(f"{what.name} is not finished: {why_ended(folder)}")
+        raise TrainingError(f"{what.name} is not finished: {why_ended(logs)}")
 
 
 def epochs_done(folder: Path) -> int:
@@ -452,9 +461,9 @@ def epochs_done(folder: Path) -> int:
         return 0
 
 
-def why_ended(folder: Path) -> str:
-    """Which process ended the training in ``folder`` early, how, and where to read on."""
-    log = folder / LOG
+def why_ended(logs: Path) -> str:
+    """Which process ended a training early, how, and where to read on; from what it logged."""
+    log = logs / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     found = re.search(r"Container rank (\d+) status failed .* code (-?\d+) log (\S.*)", text)
     if not found:
