@@ -40,7 +40,7 @@ WORDS = {
 }
 MODE_WORDS = {
     "title": "ResNet-50 in the modes that trade something for speed",
-    "about": "Images a second, all modes in turns; the ratio is to Paddle in float32. Bfloat16 "
+    "about": "Images a second, all modes in turns, and as ratios to Paddle in float32. Bfloat16 "
     "products are a setting of the native convolution, off unless asked for; PyTorch's bfloat16 is "
     "its automatic mixed precision. Both multiply with three digits instead of seven.",
 }
@@ -180,7 +180,7 @@ def compare_modes(interpreter: Path, rounds: int) -> list[dict]:
             seconds = common.in_turns(turns, rounds, warm_up=2)
             for number, row in enumerate(rows):
                 row[step] = f"{batch / common.middle(seconds, number):.1f}"
-                row[f"{step}_ratio"] = f"{common.ratio(seconds, above=number, below=0):.2f}"
+                row[f"{step}_ratio"] = f"{common.ratio(seconds, above=0, below=number):.2f}"
         return rows
 
 

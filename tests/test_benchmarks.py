@@ -169,6 +169,12 @@ class Side:
     def turn(self, step):
         return next(self.seconds)
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
 
 def test_a_row_gives_speeds_and_the_ratio_of_the_two_sides(script):
     models = script("models")
@@ -184,6 +190,23 @@ def test_another_network_or_other_threads_are_no_comparison(script):
         models.build_pair("resnet50", Side(100), Side(101))
     with pytest.raises(RuntimeError, match="2 threads against 1"):
         models.build_pair("resnet50", Side(), Side(threads=1))
+
+
+def test_a_mode_that_cannot_be_built_is_left_out_of_the_others(script, monkeypatch, capsys):
+    class NoCompiler(Side):
+        def build(self, mode, **what):
+            if mode == "compiled":
+                raise RuntimeError("no compiler")
+
+    models = script("models")
+    took = iter([1, 0.5, 2, None, 4])  # seconds of a step, in the order of the modes
+    monkeypatch.setattr(models, "paddle_side", lambda *_: Side(seconds=[next(took)] * 6))
+    monkeypatch.setattr(models, "torch_side", lambda *_: NoCompiler(seconds=[next(took)] * 6))
+    rows = models.compare_modes("a python", rounds=1)
+    assert [row["mode"] for row in rows] == ["float32", "bfloat16 products", "eager", "bfloat16"]
+    assert [row["train_ratio"] for row in rows] == ["1.00", "2.00", "0.50", "0.25"]
+    assert [row["inference"] for row in rows] == ["32.0", "64.0", "16.0", "8.0"]
+    assert "compiled is left out: no compiler" in capsys.readouterr().err
 
 
 def test_what_is_slower_is_said(script):
