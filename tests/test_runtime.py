@@ -8,7 +8,7 @@ import numpy as np
 import paddle
 import pytest
 
-from attn_blocks import runtime
+from attn_blocks import experiment, runtime
 from attn_blocks.errors import SettingError
 
 CPUINFO = """processor\t: 0
@@ -100,6 +100,36 @@ def test_devices():
         assert runtime.select_device() == "cpu"
         with pytest.raises(SettingError, match="sees no GPU"):
             runtime.select_device("gpu")
+
+
+def test_a_gpu_build_without_a_gpu_computes_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
+    assert not runtime.has_gpu()
+    assert runtime.select_device() == "cpu"
+    assert experiment.default_profile() == "quick"
+    for name in ("gpu", "gpu:0"):
+        with pytest.raises(SettingError, match=f"'{name}' asked for.*choose device='cpu'"):
+            runtime.select_device(name)
+
+
+def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
+    chosen = []
+    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(paddle, "set_device", chosen.append)
+    assert runtime.has_gpu()
+    assert experiment.default_profile() == "paper"
+    assert [runtime.select_device(name) for name in (None, "gpu:1", "cpu")] == chosen
+    assert chosen == ["gpu", "gpu:1", "cpu"]
+
+
+def test_importing_says_nothing_and_harms_nobody():
+    # SciPy inflates something when it is imported, with a zlib that Paddle 2 would break.
+    answer = subprocess.run(
+        [sys.executable, "-c", "import attn_blocks, scipy.stats"], capture_output=True, text=True
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
 
 
 def test_a_seed_repeats_weights_and_noise():
