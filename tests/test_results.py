@@ -226,7 +226,7 @@ DAMAGES = {
         edited("history.csv", "\n2,", "\n3,"), "history.csv is damaged (epoch 2 is called 3)"
     ),
     "history with NaN": (
-        edited("history.csv", "0.6", "nan"),
+        edited("history.csv", "0.7", "nan"),
         "history.csv is damaged (a value of epoch 1 is not finite)",
     ),
     "history of bytes": (
@@ -397,7 +397,17 @@ def test_changed_histories_are_read_or_refused_in_our_own_words(run, data):
         assert str(path) in str(error)
     else:
         assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
-        assert all(math.isfinite(value) for row in rows for value in row.values())
+        assert all(
+            math.isfinite(value) or name == "val_loss"
+            for row in rows
+            for name, value in row.items()
+        )
+
+
+def test_an_infinite_validation_loss_is_no_damage(run):
+    edited("history.csv", "0.6", "inf")(run.folder)
+    assert results.mend(run) == []
+    assert run.history["val_loss"].tolist() == [math.inf, 0.6]
 
 
 @pytest.fixture

@@ -1,15 +1,16 @@
 """The training loop: it learns, repeats, resumes and fails in the open."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import paddle
 import pytest
 
-from attn_blocks import models, train
+from attn_blocks import models, runtime, train
 from attn_blocks.errors import TrainingError
 from attn_blocks.experiment import PROFILES, Experiment, load_images
-from attn_blocks.files import load_tensors, read_json
+from attn_blocks.files import load_tensors, read_json, save_tensors
 from attn_blocks.results import Run
 
 RECIPE = replace(PROFILES["smoke"].recipes["animals10"], epochs=3, train_images=30)
@@ -111,9 +112,40 @@ def test_a_damaged_checkpoint_is_named_and_the_run_made_again(finished, what, da
     folder = tmp_path / "runs" / what.name
     folder.mkdir(parents=True)
     (folder / "last.safetensors").write_bytes(b"half")
-    with pytest.warns(UserWarning, match=r"last\.safetensors.*from the start"):
+    with pytest.warns(UserWarning, match=r"last\.safetensors is not a whole safetensors file"):
         again = train.run(what, tmp_path, data_dir, "cpu", progress=False)
     assert_same_result(finished, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop("conv1.weight"), "missing: conv1.weight"),
+        (lambda tensors: tensors.update(new=np.zeros(3)), "unknown: new"),
+        (
+            lambda tensors: tensors.update({"conv1.weight": np.zeros(3)}),
+            r"misshaped: conv1.weight is \[3\], needed \[",
+        ),
+        (
+            lambda tensors: tensors.update(
+                {f"{train.OPTIMIZER_PREFIX}fc.bias": np.zeros(11, np.float32)}
+            ),
+            r"misshaped: optimizer/velocity/fc.bias is \[11\], needed \[10\]",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_not_read(finished, what, tmp_path, change, words):
+    folder = shutil.copytree(finished.folder, tmp_path / what.name)
+    tensors, metadata = load_tensors(folder / "last.safetensors")
+    change(tensors)
+    save_tensors(folder / "last.safetensors", tensors, metadata)
+    model = train.build_model(what, len(finished.classes))
+    before = {name: value.numpy() for name, value in model.state_dict().items()}
+    optimizer = train.build_optimizer(model, what.recipe)
+    with pytest.warns(UserWarning, match=f"does not fit its model .*{words}.*from the start"):
+        assert train.restore(folder, model, optimizer, runtime.compute("cpu").scaler()) == []
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
 
 
 def test_a_finished_run_is_not_trained_again(finished, what, data_dir, monkeypatch):
@@ -211,3 +243,87 @@ def test_the_optimiser_steps_as_the_formula_says():
 def test_records_are_plain_json(finished):
     for name in ("experiment.json", "metrics.json"):
         assert isinstance(read_json(finished.folder / name), dict)
+
+
+# Mixed precision: what can be shown without a GPU -------------------------------------------------
+
+
+@pytest.fixture
+def scaled(loss_scaler):
+    """How a GPU without bfloat16 computes, but for the float16 products themselves."""
+
+    class Scaled(runtime.Compute):
+        def scaler(self):
+            return loss_scaler
+
+    return Scaled()
+
+
+def trained(what, data_dir, folder, compute):
+    images = load_images("shapes", what.recipe, data_dir)
+    train.train(what, images, folder, compute, progress=False)
+    return Run(folder)
+
+
+def test_a_scaled_loss_trains_as_the_loss_itself(finished, what, data_dir, tmp_path, scaled):
+    run = trained(what, data_dir, tmp_path, scaled)
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(run.history[name], finished.history[name], rtol=1e-5)
+    assert '"scale": [1024.0]' in load_tensors(tmp_path / "last.safetensors")[1]["scaler"]
+    assert "scaler" not in load_tensors(finished.folder / "last.safetensors")[1]
+
+
+def test_skipped_steps_are_no_divergence(what, data_dir, tmp_path, scaled, loss_scaler):
+    highest = 2.0**127  # the scaled loss is infinite
+    state = {**loss_scaler.state_dict(), "scale": np.array([highest], "float32")}
+    loss_scaler.load_state_dict(state)
+    run = trained(what, data_dir, tmp_path, scaled)
+    assert run.status == "finished"
+    assert loss_scaler.state_dict()["scale"] < highest
+    runtime.seed_everything(what.seed)
+    fresh = train.build_model(what, len(run.classes))
+    tensors = load_tensors(tmp_path / "last.safetensors")[0]
+    for name, parameter in fresh.named_parameters():
+        if not parameter.stop_gradient:
+            np.testing.assert_array_equal(tensors[name], parameter.numpy(), name)
+
+    # A resumed run goes on with the scale that it had.
+    reached = loss_scaler.state_dict()["scale"]
+    loss_scaler.load_state_dict(state)
+    train.restore(tmp_path, fresh, train.build_optimizer(fresh, what.recipe), loss_scaler)
+    assert loss_scaler.state_dict()["scale"] == reached
+
+
+def test_divergence_is_noticed_under_a_loss_scale(data_dir, tmp_path, scaled):
+    what = experiment_of("resnet18", data_dir, learning_rate=1e30, schedule="constant")
+    with pytest.raises(train.Diverged, match="not finite in epoch"):
+        trained(what, data_dir, tmp_path, scaled)
+
+
+def test_scores_in_bfloat16_are_counted_as_numbers(finished, what, data_dir):
+    class Half(paddle.nn.Layer):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x).astype("bfloat16")
+
+    images = load_images("shapes", what.recipe, data_dir)
+    _, loader = train.build_loaders(what, images)
+    model = finished.load_model()
+    loss, confusion = train.evaluate(Half(model), loader, len(images.classes))
+    assert loss == pytest.approx(finished.history["val_loss"][-1], rel=0.02)
+    assert confusion.sum() == finished.confusion.sum()
+    scores = paddle.to_tensor([[0.25, 8.0, -3.0], [1.0, 0.5, -2.0]]).astype("bfloat16")
+    assert train.count_correct(scores, paddle.to_tensor([1, 2])) == 1
+
+
+def test_a_compiled_network_trains_the_same(finished, what, data_dir, tmp_path):
+    run = trained(what, data_dir, tmp_path, runtime.Compute(to_static=True))
+    assert run.record["compute"]["to_static"]
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(run.history[name], finished.history[name], rtol=1e-3)
+    # The weights are those of the network, whatever it was compiled to.
+    tensors = load_tensors(tmp_path / "last.safetensors")[0]
+    assert tensors.keys() == load_tensors(finished.folder / "last.safetensors")[0].keys()
