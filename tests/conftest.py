@@ -3,6 +3,8 @@
 import os
 import shutil
 import subprocess
+import sys
+from types import SimpleNamespace
 
 # Tests run side by side, one core each; set before anything imports Paddle.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -11,7 +13,7 @@ os.environ["ATTN_BLOCKS_RESULTS"] = os.devnull  # a test that forgets its own fo
 import pytest
 
 import attn_blocks  # noqa: F401  (before paddle)
-from attn_blocks import datasets
+from attn_blocks import datasets, runtime
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +44,19 @@ def small_disk(tmp_path):
         ),
     )
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def loss_scaler(monkeypatch):
+    """A loss scaler as on a GPU: on the CPU Paddle would switch it off."""
+    import paddle
+
+    module = sys.modules["paddle.amp.grad_scaler"]
+    place = SimpleNamespace(is_gpu_place=lambda: True)
+    with monkeypatch.context() as patched:
+        tracer = SimpleNamespace(_expected_place=place)
+        patched.setattr(module, "_dygraph_tracer", lambda: tracer)
+        made = runtime.Compute(amp="float16").scaler()
+    state = paddle.amp.auto_cast.__globals__["amp_global_state"]()
+    monkeypatch.setattr(state, "amp_dtype", "float16")
+    return made

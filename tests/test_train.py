@@ -269,7 +269,7 @@ def test_a_scaled_loss_trains_as_the_loss_itself(finished, what, data_dir, tmp_p
     run = trained(what, data_dir, tmp_path, scaled)
     for name in ("train_loss", "val_loss"):
         np.testing.assert_allclose(run.history[name], finished.history[name], rtol=1e-5)
-    assert '"scale": [1024.0]' in load_tensors(tmp_path / "last.safetensors")[1]["scaler"]
+    assert '"scale": [65536.0]' in load_tensors(tmp_path / "last.safetensors")[1]["scaler"]
     assert "scaler" not in load_tensors(finished.folder / "last.safetensors")[1]
 
 
@@ -294,9 +294,22 @@ def test_skipped_steps_are_no_divergence(what, data_dir, tmp_path, scaled, loss_
     assert loss_scaler.state_dict()["scale"] == reached
 
 
-def test_divergence_is_noticed_under_a_loss_scale(data_dir, tmp_path, scaled):
-    what = experiment_of("resnet18", data_dir, learning_rate=1e30, schedule="constant")
-    with pytest.raises(train.Diverged, match="not finite in epoch"):
+def test_divergence_is_noticed_under_a_loss_scale(what, data_dir, tmp_path, scaled, monkeypatch):
+    build = train.build_model
+
+    def overflowing(*arguments):
+        model = build(*arguments)
+        model.fc.weight.set_value(np.full(model.fc.weight.shape, np.inf, "float32"))
+        return model
+
+    monkeypatch.setattr(train, "build_model", overflowing)
+    with pytest.raises(train.Diverged, match="not finite in epoch 1, step 1"):
+        trained(what, data_dir, tmp_path, scaled)
+
+
+def test_a_run_that_skips_every_step_is_not_finished(data_dir, tmp_path, scaled):
+    what = experiment_of("resnet18", data_dir, learning_rate=1e30, schedule="constant", epochs=20)
+    with pytest.raises(TrainingError, match="overflow in float16 at every loss scale"):
         trained(what, data_dir, tmp_path, scaled)
 
 

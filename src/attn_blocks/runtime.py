@@ -52,7 +52,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import SettingError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,6 +171,9 @@ def select_device(name: str | None = None) -> str:
             f"device {name!r} asked for, but this Paddle sees no GPU; choose device='cpu', or "
             "install paddlepaddle-gpu as environment.yml says"
         )
+    gpus = paddle.device.cuda.device_count()
+    if name.startswith("gpu:") and not (name[4:].isdigit() and int(name[4:]) < gpus):
+        raise SettingError(f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0")
     paddle.set_device(name)
     return name
 
@@ -232,7 +235,21 @@ class Compute:
         """Loss scaling for float16, whose small gradients would be 0; else it does nothing."""
         import paddle
 
-        return paddle.amp.GradScaler(enable=self.amp == "float16")
+        if self.amp != "float16":
+            return paddle.amp.GradScaler(enable=False)
+
+        class LossScaler(paddle.amp.GradScaler):
+            """Paddle's, which would skip steps without end where the loss itself is too large."""
+
+            def update(self) -> None:
+                super().update()
+                if self.is_enable() and float(self.state_dict()["scale"][0]) < 1:
+                    raise TrainingError(
+                        "gradients overflow in float16 at every loss scale from 1; lower the "
+                        "learning rate, or train with ATTN_BLOCKS_AMP=0"
+                    )
+
+        return LossScaler()
 
     def batches(
         self, arrays: Iterable[tuple[np.ndarray, ...]]
