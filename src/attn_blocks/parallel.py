@@ -18,7 +18,8 @@ command line set them), and each of them calls ``main()`` here.
 ``ATTN_BLOCKS_TIMEOUT=1800``  seconds after which a process that hears nothing of the others ends
 ============================  =================================================================
 
-Without ``ATTN_BLOCKS_MASTER`` the processes talk over 127.0.0.1 alone.
+Without ``ATTN_BLOCKS_MASTER`` the processes talk over 127.0.0.1. Paddle opens the port at which
+they find each other on every address all the same, for as long as a run lasts.
 """
 
 from __future__ import annotations

@@ -221,7 +221,8 @@ class Compute:
         """``model`` as it is trained: compiled, if that is asked for."""
         import paddle
 
-        return paddle.jit.to_static(model) if self.to_static else model
+        # Whole, not in parts: Paddle 2.6 does not get through every network in parts.
+        return paddle.jit.to_static(model, full_graph=True) if self.to_static else model
 
     def autocast(self) -> AbstractContextManager:
         """Within it, Paddle picks the type of each operation by its level O1 lists."""
