@@ -15,9 +15,9 @@ import paddle
 import psutil
 import pytest
 
-from attn_blocks import parallel, runtime, train
+from attn_blocks import parallel, reproduce, runtime, train
 from attn_blocks.errors import SettingError, TrainingError
-from attn_blocks.experiment import PROFILES, Experiment, load_images
+from attn_blocks.experiment import PROFILES, Experiment, load_images, plan
 from attn_blocks.files import load_tensors, read_json
 from attn_blocks.parallel import Processes
 from attn_blocks.results import Run
@@ -352,6 +352,31 @@ def test_processes_that_cannot_train(processes, device, words, monkeypatch):
     Processes(local=2).check(device, batch_size=16)
 
 
+def test_the_driver_trains_one_run_at_a_time_by_several_processes(data_dir, tmp_path, monkeypatch):
+    page = plan("04_sge", "smoke", data_dir=data_dir, results_dir=tmp_path)
+    monkeypatch.setattr(runtime, "cores", lambda: 4)
+    assert reproduce.job_count("auto", page) == 4
+    alone = reproduce._training(page, page.experiments[0], shows_bar=True)
+    monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
+    assert reproduce.job_count("auto", page) == 1
+    assert reproduce.job_count("2", page) == 2
+    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock == alone.lock
+    # Machines that train a run together must not keep one another from it.
+    monkeypatch.setenv("ATTN_BLOCKS_NNODES", "2")
+    monkeypatch.setenv("ATTN_BLOCKS_MASTER", "10.0.0.1:6170")
+    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock != alone.lock
+
+
+def test_the_command_line_says_what_cannot_be_before_it_starts(data_dir, tmp_path):
+    line = [sys.executable, "-m", "attn_blocks", "train", "sge", "--profile", "smoke"]
+    line += ["--nproc", "3", "--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "16 images cannot be shared equally by 3 processes" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not list(tmp_path.glob("*/runs/*/log"))
+
+
 @pytest.mark.parametrize("value", ["soon", "0", "-1"])
 def test_a_wrong_timeout(value, monkeypatch):
     monkeypatch.setenv("ATTN_BLOCKS_TIMEOUT", value)
@@ -430,5 +455,3 @@ def test_each_process_has_a_gpu_of_its_own(monkeypatch):
     group = parallel.Group(rank=1, size=2)
     assert group.device("gpu") == "gpu:3"
     assert group.device("cpu") == "cpu"
-
-
