@@ -132,11 +132,17 @@ def _keep_freed_memory() -> None:
 
 def import_paddle() -> None:
     """Import Paddle without its advice on what is dealt with here or cannot be helped."""
+    # Paddle 2 carries parts of zlib, and a system's zlib that is loaded after it mixes the two up:
+    # SciPy then crashes when it is imported. Python's own module loads the system's.
+    import zlib  # noqa: F401
+
     words = io.StringIO()
     # Every batch norm says this in training, about a rule that has been Paddle's for years.
     warnings.filterwarnings("ignore", message="When training, we now always track")
     with warnings.catch_warnings(), contextlib.redirect_stderr(words):
         warnings.filterwarnings("ignore", message="No ccache found")
+        # That the GPU build finds no GPU; select_device() says it to those who ask for one.
+        warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
         import paddle
     # Its handler prints a C++ stack for every ended process; Python's own way is quieter.
     paddle.disable_signal_handler()
