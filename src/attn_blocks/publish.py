@@ -26,7 +26,7 @@ import numpy as np
 from PIL import Image
 
 from attn_blocks import provenance
-from attn_blocks.errors import AttnBlocksError, choose
+from attn_blocks.errors import AttnBlocksError, CheckpointError, choose
 from attn_blocks.experiment import (
     PAGES,
     PROFILES,
@@ -40,7 +40,7 @@ from attn_blocks.experiment import (
 )
 from attn_blocks.files import sha256_of
 from attn_blocks.reproduce import write_summary
-from attn_blocks.results import HISTORY_COLUMNS, PUBLISHED, RECORDS, Run, run_of
+from attn_blocks.results import HISTORY_COLUMNS, PUBLISHED, READERS, RECORDS, Run, run_of
 from attn_blocks.worker import Task, Worker
 
 TABLES = ("summary.csv", "verdicts.csv")
@@ -387,6 +387,11 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     names = sorted(path.name for path in run.folder.iterdir())
     if names != sorted(RECORDS):
         return [f"holds {', '.join(names)} instead of {', '.join(RECORDS)}"]
+    try:
+        for name in RECORDS:
+            READERS[name](run.folder / name)
+    except CheckpointError as error:
+        return [str(error)]
     if run.status != "finished":
         return [f"is {run.status}"]
     unfit = _unfit(run, profile)

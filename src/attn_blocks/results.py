@@ -304,6 +304,7 @@ def _weights_epoch(path: Path) -> int:
     return _epoch_of(path, tensor_shapes(path)[1])
 
 
+# How each file of a run is read, or checked, at the start.
 READERS = {
     "experiment.json": read_record,
     "history.csv": read_history,

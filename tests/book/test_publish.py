@@ -158,8 +158,13 @@ def break_settings(folder, edit):
 
 
 def break_status(folder, edit):
-    edit(run_of(folder, SGE) / "metrics.json", status="failed")
+    edit(run_of(folder, SGE) / "metrics.json", status="failed", reason="the loss is not finite")
     return "is failed"
+
+
+def break_record(folder, edit):
+    edit(run_of(folder, SGE) / "metrics.json", best_epoch="the last")
+    return "metrics.json is damaged (its best_epoch is 'the last')"
 
 
 def add_weights(folder, edit):
@@ -226,7 +231,7 @@ def bloat(folder, edit):
     "damage",
     [
         break_source, break_accuracy, break_confusion, break_history, break_settings, break_status,
-        add_weights, break_summary, remove_verdicts, remove_run, mix_images, break_digest,
+        break_record, add_weights, break_summary, remove_verdicts, remove_run, mix_images, break_digest,
         break_provenance, name_the_machine, bloat,
     ],
     ids=lambda f: f.__name__,
