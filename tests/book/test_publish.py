@@ -231,8 +231,8 @@ def bloat(folder, edit):
     "damage",
     [
         break_source, break_accuracy, break_confusion, break_history, break_settings, break_status,
-        break_record, add_weights, break_summary, remove_verdicts, remove_run, mix_images, break_digest,
-        break_provenance, name_the_machine, bloat,
+        break_record, add_weights, break_summary, remove_verdicts, remove_run, mix_images,
+        break_digest, break_provenance, name_the_machine, bloat,
     ],
     ids=lambda f: f.__name__,
 )  # fmt: skip
