@@ -50,7 +50,8 @@ def test_a_run_folder_holds_what_the_design_says(finished, what):
     assert finished.experiment == what
     record, metrics = finished.record, finished.metrics
     assert record["compute"]["device"] == "cpu"
-    assert record["versions"]["paddlepaddle" if not paddle.is_compiled_with_cuda() else "numpy"]
+    wheel = "paddlepaddle-gpu" if paddle.is_compiled_with_cuda() else "paddlepaddle"
+    assert record["versions"][wheel] == paddle.__version__
     assert {"layers/sge.py", "models/resnet.py", "train.py", "datasets/loader.py"} <= (
         record["sources"].keys()
     )
