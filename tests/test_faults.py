@@ -53,6 +53,8 @@ def start(pages, *folders, **options):
     return subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(pages), *arguments(*folders, **options)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and so would everything that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 

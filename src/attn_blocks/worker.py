@@ -232,7 +232,7 @@ _KINDS = {"train": _train, "page": _page}
 
 
 def _end_with_driver() -> None:
-    import psutil  # of the Jupyter kernel's own dependencies
+    import psutil
 
     # Not through sys.stdin: a thread that waits in there would block the interpreter's end.
     while os.read(0, 1024):
