@@ -270,6 +270,15 @@ class TestWords:
         assert "This machine trains on its processor: about" in printed
         assert "goes on from the last finished epoch" in printed
 
+    def test_a_step_that_fails_stops_no_reproduction(self, smoke, smoke_items, monkeypatch):
+        def ask(*_):
+            raise TrainingError("cannot step ResNet-50: memory was short")
+
+        monkeypatch.setattr(estimate, "estimates", lambda works, gpu: smoke_items)
+        monkeypatch.setattr(estimate, "_ask", ask)
+        told = estimate.announcement([smoke], [what.name for what in smoke.experiments])
+        assert "is not known, cannot step ResNet-50: memory was short" in told
+
     def test_other_profiles_do_not(self, smoke, capsys):
         reproduce._say_what_is_coming([smoke], 1)
         assert "Estimate" not in capsys.readouterr().out

@@ -542,10 +542,11 @@ def announcement(plans: Sequence[Plan], names: Collection[str]) -> str:
     items = estimates(works(plans, names), gpu)
     lines = [f"Estimate for {gpu}:", summary(items)]
     if not plans[0].device.startswith("gpu"):
-        lines.append(
-            f"This machine trains on its processor: about {duration(seconds_here(items))}, from "
-            "training steps measured just now."
-        )
+        try:
+            here = f"about {duration(seconds_here(items))}, from training steps measured just now."
+        except TrainingError as error:  # training may meet the same, and will say so itself
+            here = f"how long that takes is not known, {error}"
+        lines.append(f"This machine trains on its processor: {here}")
     lines.append(
         "It can be stopped at any time (Ctrl-C) and goes on from the last finished epoch. How the "
         f"estimate is made: python -m attn_blocks estimate --profile {plans[0].profile}"
