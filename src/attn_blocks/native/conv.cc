@@ -200,7 +200,8 @@ std::vector<Tensor> Guarded(Function function) {
   try {
     return function();
   } catch (const dnnl::error& error) {
-    PD_THROW("oneDNN: ", error.what());
+    // These words make a run that fails so one that ran out of memory, not one to try again.
+    PD_THROW("oneDNN: ", error.status == dnnl_out_of_memory ? "out of memory, " : "", error.what());
   }
 }
 
