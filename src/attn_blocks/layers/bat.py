@@ -84,10 +84,9 @@ class BATransform(nn.Layer):
                 f"a map of {'x'.join(map(str, sizes))} does not divide into {s}x{s} blocks; "
                 f"size={works} works"
             )
-        o = self.conv1(x).astype(self.conv_p.weight.dtype)
-        with paddle.amp.auto_cast(enable=False):  # this pooling has no bfloat16 kernel on the CPU
-            rows = F.adaptive_max_pool2d(o, (s, 1))
-            columns = F.adaptive_max_pool2d(o, (1, s))
+        o = self.conv1(x)
+        rows = F.adaptive_max_pool2d(o, (s, 1))
+        columns = F.adaptive_max_pool2d(o, (1, s))
         p = F.sigmoid(self.conv_p(rows)).reshape([-1, k, s, s])
         q = F.sigmoid(self.conv_q(columns)).reshape([-1, k, s, s])
         return p / p.sum(axis=3, keepdim=True), q / q.sum(axis=2, keepdim=True)
