@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from attn_blocks.results import Run
 
 BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
+TUNING = BOOK / "tuning"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that is complete.
 PREFERRED = ("paper", "study", "quick", "smoke")
@@ -77,7 +78,9 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns("_build", "published", "build.py", "__pycache__")
+    ignored = shutil.ignore_patterns(
+        "_build", "published", "tuning", "build.py", "__pycache__"
+    )
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -89,6 +92,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     texts = {
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
+        "tuning": tuning(TUNING),
         "images": images(plans),
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
@@ -335,6 +339,31 @@ def recipes(pages: dict[str, Plan]) -> str:
     ]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
+
+
+def tuning(folder: Path) -> str:
+    """What was tried on the plain networks before the study, and which recipe it took.
+
+    Args:
+        folder: a folder of records for each finished trial.
+    """
+    chosen = PROFILES["study"].recipes
+    rows = []
+    for run in map(Run, sorted(folder.iterdir())):
+        tried = run.experiment
+        settings = {name: value for name, value in asdict(tried.recipe).items()
+                    if value != getattr(chosen[tried.dataset], name)}  # fmt: skip
+        rows.append({
+            "Task": TASK_TITLES[tried.dataset],
+            "Plain network": tried.variant,
+            "Seed": tried.seed,
+            "Set differently": ", ".join(f"{name.replace('_', ' ')} {value}"
+                                         for name, value in settings.items()) or "– (taken)",
+            "Epochs": tried.recipe.epochs,
+            "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
+            "Minutes": f"{run.metrics['seconds'] / 60:.0f}",
+        })  # fmt: skip
+    return table(pd.DataFrame(rows).set_index("Task"))
 
 
 def images(plans: dict[str, dict[str, Plan]]) -> str:
