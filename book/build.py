@@ -355,7 +355,7 @@ def tuning(folder: Path) -> str:
                     if value != getattr(chosen[tried.dataset], name)}  # fmt: skip
         rows.append({
             "Task": TASK_TITLES[tried.dataset],
-            "Plain network": tried.variant,
+            "Network": tried.variant,
             "Seed": tried.seed,
             "Set differently": ", ".join(f"{name.replace('_', ' ')} {value}"
                                          for name, value in settings.items()) or "– (taken)",

@@ -381,12 +381,11 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
                     train_images=None, validation_images=None,
                 ),
                 "cifar10": replace(
-                    _SMALL, width=0.125, stem="cifar", image_size=32, augmentation="pad_crop",
-                    epochs=10, batch_size=64, train_images=None, validation_images=None,
+                    _SMALL, image_size=32, augmentation="pad_crop", epochs=16, batch_size=64,
+                    train_images=None, validation_images=None,
                 ),
                 "caltech16": replace(
-                    _SMALL, image_size=64, augmentation="rotate", epochs=40, learning_rate=0.01,
-                    schedule="cosine", weight_decay=1e-4,
+                    _SMALL, image_size=64, epochs=60, learning_rate=0.02,
                     train_images=None, validation_images=None,
                 ),
             },
