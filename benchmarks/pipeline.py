@@ -306,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         common.serve(build_any)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, "reproduce"], metavar="PART",
+    parser.add_argument("parts", nargs="*", metavar="PART",
                         help=f"{', '.join(PARTS)} (these by default), reproduce")  # fmt: skip
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
     parser.add_argument("--data-dir", type=Path, help="the data folder, see attn_blocks data")
@@ -314,6 +314,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
     options = parser.parse_args(arguments)
     asked = options.parts or PARTS
+    if unknown := set(asked) - {*PARTS, "reproduce"}:
+        parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}, reproduce")
     settings = {"profile": "quick", "data_dir": options.data_dir}
     told = {"threads": runtime.cores(), "folder": options.results}
     parts = [part for part in PARTS if part in asked]
