@@ -265,6 +265,28 @@ def test_a_copy_of_a_mapped_file_is_seen(script, tmp_path):
         pipeline.copied("another.u8")
 
 
+@pytest.mark.parametrize(("asked", "measured"), [
+    ([], ["jobs", "data", "memory"]), (["memory", "jobs"], ["jobs", "memory"]),
+])  # fmt: skip
+def test_parts_are_measured_as_asked(script, tmp_path, monkeypatch, data_dir, asked, measured):
+    pipeline, done = script("pipeline"), []
+
+    def measure(part):
+        return lambda plan, rounds: done.append(part) or [pipeline.row(part, 1, "s", "none", 1)]
+
+    monkeypatch.setattr(pipeline, "MEASURES", {part: measure(part) for part in pipeline.PARTS})
+    pipeline.main([*asked, "--results", str(tmp_path), "--data-dir", str(data_dir)])
+    assert done == measured
+    lines = (tmp_path / "pipeline.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in lines[-len(measured) :]] == measured
+
+
+def test_an_unknown_part_is_named(script, capsys):
+    with pytest.raises(SystemExit):
+        script("pipeline").main(["pages"])
+    assert "unknown part pages; there are jobs, data, memory, reproduce" in capsys.readouterr().err
+
+
 def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_path, monkeypatch):
     pipeline, program = script("pipeline"), tmp_path / "python"
     program.write_text("#!/bin/sh\necho '[ 1/1] a run'\nsleep 0.3\necho \"$@\"\nexit $FAIL\n")
