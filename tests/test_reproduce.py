@@ -87,12 +87,12 @@ def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_p
     monkeypatch.setattr(reproduce, "NOTEBOOKS", notebooks)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
-    assert reproduce.execute(plans, 1, settings) == 1
+    assert reproduce.Work(plans, 1, settings).do() == 1
     made = tmp_path / "smoke" / "notebooks"
     assert {path.name for path in made.glob("0*.ipynb")} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
     assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
     # The next call tries the failed page again, and only that one.
-    assert reproduce.execute(plans, 1, settings) == 1
+    assert reproduce.Work(plans, 1, settings).do() == 1
 
 
 def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
@@ -107,9 +107,24 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
         return original(settings, what, shows_bar)
 
     monkeypatch.setattr(reproduce, "_training", training)
-    assert reproduce.train_missing([page], 1) == 1
+    assert reproduce.Work([page], 1, None).do() == 1
     assert f"FAILED {doomed}: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
     assert results.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
+
+
+def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
+    work = reproduce.Work(plans, 2, settings)
+    plain, sge, ge = (what.name for what in reproduce._unique(plans))
+    tasks = {what.name: reproduce._training(plans[0], what, False) for what in
+             reproduce._unique(plans)}  # fmt: skip
+    assert work._ready_pages() == []
+    assert work._done(tasks[ge], (), None) == []
+    assert [task.title for task in work._done(tasks[plain], (), None)] == ["02_ge"]
+    assert [task.title for task in work._done(tasks[sge], (), "an error")] == [PAGE]
+    assert work._ready_pages() == []
+    assert f"[ 3/3] {sge}  unfinished" in capsys.readouterr().out
 
 
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):

@@ -72,6 +72,20 @@ def test_errors_are_told_and_stop_no_other(tmp_path):
     }  # fmt: skip
 
 
+def test_what_follows_from_a_task_is_done_after_the_others(tmp_path):
+    order, after = [], {"a": [task(tmp_path, "c")], "c": [task(tmp_path, "d")]}
+    (tmp_path / "d.done").touch()
+
+    def done(task, notes, error):
+        order.append(task.title)
+        return after.get(task.title)
+
+    tasks = [task(tmp_path, name) for name in "ab"]
+    work_through(tasks, 1, os.environ, lambda running: None, done)
+    assert order == ["a", "b", "c", "d"]
+    assert len(tasks) == 2  # the caller's list stays as it was
+
+
 def test_a_killed_worker_is_told_apart(tmp_path):
     killed = Worker(task(tmp_path, "a", wait=600))
     killed.process.kill()

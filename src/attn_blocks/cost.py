@@ -16,7 +16,7 @@ from attn_blocks.experiment import Plan
 from attn_blocks.explain import attention_blocks
 
 BATCH = 8
-SECONDS = 8.0  # after which no further round of measurements begins
+SECONDS = 4.0  # after which no further round of measurements begins
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
 
 

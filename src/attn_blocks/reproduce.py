@@ -1,8 +1,8 @@
 """The driver: train what is missing, run the notebooks headless, write the summary.
 
-Training comes first, in worker processes side by side; the notebooks then find their runs finished
-and only read, plot and judge them. Whatever is finished is never made again: a run is known by its
-experiment's hash, an executed page by a key over its notebook, parameters, runs and package.
+Runs are trained in worker processes side by side; a notebook follows when its runs are finished,
+and only reads, plots and judges them. Whatever is finished is never made again: a run is known by
+its experiment's hash, an executed page by a key over its notebook, parameters, runs and package.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -74,9 +74,7 @@ def reproduce(
         _take_published(plans)
         _say_what_is_coming(plans, jobs)
         started = time.monotonic()
-        failed = train_missing(plans, jobs)
-        if notebooks:
-            failed += execute(plans, jobs, settings)
+        failed = Work(plans, jobs, settings if notebooks else None).do()
         with hold(plans[0].results_dir, ".summary.lock"):
             for problem in remove_leftovers(plans[0].results_dir):
                 print(problem, file=sys.stderr)
@@ -174,40 +172,93 @@ def _mend(plans: Sequence[Plan]) -> None:
                     print(problem, file=sys.stderr)
 
 
-def train_missing(plans: Sequence[Plan], jobs: int) -> int:
-    """Train what is not finished, ``jobs`` at once; return how many runs of the plans failed."""
-    settings, errors = plans[0], {}
-    missing = {what.name: what for what in _missing(plans)}
-    bar = tqdm(
-        total=sum(what.recipe.epochs for what in missing.values()), desc="Training", unit="epoch",
-        disable=jobs == 1 or not missing,  # a single worker shows a bar of its own
-        dynamic_ncols=True, mininterval=0 if sys.stderr.isatty() else 30,
-    )  # fmt: skip
+class Work:
+    """The runs and pages that a command has to make, and how far it is.
 
-    def turn(running: Sequence[Task]) -> None:
+    A page is executed once its runs are done, but after all runs that can still be begun: pages
+    use the cores that the last runs leave free.
+
+    Args:
+        plans: of the pages.
+        jobs: how many runs and pages are made at once.
+        settings: of the notebooks, as in ``experiment.plan``; None trains only.
+    """
+
+    def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
+        self.plans, self.jobs, self.settings = plans, jobs, settings
+        self.missing = {what.name: what for what in _missing(plans)}
+        self.pages = [] if settings is None else list(plans)  # whose runs are not all done
+        self.ended: dict[str, str | None] = {}  # runs, with what went wrong
+        self.up_to_date = self.failed_pages = 0
+        self.bar = tqdm(
+            total=sum(what.recipe.epochs for what in self.missing.values()), desc="Training",
+            unit="epoch", dynamic_ncols=True, mininterval=0 if sys.stderr.isatty() else 30,
+            disable=jobs == 1 or not self.missing,  # a single worker shows a bar of its own
+        )  # fmt: skip
+
+    def do(self) -> int:
+        """Make all that is missing; return how many runs and pages failed."""
+        tasks = [_training(self.plans[0], what, self.jobs == 1) for what in self.missing.values()]
+        tasks += self._ready_pages()
+        with self.bar:
+            work_through(tasks, self.jobs, _environment(self.jobs), self._turn, self._done)
+        if self.up_to_date:
+            print(f"{self.up_to_date} pages are up to date")
+        runs = {w.name: results.run_of(self.plans[0], w) for w in _unique(self.plans)}
+        failed = {name: run for name, run in runs.items() if run.status != "finished"}
+        for name, run in failed.items():
+            print(f"FAILED {name}: {_why_failed(run, self.ended.get(name))}", file=sys.stderr)
+        return len(failed) + self.failed_pages
+
+    def _ready_pages(self) -> list[Task]:
+        """The pages whose runs have all ended by now."""
+        left = self.missing.keys() - self.ended.keys()
+        ready, waiting = [], []
+        for page in self.pages:
+            done = left.isdisjoint(what.name for what in page.experiments)
+            (ready if done else waiting).append(page)
+        self.pages = waiting
+        tasks = [_execution(page, self.settings) for page in ready]
+        stale = [task for task in tasks if not task.is_done()]
+        self.up_to_date += len(tasks) - len(stale)
+        return stale
+
+    def _turn(self, running: Sequence[Task]) -> None:
+        if len(self.ended) == len(self.missing):
+            self.bar.close()
+            return
+        settings, missing = self.plans[0], self.missing
         counts = {n: epochs_done(results.run_of(settings, w).folder) for n, w in missing.items()}
-        active = [missing[task.title] for task in running]
+        active = [missing[task.title] for task in running if task.title in missing]
         words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
-        bar.set_postfix_str(", ".join(words), refresh=False)
-        bar.update(sum(counts.values()) - bar.n)
+        self.bar.set_postfix_str(", ".join(words), refresh=False)
+        self.bar.update(sum(counts.values()) - self.bar.n)
 
-    def done(task: Task, notes: Sequence[str], error: str | None) -> None:
-        numbers.append(task.title)
-        errors[task.title] = error
-        run = results.run_of(settings, missing[task.title])
-        line = f"[{len(numbers):2}/{len(missing)}] {task.title}  {_outcome(run)}"
-        tqdm.write("\n".join([*notes, line]), file=sys.stdout)
-        sys.stdout.flush()
+    def _done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
+        if task.kind == "page":
+            self._page_done(task, notes, error)
+            return []
+        self.ended[task.title] = error
+        run = results.run_of(self.plans[0], self.missing[task.title])
+        line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {_outcome(run)}"
+        _say(*notes, line)
+        return self._ready_pages()
 
-    numbers: list[str] = []
-    tasks = [_training(settings, what, shows_bar=jobs == 1) for what in missing.values()]
-    with bar:
-        work_through(tasks, jobs, _environment(jobs), turn, done)
-    failed = [w for w in _unique(plans) if results.run_of(settings, w).status != "finished"]
-    for what in failed:
-        reason = _why_failed(results.run_of(settings, what), errors.get(what.name))
-        print(f"FAILED {what.name}: {reason}", file=sys.stderr)
-    return len(failed)
+    def _page_done(self, task: Task, notes: Sequence[str], error: str | None) -> None:
+        _say(*notes, stream=sys.stderr)
+        if error is None:
+            _say(f"{task.title}: executed, {_short(Path(task.request['output']))}")
+        else:
+            self.failed_pages += 1
+            _say(f"FAILED {task.title}", error, stream=sys.stderr)
+
+
+def _say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print around a progress bar that may be there."""
+    stream = stream or sys.stdout
+    for line in lines:
+        tqdm.write(line, file=stream)
+    stream.flush()
 
 
 def _training(settings: Plan, what: Experiment, shows_bar: bool) -> Task:
@@ -264,28 +315,7 @@ def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
 # Notebooks ---------------------------------------------------------------------------------------
 
 
-def execute(plans: Sequence[Plan], jobs: int, settings: dict[str, Any]) -> int:
-    """Execute the notebooks whose inputs changed, ``jobs`` at once; return how many failed."""
-    pages = [_execution(page, settings) for page in plans]
-    stale = [page for page in pages if not page.is_done()]
-    if len(stale) < len(pages):
-        print(f"{len(pages) - len(stale)} pages are up to date")
-    failed = []
-
-    def done(task: Task, notes: Sequence[str], error: str | None) -> None:
-        for note in notes:
-            print(note, file=sys.stderr)
-        if error is None:
-            print(f"{task.title}: executed, {_short(Path(task.request['output']))}", flush=True)
-        else:
-            failed.append(task)
-            print(f"FAILED {task.title}\n{error}", file=sys.stderr, flush=True)
-
-    work_through(stale, jobs, _environment(jobs), lambda running: None, done)
-    return len(failed)
-
-
-def _execution(page: Plan, settings: dict[str, Any]) -> Task:
+def _execution(page: Plan, settings: Mapping[str, Any]) -> Task:
     source = NOTEBOOKS / f"{page.page}.ipynb"
     output = page.results_dir / "notebooks" / source.name
     parameters = {

@@ -74,14 +74,15 @@ def work_through(
     jobs: int,
     environment: Mapping[str, str],
     turn: Callable[[Sequence[Task]], None],
-    done: Callable[[Task, Sequence[str], str | None], None],
+    done: Callable[[Task, Sequence[str], str | None], Iterable[Task] | None],
 ) -> None:
     """Do all tasks, ``jobs`` at once, except those that another driver does meanwhile.
 
     Args:
         environment: of the workers.
         turn: called several times a second with the tasks that are being worked on.
-        done: called with a task that has ended, notes about it, and what went wrong or None.
+        done: called with a task that has ended, notes about it, and what went wrong or None; what
+            it returns is done as well, after all that was to be done before.
 
     Raises:
         StorageError: a disk is full, or a folder cannot be written. All workers are stopped then,
@@ -93,7 +94,7 @@ def work_through(
         while waiting or running:
             for worker in [worker for worker in running if worker.ended()]:
                 running.remove(worker)
-                done(worker.task, *worker.answer())
+                waiting += done(worker.task, *worker.answer()) or ()
             for task in list(waiting):
                 claim = _claim(task) if len(running) < jobs else None
                 if claim is None:
@@ -101,7 +102,7 @@ def work_through(
                 waiting.remove(task)
                 if task.is_done():
                     claim.close()
-                    done(task, (), None)
+                    waiting += done(task, (), None) or ()
                 else:
                     running.append(Worker(task, environment, claim))
             turn([worker.task for worker in running])
