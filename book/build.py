@@ -78,9 +78,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns(
-        "_build", "published", "tuning", "build.py", "__pycache__"
-    )
+    ignored = shutil.ignore_patterns("_build", "published", "tuning", "build.py", "__pycache__")
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -342,28 +340,33 @@ def recipes(pages: dict[str, Plan]) -> str:
 
 
 def tuning(folder: Path) -> str:
-    """What was tried on the plain networks before the study, and which recipe it took.
+    """What was tried before the study, and which recipe it took.
 
     Args:
         folder: a folder of records for each finished trial.
     """
-    chosen = PROFILES["study"].recipes
-    rows = []
-    for run in map(Run, sorted(folder.iterdir())):
-        tried = run.experiment
-        settings = {name: value for name, value in asdict(tried.recipe).items()
-                    if value != getattr(chosen[tried.dataset], name)}  # fmt: skip
-        rows.append({
-            "Task": TASK_TITLES[tried.dataset],
-            "Network": tried.variant,
-            "Seed": tried.seed,
-            "Set differently": ", ".join(f"{name.replace('_', ' ')} {value}"
-                                         for name, value in settings.items()) or "– (taken)",
-            "Epochs": tried.recipe.epochs,
-            "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
-            "Minutes": f"{run.metrics['seconds'] / 60:.0f}",
-        })  # fmt: skip
-    return table(pd.DataFrame(rows).set_index("Task"))
+    rows = [trial(Run(path)) for path in sorted(folder.iterdir())]
+    return table(pd.DataFrame(rows).set_index("Images"), ".results .wide")
+
+
+def trial(run: Run) -> dict[str, object]:
+    """A row of the trials' table: what the run set differently from the study, and its result."""
+    tried = run.experiment
+    chosen = PROFILES["study"].recipes[tried.dataset]
+    settings = [
+        f"{name.replace('_', ' ')} {value}"
+        for name, value in asdict(tried.recipe).items()
+        if value != getattr(chosen, name)
+    ]
+    return {
+        "Images": run.record["data"]["label"],
+        "Network": tried.variant,
+        "Set differently": ", ".join(settings) or "– (taken)",
+        "Epochs": tried.recipe.epochs,
+        "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
+        "Seed": tried.seed,
+        "Device": run.record["compute"]["device"],
+    }
 
 
 def images(plans: dict[str, dict[str, Plan]]) -> str:

@@ -138,7 +138,7 @@ def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
         print(estimate.announcement(plans, missing), flush=True)
 
 
-# Training ----------------------------------------------------------------------------------------
+# Runs and pages ----------------------------------------------------------------------------------
 
 
 def _unique(plans: Iterable[Plan]) -> list[Experiment]:
@@ -224,8 +224,7 @@ class Work:
         return stale
 
     def _turn(self, running: Sequence[Task]) -> None:
-        if len(self.ended) == len(self.missing):
-            self.bar.close()
+        if self.bar.disable:  # not shown, or closed
             return
         settings, missing = self.plans[0], self.missing
         counts = {n: epochs_done(results.run_of(settings, w).folder) for n, w in missing.items()}
@@ -233,6 +232,8 @@ class Work:
         words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update(sum(counts.values()) - self.bar.n)
+        if len(self.ended) == len(missing):
+            self.bar.close()
 
     def _done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
         if task.kind == "page":

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from attn_blocks import provenance, publish, train
-from attn_blocks.experiment import RESNET, SGE, Experiment, Recipe, load_images
+from attn_blocks.experiment import PROFILES, RESNET, SGE, Experiment, Recipe, load_images
+from attn_blocks.files import PROJECT
 from attn_blocks.publish import PublishError, check
-from attn_blocks.results import Run
+from attn_blocks.results import RECORDS, Run
 
 
 @pytest.fixture
@@ -33,6 +34,17 @@ def run_of(folder, entry, seed=0):
 
 def test_committed_results_are_whole_and_current():
     assert check() == []
+
+
+def test_trials_before_the_study_are_whole_and_used_none_of_its_seeds():
+    trials = [Run(path) for path in sorted((PROJECT / "book" / "tuning").iterdir())]
+    assert trials
+    for run in trials:
+        assert sorted(path.name for path in run.folder.iterdir()) == sorted(RECORDS)
+        assert run.status == "finished"
+        assert run.metrics["final_val_acc"] == run.history["val_acc"][-1]
+        assert run.experiment.name == run.folder.name
+        assert run.experiment.seed not in PROFILES["study"].seeds
 
 
 def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):
