@@ -345,8 +345,12 @@ def tuning(folder: Path) -> str:
     Args:
         folder: a folder of records for each finished trial.
     """
-    rows = [trial(Run(path)) for path in sorted(folder.iterdir())]
-    return table(pd.DataFrame(rows).set_index("Images"), ".results .wide")
+    runs = [Run(path) for path in sorted(folder.iterdir())]
+    seeds = sorted({str(run.experiment.seed) for run in runs})
+    devices = sorted({run.record["compute"]["device"] for run in runs})
+    line = f"before profile study · seed {', '.join(seeds)} · {', '.join(devices)}"
+    rows = pd.DataFrame([trial(run) for run in runs])
+    return f"{banner(line)}\n{table(rows.set_index('Images'), '.results .wide')}"
 
 
 def trial(run: Run) -> dict[str, object]:
@@ -364,8 +368,6 @@ def trial(run: Run) -> dict[str, object]:
         "Set differently": ", ".join(settings) or "– (taken)",
         "Epochs": tried.recipe.epochs,
         "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
-        "Seed": tried.seed,
-        "Device": run.record["compute"]["device"],
     }
 
 
