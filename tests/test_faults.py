@@ -153,7 +153,8 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
 def test_two_at_once_share_the_work(data_dir, tmp_path):
     pages = write_page(tmp_path / "pages", "import time\ntime.sleep(2)")
     results_dir = tmp_path / "results"
-    drivers = [start(pages, data_dir, results_dir, jobs=1) for _ in range(2)]
+    # Training takes longer than one driver can be behind the other.
+    drivers = [start(pages, data_dir, results_dir, jobs=1, epochs=30) for _ in range(2)]
     seen = {}
 
     def all_ended():

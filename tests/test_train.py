@@ -177,6 +177,16 @@ def test_divergence_is_recorded_and_not_repeated(data_dir, tmp_path, monkeypatch
     assert train.run(what, tmp_path, data_dir, "cpu").status == "failed"
 
 
+def test_a_validation_loss_that_is_no_number_ends_the_run(what, data_dir, tmp_path, monkeypatch):
+    evaluate = train.evaluate
+    monkeypatch.setattr(train, "evaluate", lambda *given: (np.inf, evaluate(*given)[1]))
+    run = train.run(what, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    steps = what.recipe.train_images // what.recipe.batch_size
+    assert (run.metrics["epoch"], run.metrics["step"]) == (1, steps)
+    assert not (run.folder / "last.safetensors").exists()
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")]
 )

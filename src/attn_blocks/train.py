@@ -205,6 +205,8 @@ def train(
             val_loss, confusion = evaluate(
                 model, validation_loader, len(images.classes), compute, group
             )
+            if not math.isfinite(val_loss):
+                raise Diverged(epoch + 1, steps, optimizer.get_lr())
             val_acc = float(np.trace(confusion) / confusion.sum())
             row = {
                 "epoch": epoch + 1, "lr": optimizer.get_lr(),

@@ -111,15 +111,18 @@ def open_page(browser, url, width=WIDE):
 def troubles(browser, address):
     """Errors in the console, failed requests, and requests to another host."""
     found = [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+    sent = set()  # by the page; a browser that has just started also asks for things of its own
     for entry in browser.get_log("performance"):
         message = json.loads(entry["message"])["message"]
         name, values = message["method"], message["params"]
         if name == "Network.requestWillBeSent":
+            sent.add(values["requestId"])
             url = values["request"]["url"]
             if url.startswith(("http", "ws", "file")) and not url.startswith(address):
                 found.append(f"asks another host: {url}")
-        elif name == "Network.loadingFailed" and not values.get("canceled"):
-            found.append(f"request failed: {values['errorText']}")
+        elif name == "Network.loadingFailed" and values["requestId"] in sent:
+            if not values.get("canceled"):
+                found.append(f"request failed: {values['errorText']}")
         elif name == "Network.responseReceived" and values["response"]["status"] >= 400:
             found.append(f"{values['response']['status']} {values['response']['url']}")
     return found
