@@ -124,7 +124,7 @@ ifeq ($(PEER),torch)
 	@$(BIN)/python benchmarks/models.py --peer "$(PEER_PYTHON)"
 	@$(BIN)/python benchmarks/blocks.py --peer "$(PEER_PYTHON)"
 else
-	@$(BIN)/python benchmarks/convolution.py
+	@$(BIN)/python benchmarks/operators.py
 	@$(BIN)/python benchmarks/pipeline.py
 endif
 

@@ -41,7 +41,7 @@ WORDS = {
 MODE_WORDS = {
     "title": "ResNet-50 in the modes that trade something for speed",
     "about": "Images a second, all modes in turns, and as ratios to Paddle in float32. Bfloat16 "
-    "products are a setting of the native convolution, off unless asked for; PyTorch's bfloat16 is "
+    "products are a setting of the native operators, off unless asked for; PyTorch's bfloat16 is "
     "its automatic mixed precision. Both multiply with three digits instead of seven.",
 }
 EQUAL = 0.02  # ratios this close to 1 are called equal

@@ -12,7 +12,7 @@ import paddle  # isort: skip
 from paddle import nn  # isort: skip
 
 needs_native = pytest.mark.skipif(
-    not native.available(), reason=f"no native convolution here: {native.describe()['reason']}"
+    not native.available(), reason=f"no native operators here: {native.describe()['reason']}"
 )
 needs_cpu_build = pytest.mark.skipif(
     paddle.is_compiled_with_cuda(), reason="the GPU build of Paddle never builds it"
@@ -305,3 +305,5 @@ def test_a_cache_folder_that_cannot_be_written(fresh, monkeypatch):
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     falls_back_because("file")
+
+

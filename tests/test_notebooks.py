@@ -18,7 +18,7 @@ FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
 @pytest.fixture(scope="module")
 def results_dir(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
-    # Where the native convolution is missing, every training warns of it, as it should.
+    # Where the native operators are missing, every training warns of it, as it should.
     switch = {} if native.available() else {"ATTN_BLOCKS_NATIVE": "0"}
     answer = subprocess.run(
         [

@@ -241,7 +241,7 @@ def synchronise_batch_norms(model: nn.Layer) -> nn.Layer:
     if paddle.get_device() != "cpu":
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for layer in model.sublayers(include_self=True):
-        if type(layer) is nn.BatchNorm2D:
+        if isinstance(layer, nn.BatchNorm2D):  # the native one too
             layer.__class__ = SynchronisedBatchNorm2D
     return model
 

@@ -73,7 +73,7 @@ def source_hashes(model: Any, dataset: str, others: Iterable[str] = ()) -> dict[
     results of the others valid, the common training and data code, and ``others``.
     """
     modules = {type(layer).__module__ for layer in model.sublayers(include_self=True)}
-    # Native convolutions change a result by rounding only; a run records whether it had them.
+    # Native operators change a result by rounding only; a run records whether it had them.
     files = {
         Path(*name.split(".")[1:]).with_suffix(".py").as_posix()
         for name in modules

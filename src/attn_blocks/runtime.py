@@ -8,6 +8,9 @@ MKL libraries inside Paddle's wheel read their environment variables once, when 
 ``MKL_DEBUG_CPU_TYPE``     on AMD processors only: 7 with AVX-512, 5 with AVX2. The MKL inside the
                            wheel otherwise takes its slowest code path on a processor that is not
                            Intel's, whatever that processor can do
+``GLIBC_TUNABLES``         on Linux ``glibc.malloc.hugetlb=1``: large buffers lie on large pages of
+                           memory, where they are read several per cent faster. It works in
+                           processes that start after it is set: a driver's workers and notebooks
 ``GLOG_minloglevel``       2, errors only: Paddle's notes on its own inner workings are left out
 =========================  ====================================================================
 
@@ -90,6 +93,8 @@ def cores() -> int:
 def tuned_environment(cpu: Mapping[str, object], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
     settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "2"}
+    if sys.platform == "linux":
+        settings["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     if cpu["vendor"] in ("AuthenticAMD", "HygonGenuine"):
         if cpu["flags"] >= AVX512:
             settings["MKL_DEBUG_CPU_TYPE"] = "7"
@@ -102,12 +107,13 @@ def configure(environment: MutableMapping[str, str] = os.environ) -> dict[str, s
     """Set what ``tuned_environment`` says where the user has not; return what was set."""
     if environment.get("ATTN_BLOCKS_TUNE", "1") == "0":
         return {}
-    missing = {
-        name: value
-        for name, value in tuned_environment(processor(), cores()).items()
-        if name not in environment
-    }
-    if missing and "paddle" in sys.modules:
+    late = "paddle" in sys.modules
+    tuned = tuned_environment(processor(), cores())
+    missing = {name: value for name, value in tuned.items() if name not in environment}
+    # Paddle sets its own default of a single thread; who asked for that, cannot be seen any more.
+    if late and environment.get("OMP_NUM_THREADS") == "1" != tuned["OMP_NUM_THREADS"]:
+        missing["OMP_NUM_THREADS"] = tuned["OMP_NUM_THREADS"]
+    if missing and late:
         warnings.warn(
             "attn_blocks was imported after paddle, too late to set "
             f"{' '.join(f'{k}={v}' for k, v in missing.items())}; import attn_blocks first, "

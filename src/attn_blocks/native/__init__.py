@@ -1,16 +1,18 @@
-"""Convolutions on the CPU at the speed of oneDNN, the library that Paddle's own wheel carries.
+"""What a network spends its time on, faster on the CPU: convolution, batch norm, ReLU, addition.
 
-Paddle's eager mode does not use it for convolutions. ``conv.cc`` is a custom operator that does;
-``accelerate(model)`` makes a model use it. Parameters, names and results (to float32 rounding)
+Paddle's eager mode does not use oneDNN, the library that its own wheel carries, for convolutions;
+``conv.cc`` is a custom operator that does. And it computes a batch norm, the addition of a residual
+block and their ReLUs one by one; ``norm.cc`` holds operators that save passes over memory.
+``accelerate(model)`` makes a model use them. Parameters, names and results (to float32 rounding)
 stay the same, and the same number of threads gives the same bits.
 
-The operator is compiled once and kept in the user's cache folder (``$XDG_CACHE_HOME`` or
-``~/.cache``, below ``attn_blocks``). It needs Linux, a C++ compiler, the CPU build of Paddle and
+The operators are compiled once and kept in the user's cache folder (``$XDG_CACHE_HOME`` or
+``~/.cache``, below ``attn_blocks``). They need Linux, a C++ compiler, the CPU build of Paddle and
 oneDNN's headers (``pip install --no-deps onednn-devel``). Where one of them is missing, or where
-the operator's results differ from Paddle's, models run on Paddle's own convolution.
+the operators' results differ from Paddle's, models run on Paddle's own.
 
 ============================  =================================================================
-``ATTN_BLOCKS_NATIVE=0``      always Paddle's own convolution
+``ATTN_BLOCKS_NATIVE=0``      always Paddle's own operators
 ``ATTN_BLOCKS_NATIVE_BF16=1`` oneDNN may multiply in bfloat16 and add in float32: faster where the
                               processor has such instructions, three digits instead of seven.
                               Never compare runs of which only some were trained so
@@ -37,9 +39,16 @@ from filelock import FileLock
 from paddle import nn
 from paddle.nn import functional as F
 
+from attn_blocks.native import norm
+from attn_blocks.runtime import processor
+
 __all__ = ["accelerate", "available", "build", "describe"]
 
-SOURCE = Path(__file__).with_name("conv.cc")
+SOURCES = (Path(__file__).with_name("conv.cc"), Path(__file__).with_name("norm.cc"))
+# Loops are vectorised for this very processor, as if no comparison could raise an exception.
+# -w: the warnings are about Paddle's headers.
+FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
+         "-fPIC", "-shared", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL")  # fmt: skip
 OPERATOR = "attn_blocks_conv2d"
 SWITCHED_OFF = "ATTN_BLOCKS_NATIVE=0"
 OPENMP = 2  # DNNL_RUNTIME_OMP
@@ -49,7 +58,7 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
 
 
 class _Unavailable(Exception):
-    """Why the native convolution cannot be used here."""
+    """Why the native operators cannot be used here."""
 
 
 class _Version(ctypes.Structure):
@@ -116,21 +125,24 @@ def _cache_folder() -> Path:
     return Path(base) / "attn_blocks" / "native"
 
 
+def _source_hash() -> str:
+    """Of what the operators are compiled from."""
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES]
+    return hashlib.sha256("\n".join([*texts, *FLAGS]).encode()).hexdigest()[:12]
+
+
 def _target(version: str) -> Path:
-    """Where the operator for this source, Paddle and oneDNN is kept."""
-    identity = (
-        SOURCE.read_text(encoding="utf-8"),
-        paddle.__version__,
-        paddle.version.commit,
-        version,
-    )
+    """Where the operators for this source, Paddle, oneDNN and processor are kept."""
+    cpu = processor()
+    identity = (_source_hash(), paddle.__version__, paddle.version.commit, version,
+                cpu["name"], *sorted(cpu["flags"]))  # fmt: skip
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-    return _cache_folder() / f"conv-{key}.so"
+    return _cache_folder() / f"operators-{key}.so"
 
 
 def _run(command: list[str], what: str) -> None:
     # The package may have been imported from a folder that another Python does not search.
-    search = [str(SOURCE.parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    search = [str(SOURCES[0].parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
@@ -147,19 +159,19 @@ def _compile(target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         output = Path(folder) / target.name
         include = [base / "include", base / "include" / "third_party", _headers()]
-        # -w: the warnings are about Paddle's headers.
-        flags = ["-std=c++17", "-O2", "-fPIC", "-shared", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL"]
+        # With libiomp5, Paddle's own OpenMP: the operators share its threads.
+        names = ("libphi_core.so", "libphi.so", "libcommon.so", "libiomp5.so")
         libraries = [
             base / "base" / Path(paddle.base.core.libpaddle.__file__).name,
-            *(base / "libs" / name for name in ("libphi_core.so", "libphi.so", "libcommon.so")),
+            *(base / "libs" / name for name in names),
             library,
         ]
         _run(
             [
                 _compiler(),
-                *flags,
+                *FLAGS,
                 *(f"-I{path}" for path in include),
-                str(SOURCE),
+                *map(str, SOURCES),
                 "-o",
                 str(output),
                 *(str(path) for path in libraries if path.exists()),
@@ -206,7 +218,7 @@ def _compare(channels, outputs, kernel, stride, padding, dilation, groups) -> fl
 
 
 def _load(path: str | os.PathLike) -> None:
-    """Register the operator with Paddle and compare it with Paddle's own convolution."""
+    """Register the operators with Paddle and compare their results with Paddle's own."""
     register = paddle.utils.cpp_extension.load_op_meta_info_and_register_op
     try:
         register(str(path))
@@ -215,6 +227,7 @@ def _load(path: str | os.PathLike) -> None:
                 _compare(16, 32, (3, 3), 1, [1, 1, 1, 1], 1, 1),
                 _compare(8, 12, (1, 1), 2, [0, 0, 0, 0], 1, 1),
                 _compare(6, 6, (3, 5), 2, [1, 0, 2, 1], 2, 6),
+                norm.difference(),
             )
     except Exception as error:  # whatever Paddle raises, there is another way to train
         raise _Unavailable(f"loading it failed: {error}") from error
@@ -224,7 +237,7 @@ def _load(path: str | os.PathLike) -> None:
 
 @functools.cache
 def _ready() -> str:
-    """Build the operator if that has not been done, and load it: the reason why not, or ''."""
+    """Build the operators if that has not been done, and load them: why not, or ''."""
     try:
         _, version = _library()
         target = _target(version)
@@ -240,35 +253,34 @@ def _ready() -> str:
 
 
 def _reason() -> str:
-    """Why the native convolution is not used, or ''."""
+    """Why the native operators are not used, or ''."""
     if os.environ.get("ATTN_BLOCKS_NATIVE", "1") == "0":
         return SWITCHED_OFF
     return _ready()
 
 
 def available() -> bool:
-    """Whether the native convolution works here; compiles it the first time (ten seconds)."""
+    """Whether the native operators work here; compiles them the first time (20 seconds)."""
     return not _reason()
 
 
 def build() -> str:
-    """Build the native convolution and say in one sentence how that went; never raises."""
+    """Build the native operators and say in one sentence how that went; never raises."""
     reason = _reason()
     if reason:
-        return f"Native convolution: not used, Paddle's own is ({reason})."
-    return f"Native convolution: ready (oneDNN {_library()[1]}, {_maths()})."
+        return f"Native operators: not used, Paddle's own are ({reason})."
+    return f"Native operators: ready (oneDNN {_library()[1]}, {_maths()})."
 
 
 def describe() -> dict[str, object]:
-    """What convolutions run on, for a run's record: enabled, library, maths, reason."""
+    """The native operators in a run's record: enabled, library, source hash, maths, reason."""
     reason = _reason()
-    if reason:
-        return {"enabled": False, "library": None, "maths": "float32", "reason": reason}
     return {
-        "enabled": True,
-        "library": f"oneDNN {_library()[1]}",
-        "maths": _maths(),
-        "reason": None,
+        "enabled": not reason,
+        "library": None if reason else f"oneDNN {_library()[1]}",
+        "source": None if reason else _source_hash(),
+        "maths": "float32" if reason else _maths(),
+        "reason": reason or None,
     }
 
 
@@ -336,19 +348,22 @@ def _worthwhile(layer: nn.Conv2D) -> bool:
 
 
 def accelerate(model: nn.Layer) -> nn.Layer:
-    """Make every suitable ``nn.Conv2D`` of ``model`` use the native convolution; returns ``model``.
+    """Make every suitable layer of ``model`` use the native operators; returns ``model``.
 
-    The layers stay where they are and keep their parameters and names: only their class becomes
-    ``NativeConv2D``. Layers with padding "SAME", a padding mode other than zeros, NHWC data or
-    channel counts for which oneDNN has no fast kernel are left alone, and all of them where the
-    native convolution is not available.
+    Convolutions (``nn.Conv2D``), batch norms, ReLUs and ``models.fused.AddReLU`` stay where they
+    are and keep their parameters and names: only their class becomes the native one. Convolutions
+    with padding "SAME", a padding mode other than zeros or channel counts for which oneDNN has no
+    fast kernel are left alone, so are layers on NHWC data, and all of them where the native
+    operators are not available.
     """
     reason = _reason()
     if reason:
         if reason != SWITCHED_OFF:
-            warnings.warn(f"training on Paddle's own, slower convolution: {reason}", stacklevel=2)
+            warnings.warn(f"training on Paddle's own, slower operators: {reason}", stacklevel=2)
         return model
     for layer in model.sublayers(include_self=True):
         if _suitable(layer) and _worthwhile(layer):
             layer.__class__ = NativeConv2D
+        elif replacement := norm.native_class(layer):
+            layer.__class__ = replacement
     return model

@@ -1,9 +1,9 @@
-"""Training speed with the native convolution over that with Paddle's own, in one process.
+"""Training speed with the native operators over that with Paddle's own, in one process.
 
 Both models take their steps in turns, so that whatever else the machine does meets both; the ratio
-is the median over the rounds. Writes ``results/convolution.csv``.
+is the median over the rounds. Writes ``results/operators.csv``.
 
-    python benchmarks/convolution.py [--rounds 5] [--models resnet50 ...]
+    python benchmarks/operators.py [--rounds 5] [--models resnet50 ...]
 """
 
 from __future__ import annotations
@@ -78,16 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for case in options.models:
         rows.append(measure(case, options.rounds))
         common.show(rows[-1])
-    command = f"python benchmarks/convolution.py --rounds {options.rounds}"
+    command = f"python benchmarks/operators.py --rounds {options.rounds}"
     if options.models != list(CASES):
         command += f" --models {' '.join(options.models)}"
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     words = {
-        "title": "The native convolution beside Paddle's own",
-        "about": "Training, images a second, of the same network with the one and the other; "
-        "everything else is equal.",
+        "title": "The native operators beside Paddle's own",
+        "about": "Convolution, batch norm, ReLU and addition. Training, images a second, of the same "
+        "network with the one and the other; everything else is equal.",
     }
-    print(common.record("convolution", rows, command, threads, folder=options.results, **words))
+    print(common.record("operators", rows, command, threads, folder=options.results, **words))
 
 
 if __name__ == "__main__":
