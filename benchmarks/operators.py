@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     words = {
         "title": "The native operators beside Paddle's own",
-        "about": "Convolution, batch norm, ReLU and addition. Training, images a second, of the same "
-        "network with the one and the other; everything else is equal.",
+        "about": "Convolution, batch norm, ReLU and addition. Training, images a second, of the "
+        "same network with the one and the other; everything else is equal.",
     }
     print(common.record("operators", rows, command, threads, folder=options.results, **words))
 

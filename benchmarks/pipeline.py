@@ -303,6 +303,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
     parser.add_argument("--data-dir", type=Path, help="the data folder, see attn_blocks data")
     parser.add_argument("--epochs", type=int, help="of reproduce, in place of the recipes'")
+    parser.add_argument("--results-dir", type=Path, help="an empty folder in which reproduce makes "
+                        "its book, to be kept; a temporary one by default")  # fmt: skip
     parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
     options = parser.parse_args(arguments)
     asked = options.parts or PARTS
@@ -318,7 +320,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(common.record("pipeline", rows, command, **told, **WORDS))
     if "reproduce" in asked:
         with ExitStack() as stack:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="attn-blocks-bench-"))
+            folder = options.results_dir or stack.enter_context(
+                tempfile.TemporaryDirectory(prefix="attn-blocks-bench-")
+            )
             settings |= {"results_dir": folder, "epochs": options.epochs}
             rows = measure_reproduce(settings)
         epochs = f" --epochs {options.epochs}" if options.epochs else ""
