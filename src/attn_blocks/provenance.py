@@ -23,6 +23,7 @@ COMMON = (
     "datasets/decode.py",
     "datasets/loader.py",
     "layers/base.py",
+    "models/fused.py",
     "models/scaling.py",
 )
 

@@ -383,7 +383,9 @@ def execute_page(
         papermill.execute_notebook(
             source, str(partial), parameters=parameters, kernel_name="python3",
             cwd=str(Path(source).parent), progress_bar=False,
-            extra_arguments=["--log-level=ERROR"],  # a kernel warns of its local socket each time
+            # A kernel warns of its local socket each time, and calls it an error when it is
+            # interrupted, as every kernel is before it is ended.
+            extra_arguments=["--log-level=CRITICAL"],
             allow_errors=bool(failures),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:
