@@ -86,9 +86,10 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     records = source / "records"
     records.mkdir()
     shown = next(iter(plans.values()))
-    front(shown, records)
+    front(plans, records)
+    ordered = [plans[profile] for profile in PREFERRED if profile in plans]
     texts = {
-        "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
+        "results": "\n\n".join(all_results(pages, records) for pages in ordered),
         "recipes": recipes(shown),
         "tuning": tuning(TUNING),
         "images": images(plans),
@@ -188,8 +189,12 @@ def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
     return {task: found[task][1] for task in TASK_TITLES if task in found}
 
 
-def front(pages: dict[str, Plan], records: Path) -> None:
+def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     """The front page's table and figure: what each block adds to ResNet-50."""
+    pages = next(iter(plans.values()))
+    coming = [line for line in map(under_way, plans.values()) if line]
+    if coming:
+        coming.append("{doc}`All results <results>` has what they found so far.")
     tasks = widest(pages)
     plan = tasks.get("animals10") or next(iter(tasks.values()))
     task = "animals10" if "animals10" in tasks else next(iter(tasks))
@@ -201,7 +206,7 @@ def front(pages: dict[str, Plan], records: Path) -> None:
     picture = f"records/figures/{plan.page}_front.png"
     text = [
         banner(origin(plan)), count(pages), "",
-        "" if plan.profile in ("study", "paper") else SMALL_RUN, "",
+        "" if plan.profile in ("study", "paper") else SMALL_RUN, "", " ".join(coming), "",
         table(headline(plan, task)), "",
         f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
     ]  # fmt: skip
@@ -294,10 +299,10 @@ def under_way(pages: dict[str, Plan]) -> str | None:
         for comparison in plan.comparisons
         for entry, what in comparison.experiments
     }
-    missing = len(wanted - found)
-    if not missing:
+    done = len(wanted & found)
+    if done == len(wanted):
         return None
-    return f"**This study is under way:** {len(wanted) - missing} of {len(wanted)} runs are done."
+    return f"**The profile {profile} is under way:** {done} of {len(wanted)} runs are done."
 
 
 def all_results(pages: dict[str, Plan], records: Path) -> str:

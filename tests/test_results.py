@@ -172,6 +172,19 @@ def run(tmp_path):
     return found
 
 
+def test_a_model_without_results_says_why(tmp_path):
+    page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
+    experiments = {e.title: what for e, what in page.comparison("animals10").experiments}
+    folders = {title: results.run_of(page, what).folder for title, what in experiments.items()}
+    for title in ("ResNet-50", "SRM-ResNet-50"):
+        write_run(folders[title], experiments[title])
+    write_json(folders["SRM-ResNet-50"] / "metrics.json", {"status": "failed", "reason": "nan"})
+    found = results.accuracy_table(page, "animals10")["Final accuracy"]
+    assert found["ResNet-50"] == f"{results.Run(folders['ResNet-50']).metrics['final_val_acc']:.4f}"
+    assert found["SRM-ResNet-50"] == "failed"
+    assert found["SE-ResNet-50"] == found["GE-ResNet-50"] == "not trained"
+
+
 def changed(name, **values):
     """A damage: a JSON record with other values (None takes one out)."""
 

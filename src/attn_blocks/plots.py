@@ -180,7 +180,7 @@ def _curve(axis, title, runs, column, label, linestyle="-"):
 
 def _with_final(title: str, runs: Sequence[Run]) -> str:
     if not runs:
-        return f"{title}: failed"
+        return f"{title}: no finished run"
     return f"{title}: {np.mean([run.metrics['final_val_acc'] for run in runs]):.3f}"
 
 

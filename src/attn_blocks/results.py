@@ -537,12 +537,18 @@ def verdict_text(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> Markdown:
 def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
     """Each model of a comparison: cost, final accuracy over seeds, best epoch, reported figure."""
     rows = []
+    failed = {
+        entry.title
+        for entry, what in plan.comparison(task).experiments
+        if run_of(plan, what).status == "failed"
+    }
     for title, runs in runs_of(plan, task).items():
         reported = REPORTED.get((task, title))
         row = {
             "Model": title,
             "Reported": "–" if reported is None else f"{reported:.4f}",
-            "Final accuracy": "failed", "95% interval": "–",
+            "Final accuracy": "failed" if title in failed else "not trained",
+            "95% interval": "–",
             "Best epoch (chosen on validation)": "–", "Seeds": len(runs),
             "Parameters": "–", "MMACs": "–", "Images/s": "–",
         }  # fmt: skip

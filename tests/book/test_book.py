@@ -159,6 +159,14 @@ def test_every_page_with_results_says_where_they_are_from(html):
         assert full.search(line) or "No results are published" in line, name
 
 
+def test_a_profile_under_way_says_how_far_it_is(published_once, tmp_path):
+    done = build(published_once, tmp_path)
+    assert done.returncode == 0, done.stderr
+    for page in ("index", "results"):
+        text = (tmp_path / "html" / f"{page}.html").read_text(encoding="utf-8")
+        assert "<strong>The profile smoke is under way:</strong> 6 of 16 runs are done." in text
+
+
 def test_nothing_published_says_what_to_run(tmp_path):
     done = build(tmp_path / "none", tmp_path / "site")
     assert done.returncode == 2
