@@ -52,8 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     plans = {p: recorded_plans(options.published / p) for p in PREFERRED}
     plans = {profile: pages for profile, pages in plans.items() if pages}
-    # Sorting keeps the order of equals.
-    plans = dict(sorted(plans.items(), key=lambda item: under_way(item[1]) is not None))
     if not plans:
         print(NOTHING, file=sys.stderr)
         return 2
@@ -62,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(plans, source)
     if options.readme:
-        write_readme(next(iter(plans.values())), options.readme)
+        write_readme(foremost(plans), options.readme)
     doctrees = options.output / "doctrees"
     code = build_main(
         ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
@@ -85,11 +83,10 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         chapter(page, plans, source)
     records = source / "records"
     records.mkdir()
-    shown = next(iter(plans.values()))
+    shown = foremost(plans)
     front(plans, records)
-    ordered = [plans[profile] for profile in PREFERRED if profile in plans]
     texts = {
-        "results": "\n\n".join(all_results(pages, records) for pages in ordered),
+        "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
         "tuning": tuning(TUNING),
         "images": images(plans),
@@ -189,9 +186,22 @@ def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
     return {task: found[task][1] for task in TASK_TITLES if task in found}
 
 
+def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
+    """The pages of the first profile that is complete; of the first of all where none is."""
+    complete = (pages for pages in plans.values() if under_way(pages) is None)
+    return next(complete, next(iter(plans.values())))
+
+
+def alone(plan: Plan, task: str) -> Plan:
+    """One task of a page, with the seeds that were trained on it."""
+    comparison = plan.comparison(task)
+    seeds = sorted({what.seed for _, what in comparison.experiments})
+    return replace(plan, comparisons=(comparison,), seeds=tuple(seeds))
+
+
 def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     """The front page's table and figure: what each block adds to ResNet-50."""
-    pages = next(iter(plans.values()))
+    pages = foremost(plans)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
         coming.append("{doc}`All results <results>` has what they found so far.")
@@ -310,9 +320,8 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
     profile = next(iter(pages.values())).profile
     parts = [f"## Profile {profile}", under_way(pages) or ""]
     for task, plan in widest(pages).items():
-        comparison = plan.comparison(task)
         parts += [
-            f"### {TASK_TITLES[task]}", banner(origin(replace(plan, comparisons=(comparison,)))),
+            f"### {TASK_TITLES[task]}", banner(origin(alone(plan, task))),
             table(results.accuracy_table(plan, task)),
         ]  # fmt: skip
     parts += ["### Claims", count(pages), table(claims(pages)), "### Files"]
@@ -336,10 +345,7 @@ def claims(pages: dict[str, Plan]) -> pd.DataFrame:
 
 def recipes(pages: dict[str, Plan]) -> str:
     """The settings of every task."""
-    columns = [
-        results.recipe_table(replace(plan, comparisons=(plan.comparison(task),)))
-        for task, plan in widest(pages).items()
-    ]
+    columns = [results.recipe_table(alone(plan, task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
 

@@ -159,12 +159,23 @@ def test_every_page_with_results_says_where_they_are_from(html):
         assert full.search(line) or "No results are published" in line, name
 
 
-def test_a_profile_under_way_says_how_far_it_is(published_once, tmp_path):
+def test_a_profile_under_way_says_how_far_it_is_and_each_task_its_seeds(published_once, tmp_path):
     done = build(published_once, tmp_path)
     assert done.returncode == 0, done.stderr
     for page in ("index", "results"):
         text = (tmp_path / "html" / f"{page}.html").read_text(encoding="utf-8")
         assert "<strong>The profile smoke is under way:</strong> 6 of 16 runs are done." in text
+    lines = re.findall(r"<h3>([\w-]+)<.*?seeds? ([\d, ]+) ·", text, re.DOTALL)
+    assert lines == [("Animals-10", "0, 1, 2"), ("CIFAR-10", "0")]
+
+
+def test_a_chapter_shows_the_most_that_is_published(html):
+    for page in PAGES:
+        profiles = ("paper", "study", "quick", "smoke")
+        there = [p for p in profiles if (PUBLISHED / p / "notebooks" / f"{page}.ipynb").exists()]
+        text = (html / f"{page}.html").read_text(encoding="utf-8")
+        shown = re.search(r'<div class="provenance[^>]*>\s*<p>profile (\w+)', text)
+        assert not there or shown[1] == there[0], page
 
 
 def test_nothing_published_says_what_to_run(tmp_path):
