@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from attn_blocks import native, plots
-from attn_blocks.experiment import CLAIMS, PAGES
+from attn_blocks.experiment import CLAIMS, OVERVIEW, PAGES
 
 FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
 
@@ -68,7 +68,7 @@ def test_its_figures_exist_and_none_is_blank(results_dir, page):
         path.stem.removeprefix(f"{page}_"): path
         for path in (results_dir / "figures").glob(f"{page}_*.png")
     }
-    expected = FIGURES if page != "09_comparison" else {"sge", "srm", "nonlocal", "sa", "senet"}
+    expected = FIGURES if page != OVERVIEW else {"sge", "srm", "nonlocal", "sa", "senet"}
     assert {name for name in expected if not any(name in found for found in made)} == set()
     for path in made.values():
         image = plots.plt.imread(path)
@@ -83,7 +83,7 @@ def test_its_tables_have_the_rows_they_promise(results_dir, page):
         for entry in comparison.entries:
             assert re.search(rf"{re.escape(entry.title)}\s+[\d–]", words), entry.title
     for claim in CLAIMS:
-        if claim.page == page or page == "09_comparison":
+        if claim.page == page or page == OVERVIEW:
             assert claim.text in words
 
 

@@ -72,6 +72,26 @@ def test_a_second_call_makes_nothing_again(first, options):
     assert before == after
 
 
+def test_a_page_is_made_again_once_the_recordings_are_there(data_dir, tmp_path, monkeypatch):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    keys = []
+    for folder in ("", str(tmp_path)):
+        monkeypatch.setenv("ATTN_REFERENCE_DIR", folder)
+        keys += [reproduce._execution(page, {}).request["key"] for _ in range(2)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_only_pages_that_look_into_networks_want_their_weights(data_dir, tmp_path):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+
+    def wanted(*pages, notebooks=True):
+        return {page.weights for page in reproduce._plans(pages, notebooks, settings)}
+
+    assert wanted("09_comparison") == {False}
+    assert wanted("09_comparison", PAGE) == {True}  # they share runs
+    assert wanted(PAGE, notebooks=False) == {False}
+
+
 def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):
     _, folder = first
     shutil.copytree(folder, tmp_path / "smoke")

@@ -247,7 +247,8 @@ def _animals(*entries: Entry) -> Comparison:
 SENETS = Comparison("cifar10", (SENET_PUBLISHED, SENET_INTENDED, SENET_WITHOUT))
 CLASSICS = Comparison("caltech16", (SA_INCEPTION, RESNET, VGG, MOBILENET))
 
-# The comparisons of each page; 09_comparison shows those of all the others.
+# The page of all comparisons shows their numbers alone; the others look into trained networks too.
+OVERVIEW = "09_comparison"
 PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
     {
         "01_se": (SENETS, _animals(SE)),
@@ -258,7 +259,7 @@ PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
         "06_nl": (_animals(NL),),
         "07_gc": (_animals(NL, GC),),
         "08_bat": (_animals(NL, GC, BAT),),
-        "09_comparison": (_animals(SE, GE, SRM, SGE, SA, NL, GC, BAT), SENETS, CLASSICS),
+        OVERVIEW: (_animals(SE, GE, SRM, SGE, SA, NL, GC, BAT), SENETS, CLASSICS),
     }
 )
 
@@ -447,7 +448,7 @@ class PlannedComparison:
 class Plan:
     """Everything a page trains, resolved: profile, data, seeds, device and folders.
 
-    ``weights`` is False where only the numbers of the runs are wanted.
+    ``weights`` is False where only the numbers of the runs are wanted, as by ``OVERVIEW``.
     """
 
     page: str
@@ -545,6 +546,7 @@ def plan(
         data_dir=data_dir,
         results_dir=results_folder(results_dir) / profile,
         comparisons=tuple(planned),
+        weights=page != OVERVIEW,
     )
 
 

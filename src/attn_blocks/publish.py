@@ -28,6 +28,7 @@ from PIL import Image
 from attn_blocks import provenance
 from attn_blocks.errors import AttnBlocksError, CheckpointError, choose
 from attn_blocks.experiment import (
+    OVERVIEW,
     PAGES,
     PROFILES,
     Comparison,
@@ -273,7 +274,7 @@ def _draw_gains(plans: dict[str, Plan]) -> None:
     """The figure that opens the README: each block's gain over ResNet-50."""
     from attn_blocks import plots  # matplotlib takes a while to load, and a check draws nothing
 
-    plan = plans.get("09_comparison")
+    plan = plans.get(OVERVIEW)
     if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
         plots.show(plan, plots.gain_forest(plan), "gains")
 

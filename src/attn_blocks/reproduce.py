@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from attn_blocks import provenance, results, runtime
+from attn_blocks import provenance, reference, results, runtime
 from attn_blocks.errors import AttnBlocksError, SettingError, StorageError
 from attn_blocks.experiment import CLAIMS, PAGES, Experiment, Plan, load_task, plan
 from attn_blocks.files import (
@@ -91,9 +91,10 @@ def reproduce(
 def _plans(pages: Iterable[str], notebooks: bool, settings: dict[str, Any]) -> list[Plan]:
     # Pages share tasks; listing the files of a large data set takes longer than all the rest.
     load = cache(load_task)
-    return [
-        replace(plan(page_name(page), **settings, load=load), weights=notebooks) for page in pages
-    ]
+    plans = [plan(page_name(page), **settings, load=load) for page in pages]
+    # They share runs as well: one page that looks into the networks wants weights for all.
+    weights = notebooks and any(page.weights for page in plans)
+    return [replace(page, weights=weights) for page in plans]
 
 
 def page_name(name: str) -> str:
@@ -327,7 +328,9 @@ def _execution(page: Plan, settings: Mapping[str, Any]) -> Task:
         "device": page.device,
         "epochs": settings.get("epochs"),
     }
-    digest = [sha256_of(source), json.dumps(parameters), *_package_hashes()]
+    # A page compares its block with the recordings of the paper's code where there are any.
+    recordings = str(bool(os.environ.get(reference.VARIABLE)))
+    digest = [sha256_of(source), json.dumps(parameters), recordings, *_package_hashes()]
     for what in page.experiments:
         metrics = results.run_of(page, what).folder / "metrics.json"
         digest.append(sha256_of(metrics) if metrics.exists() else what.name)

@@ -178,6 +178,12 @@ def test_a_chapter_shows_the_most_that_is_published(html):
         assert not there or shown[1] == there[0], page
 
 
+def test_published_pages_compare_their_block_with_the_papers_code():
+    for path in PUBLISHED.glob("*/notebooks/*.ipynb"):
+        text = path.read_text(encoding="utf-8")
+        assert ("reference.table(" in text) == ("parameter gradients</th>" in text), path
+
+
 def test_nothing_published_says_what_to_run(tmp_path):
     done = build(tmp_path / "none", tmp_path / "site")
     assert done.returncode == 2
