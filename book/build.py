@@ -30,7 +30,7 @@ BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
 TUNING = BOOK / "tuning"
 # A page shows the results of the first of these for which it is published; the front page and the
-# README those of the first that is complete.
+# README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
 SMALL_RUN = (
@@ -187,16 +187,11 @@ def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
 
 
 def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
-    """The pages of the first profile that is complete; of the first of all where none is."""
-    complete = (pages for pages in plans.values() if under_way(pages) is None)
-    return next(complete, next(iter(plans.values())))
-
-
-def alone(plan: Plan, task: str) -> Plan:
-    """One task of a page, with the seeds that were trained on it."""
-    comparison = plan.comparison(task)
-    seeds = sorted({what.seed for _, what in comparison.experiments})
-    return replace(plan, comparisons=(comparison,), seeds=tuple(seeds))
+    """The pages of the first profile that tests a claim; of the first of all where none does."""
+    for pages in plans.values():
+        if any(found.verdict != "not tested" for found in judged_claims(pages).values()):
+            return pages
+    return next(iter(plans.values()))
 
 
 def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
@@ -208,6 +203,7 @@ def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     tasks = widest(pages)
     plan = tasks.get("animals10") or next(iter(tasks.values()))
     task = "animals10" if "animals10" in tasks else next(iter(tasks))
+    plan = plan.alone(task)
     drawn = replace(plan, results_dir=records)
     runs = results.runs_of(plan, task)
     has_gains = task == "animals10" and len(plan.comparison(task).experiments) > 1
@@ -228,17 +224,18 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
     _, after = rest.split(README_END)
-    plan = widest(pages)["animals10"]
+    plan = widest(pages)["animals10"].alone("animals10")
     figure = PUBLISHED / plan.profile / "figures" / "09_comparison_gains.png"
     shown = [
         f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
         headline(plan, "animals10").to_markdown(disable_numparse=True),
         f"Points of validation accuracy; {origin(plan)}.",
     ]
+    shown.append(under_way(pages) or "")
     if plan.profile not in ("study", "paper"):
         shown.append(SMALL_RUN)
     with atomic_write(path) as stream:
-        stream.write("\n\n".join([before + README_START, *shown, README_END + after]))
+        stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
 
 
 def headline(plan: Plan, task: str) -> pd.DataFrame:
@@ -321,7 +318,7 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
     parts = [f"## Profile {profile}", under_way(pages) or ""]
     for task, plan in widest(pages).items():
         parts += [
-            f"### {TASK_TITLES[task]}", banner(origin(alone(plan, task))),
+            f"### {TASK_TITLES[task]}", banner(origin(plan.alone(task))),
             table(results.accuracy_table(plan, task)),
         ]  # fmt: skip
     parts += ["### Claims", count(pages), table(claims(pages)), "### Files"]
@@ -345,7 +342,7 @@ def claims(pages: dict[str, Plan]) -> pd.DataFrame:
 
 def recipes(pages: dict[str, Plan]) -> str:
     """The settings of every task."""
-    columns = [results.recipe_table(alone(plan, task)) for task, plan in widest(pages).items()]
+    columns = [results.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
 

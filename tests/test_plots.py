@@ -225,6 +225,8 @@ def test_gain_forest(seeds, monkeypatch):
     assert drawn["X"] == {t: [c.reported] for t, c in claims.items() if c.reported is not None}
     assert set(drawn["o"]) == set(titles) - {"GC-ResNet-50"}
     assert set(drawn["None"]) == (set(drawn["o"]) if seeds == 3 else set())
+    untrained = [t.xy[1] for t in axis.texts if t.get_text() == "no finished run"]
+    assert untrained == [titles.index("GC-ResNet-50")]
     if seeds == 3:  # SRM is the third after ResNet-50: exactly 3 points above for every seed
         assert drawn["o"]["SRM-ResNet-50"][0] == pytest.approx(3)
     names = [(text, box) for text, box in texts_of(figure) if text in ALL]

@@ -475,6 +475,12 @@ class Plan:
         choose(f"task of {self.page}", task, [c.task for c in self.comparisons])
         return next(c for c in self.comparisons if c.task == task)
 
+    def alone(self, task: str) -> Plan:
+        """That task of the page by itself, with the seeds that are trained on it."""
+        comparison = self.comparison(task)
+        seeds = sorted({what.seed for _, what in comparison.experiments})
+        return replace(self, comparisons=(comparison,), seeds=tuple(seeds))
+
     @property
     def provenance(self) -> str:
         """Profile, data, seeds and device in one line, for figures, tables and pages."""

@@ -276,7 +276,7 @@ def _draw_gains(plans: dict[str, Plan]) -> None:
 
     plan = plans.get(OVERVIEW)
     if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
-        plots.show(plan, plots.gain_forest(plan), "gains")
+        plots.show(plan.alone("animals10"), plots.gain_forest(plan), "gains")
 
 
 def _copy_notebook(

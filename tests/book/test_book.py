@@ -10,6 +10,7 @@ import sys
 import threading
 from urllib.parse import urlsplit
 
+import pandas as pd
 import pytest
 
 from attn_blocks.experiment import PAGES
@@ -149,6 +150,17 @@ def test_the_front_page_shows_table_and_figure_before_anything_else(html):
     text = (html / "index.html").read_text(encoding="utf-8")
     assert text.index('class="provenance') < text.index("<table") < text.index("front.png")
     assert "ResNet-50" in text[text.index("<table") : text.index("</table>")]
+
+
+def test_the_front_page_shows_the_first_profile_that_tests_a_claim(html):
+    verdicts = [PUBLISHED / p / "verdicts.csv" for p in ("paper", "study", "quick", "smoke")]
+    tested = [
+        path.parent.name
+        for path in verdicts
+        if path.exists() and set(pd.read_csv(path)["verdict"]) != {"not tested"}
+    ]
+    text = (html / "index.html").read_text(encoding="utf-8")
+    assert not tested or re.search(r"profile (\w+) ·", text)[1] == tested[0]
 
 
 def test_every_page_with_results_says_where_they_are_from(html):
