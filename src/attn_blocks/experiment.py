@@ -485,7 +485,7 @@ class Plan:
     def provenance(self) -> str:
         """Profile, data, seeds and device in one line, for figures, tables and pages."""
         data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
-        seeds = ", ".join(map(str, self.seeds))
+        seeds = ", ".join(map(str, sorted(self.seeds)))
         return f"profile {self.profile} · {data} · seed{'s' * (len(self.seeds) > 1)} {seeds} · " + (
             self.device
         )

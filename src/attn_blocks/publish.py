@@ -230,13 +230,17 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
-    """Copy the records of all runs that can be shown, from later sources over earlier ones."""
+    """Copy the records of all runs that can be shown, from later sources over earlier ones.
+
+    A later run with the same numbers changes nothing: pages were executed on the earlier record.
+    """
     notes, chosen = [], {}
     for run in (run for source in sources for run in _finished(source).values()):
         reason = _unfit(run, staging.name)
+        known = chosen.get(run.folder.name)
         if reason:
             notes.append(f"left out {run.folder.name}: {reason}")
-        else:
+        elif known is None or not _is_repeated(known, run):
             chosen[run.folder.name] = run
     newest = {}
     for run in sorted(chosen.values(), key=lambda run: run.metrics["finished"]):
@@ -528,11 +532,16 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
 
 def compare(known: Run, ours: Run) -> str:
     """Hold a run against the published one of the same name; raises PublishError if it is off."""
-    columns = [column for column in HISTORY_COLUMNS if column != "seconds"]
-    if all(np.array_equal(known.history[c], ours.history[c]) for c in columns):
+    if _is_repeated(known, ours):
         return f"{known.folder.name}: identical to the last bit"
     before, after = (run.metrics["final_val_acc"] for run in (known, ours))
     text = f"{known.folder.name}: final accuracy {after:.4f}, published {before:.4f}"
     if abs(after - before) > ACCURACY_TOLERANCE:
         raise PublishError(f"{text}: more than {ACCURACY_TOLERANCE} apart")
     return f"{text}, within {ACCURACY_TOLERANCE} (not bit for bit: another processor or library)"
+
+
+def _is_repeated(known: Run, ours: Run) -> bool:
+    """Whether two runs have the same history, but for the seconds."""
+    columns = [column for column in HISTORY_COLUMNS if column != "seconds"]
+    return all(np.array_equal(known.history[c], ours.history[c]) for c in columns)

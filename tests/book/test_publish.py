@@ -121,6 +121,14 @@ def test_machines_add_to_one_another(made_up, published):
     assert files(published) == before
 
 
+def test_a_run_made_again_with_the_same_numbers_changes_nothing(made_up, published, edit):
+    edit(run_of(made_up, SGE) / "metrics.json", finished="2027-01-01T00:00:00+00:00")
+    shutil.rmtree(made_up / "smoke/notebooks")
+    before = (run_of(published, SGE) / "metrics.json").read_bytes()
+    assert not any("04_sge" in note for note in publish.publish("smoke", made_up, published))
+    assert (run_of(published, SGE) / "metrics.json").read_bytes() == before
+
+
 def test_newer_images_replace_older_ones(made_up, published, add_run):
     new = add_run(made_up / "smoke", RESNET, "animals10", 0, 0.9, "e" * 64, "2026-02-01")
     notes = publish.publish("smoke", made_up, published)
