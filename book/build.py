@@ -230,8 +230,8 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
         headline(plan, "animals10").to_markdown(disable_numparse=True),
         f"Points of validation accuracy; {origin(plan)}.",
+        under_way(pages) or "",
     ]
-    shown.append(under_way(pages) or "")
     if plan.profile not in ("study", "paper"):
         shown.append(SMALL_RUN)
     with atomic_write(path) as stream:
@@ -255,6 +255,7 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
                 "Model": title,
                 "Accuracy reported": accuracy.loc[title, "Reported"],
                 "Accuracy here": accuracy.loc[title, "Final accuracy"],
+                "Seeds": accuracy.loc[title, "Seeds"],
                 "Gain reported": signed(row.get("reported")),
                 "Gain in the paper": signed(row.get("paper_delta")),
                 "Gain here": signed(row.get("ours_mean"))
