@@ -1,5 +1,5 @@
 # Every task of the book. `make reproduce-all` and `make test` set up by themselves.
-# Settings that pass through: PROFILE= SEEDS="0 1 2" JOBS= DEVICE= EPOCHS= DATA= RESULTS=
+# Settings that pass through: PROFILE= SEEDS="0 1 2" JOBS= DEVICE= EPOCHS= DATA= RESULTS= FRESH=1
 # Several processes for each run: DEVICES=0,1 or NPROC=2, over machines NNODES=2 MASTER=host:port
 
 SHELL := /bin/bash
@@ -30,7 +30,7 @@ endif
 OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
 	$(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
-	$(if $(RESULTS),--results-dir "$(RESULTS)")
+	$(if $(RESULTS),--results-dir "$(RESULTS)") $(if $(FRESH),--fresh)
 BOOK := $(BIN)/python -m attn_blocks
 
 # As variables, so that they reach the notebooks too. Only from make's own command line: an

@@ -11,8 +11,10 @@ import nbformat
 import pytest
 
 from attn_blocks import reproduce, results
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import CheckpointError, SettingError
 from attn_blocks.experiment import PAGES, plan
+from attn_blocks.files import read_json, write_json
+from attn_blocks.train import write_history
 
 PAGE = "04_sge"
 
@@ -90,6 +92,35 @@ def test_only_pages_that_look_into_networks_want_their_weights(data_dir, tmp_pat
     assert wanted("09_comparison") == {False}
     assert wanted("09_comparison", PAGE) == {True}  # they share runs
     assert wanted(PAGE, notebooks=False) == {False}
+
+
+def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, tmp_path, capsys):
+    shutil.copytree(first[1], tmp_path / "smoke")
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    run = results.run_of(page, page.experiments[1])
+    for name in results.WEIGHTS:
+        (run.folder / name).unlink()
+    before = written(run.folder)
+    assert reproduce.Work([page], 2, None).do() == 0  # as many threads as before
+    assert written(run.folder) == before
+    assert results.is_same(run, run.repeat) and results.is_done(page, page.experiments[1])
+
+    # Weights of the very record need no word; those of a run that drifted do, or are refused.
+    capsys.readouterr()
+    run.load_model()
+    assert capsys.readouterr().out == ""
+    for accuracy in (0.01, 0.5):
+        rows = results.read_history(run.folder / "history.csv")
+        rows[-1]["val_acc"] = run.repeat.metrics["final_val_acc"] + accuracy
+        write_history(run.folder / "history.csv", rows)
+        metrics = read_json(run.folder / "metrics.json")
+        write_json(run.folder / "metrics.json", metrics | {"final_val_acc": rows[-1]["val_acc"]})
+        if accuracy < results.ACCURACY_TOLERANCE:
+            results.Run(run.folder).load_model()
+            assert "The weights are of a repeat. " + run.folder.name in capsys.readouterr().out
+        else:
+            with pytest.raises(CheckpointError, match="more than 0.05 apart"):
+                results.Run(run.folder).load_model()
 
 
 def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):

@@ -441,9 +441,27 @@ def test_a_published_run_is_finished_here_too(published):
     assert results.take_published(run, record.parents[2])
     assert run.status == "finished" and not run.has_weights
     assert {path.name for path in run.folder.iterdir()} == set(results.RECORDS)
-    # The pages look into the networks of the first seed, so its weights are made all the same.
+    # The pages look into the networks of the first seed, so its weights are made beside the record.
     assert not results.is_done(study, what)
     assert results.is_done(replace(study, weights=False), what)
+    assert results.training_of(study, what).folder == run.repeat.folder
+    write_run(run.repeat.folder, what, weights=True)
+    assert run.has_weights and results.is_done(study, what)
+
+
+def test_a_published_run_can_be_trained_here_instead(published):
+    study, what, record = published
+    run = results.run_of(study, what)
+    assert not results.return_published(run, record.parents[2])
+    results.take_published(run, record.parents[2])
+    assert results.return_published(run, record.parents[2])
+    assert run.status == "unfinished" and not list(run.folder.iterdir())
+    # What was trained here is nobody else's, even if its numbers are the same.
+    write_run(run.folder, what, weights=True)
+    assert not results.return_published(run, record.parents[2])
+    other_seed = replace(what, seed=1)
+    assert not study.needs_weights(other_seed)
+    assert replace(study, fresh=True).needs_weights(other_seed)
 
 
 def test_a_published_run_of_other_code_is_not_taken(published):

@@ -41,6 +41,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seeds", help='such as "0 1 2"')
         command.add_argument("--epochs", type=int, help="instead of the recipe's")
         command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+        command.add_argument("--fresh", action="store_true",
+                             help="train here what is published already, too")
         command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
         command.add_argument("--devices", help="GPUs that train each run together, such as 0,1")
         command.add_argument("--nproc", help="processes on this machine that train each run")
@@ -100,6 +102,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         options.pages,
         jobs=options.jobs,
         notebooks=options.notebooks,
+        fresh=options.fresh,
         # Empty strings come from make variables that were not given.
         profile=options.profile or None,
         seeds=options.seeds or None,

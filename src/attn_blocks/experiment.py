@@ -448,7 +448,8 @@ class PlannedComparison:
 class Plan:
     """Everything a page trains, resolved: profile, data, seeds, device and folders.
 
-    ``weights`` is False where only the numbers of the runs are wanted, as by ``OVERVIEW``.
+    ``weights`` is False where only the numbers of the runs are wanted, as by ``OVERVIEW``;
+    ``fresh`` is True where every run is to be trained here, published or not.
     """
 
     page: str
@@ -459,6 +460,7 @@ class Plan:
     results_dir: Path
     comparisons: tuple[PlannedComparison, ...]
     weights: bool = True
+    fresh: bool = False
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -467,8 +469,11 @@ class Plan:
         return list(unique.values())
 
     def needs_weights(self, what: Experiment) -> bool:
-        """Whether a page looks into the trained network: it does into those of the first seed."""
-        return self.weights and what.seed == self.seeds[0]
+        """Whether a page looks into the trained network: it does into those of the first seed.
+
+        All are needed if they are to be trained here: a published run has none.
+        """
+        return self.fresh or (self.weights and what.seed == self.seeds[0])
 
     def comparison(self, task: str) -> PlannedComparison:
         """The page's comparison on that task."""

@@ -41,7 +41,7 @@ from attn_blocks.experiment import (
 )
 from attn_blocks.files import sha256_of
 from attn_blocks.reproduce import write_summary
-from attn_blocks.results import HISTORY_COLUMNS, PUBLISHED, READERS, RECORDS, Run, run_of
+from attn_blocks.results import PUBLISHED, READERS, RECORDS, Run, agreement, is_same, run_of
 from attn_blocks.worker import Task, Worker
 
 TABLES = ("summary.csv", "verdicts.csv")
@@ -49,8 +49,6 @@ LARGEST_NOTEBOOK = 1_500_000
 # An absolute path names the machine that executed a page; an address or a fraction does not match.
 MACHINE_PATH = re.compile(r"(?<![\w.:/<})\]])/[A-Za-z][\w.-]*/[\w.-]+")
 LONGEST_RETRAINING = 15 * 60
-# A run that is trained again on another processor or thread count sums in another order and drifts.
-ACCURACY_TOLERANCE = 0.05
 
 
 class PublishError(AttnBlocksError):
@@ -240,7 +238,7 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
         known = chosen.get(run.folder.name)
         if reason:
             notes.append(f"left out {run.folder.name}: {reason}")
-        elif known is None or not _is_repeated(known, run):
+        elif known is None or not is_same(known, run):
             chosen[run.folder.name] = run
     newest = {}
     for run in sorted(chosen.values(), key=lambda run: run.metrics["finished"]):
@@ -499,8 +497,8 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         A sentence: identical to the last bit, or how far the final accuracy is off.
 
     Raises:
-        PublishError: there is no such run, the training failed, or the final accuracy differs by
-            more than ``ACCURACY_TOLERANCE``.
+        PublishError: there is no such run, or the training failed.
+        CheckpointError: the final accuracy differs by more than ``results.ACCURACY_TOLERANCE``.
     """
     runs = {}
     for folder in sorted(published.glob("*/")):
@@ -527,21 +525,6 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         if error or ours.status != "finished":
             reason = error or ours.metrics["reason"]
             raise PublishError(f"{name} could not be trained again: {reason}")
-        return compare(known, ours)
+        return agreement(known, ours)
 
 
-def compare(known: Run, ours: Run) -> str:
-    """Hold a run against the published one of the same name; raises PublishError if it is off."""
-    if _is_repeated(known, ours):
-        return f"{known.folder.name}: identical to the last bit"
-    before, after = (run.metrics["final_val_acc"] for run in (known, ours))
-    text = f"{known.folder.name}: final accuracy {after:.4f}, published {before:.4f}"
-    if abs(after - before) > ACCURACY_TOLERANCE:
-        raise PublishError(f"{text}: more than {ACCURACY_TOLERANCE} apart")
-    return f"{text}, within {ACCURACY_TOLERANCE} (not bit for bit: another processor or library)"
-
-
-def _is_repeated(known: Run, ours: Run) -> bool:
-    """Whether two runs have the same history, but for the seconds."""
-    columns = [column for column in HISTORY_COLUMNS if column != "seconds"]
-    return all(np.array_equal(known.history[c], ours.history[c]) for c in columns)

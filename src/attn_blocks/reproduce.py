@@ -46,6 +46,7 @@ def reproduce(
     pages: Sequence[str] = (),
     jobs: int | str | None = None,
     notebooks: bool = True,
+    fresh: bool = False,
     **settings: Any,
 ) -> int:
     """Train and execute ``pages`` (all when empty) and write the summary.
@@ -55,6 +56,7 @@ def reproduce(
         jobs: how many processes work side by side; None or "auto" for one a core with small
             networks on the CPU, else one.
         notebooks: False trains only.
+        fresh: whether runs that are published are trained all the same.
         settings: profile, seeds, data_dir, results_dir, device and epochs, as in
             ``experiment.plan``.
 
@@ -66,12 +68,15 @@ def reproduce(
     """
     plans: list[Plan] = []
     try:
-        plans += _plans(pages or PAGES, notebooks, settings)
+        plans += _plans(pages or PAGES, notebooks, settings, fresh)
         jobs = job_count(jobs, plans[0])
         for what in _missing(plans):
             Processes.from_environment().check(plans[0].device, what.recipe.batch_size)
         _mend(plans)
-        _take_published(plans)
+        if fresh:
+            _return_published(plans)
+        else:
+            _take_published(plans)
         _say_what_is_coming(plans, jobs)
         started = time.monotonic()
         failed = Work(plans, jobs, settings if notebooks else None).do()
@@ -88,13 +93,15 @@ def reproduce(
     return failed
 
 
-def _plans(pages: Iterable[str], notebooks: bool, settings: dict[str, Any]) -> list[Plan]:
+def _plans(
+    pages: Iterable[str], notebooks: bool, settings: dict[str, Any], fresh: bool = False
+) -> list[Plan]:
     # Pages share tasks; listing the files of a large data set takes longer than all the rest.
     load = cache(load_task)
     plans = [plan(page_name(page), **settings, load=load) for page in pages]
     # They share runs as well: one page that looks into the networks wants weights for all.
     weights = notebooks and any(page.weights for page in plans)
-    return [replace(page, weights=weights) for page in plans]
+    return [replace(page, weights=weights, fresh=fresh) for page in plans]
 
 
 def page_name(name: str) -> str:
@@ -151,22 +158,26 @@ def _missing(plans: Sequence[Plan]) -> list[Experiment]:
 
 
 def _take_published(plans: Sequence[Plan]) -> None:
-    """Finish runs by their published records, except where the pages want the weights as well."""
-    taken = [
-        what
-        for what in _unique(plans)
-        if not plans[0].needs_weights(what)
-        and results.run_of(plans[0], what).status == "unfinished"
-        and results.take_published(results.run_of(plans[0], what))
-    ]
+    """Finish runs by their published records; those that were begun here go on here."""
+    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
+    untouched = [run for run in runs if not (run.folder / "last.safetensors").exists()]
+    missing = [run for run in untouched if run.status == "unfinished"]
+    taken = [run for run in missing if results.take_published(run)]
     if taken:
         print(f"{len(taken)} runs taken from book/published")
 
 
+def _return_published(plans: Sequence[Plan]) -> None:
+    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
+    returned = [run for run in runs if results.return_published(run)]
+    if returned:
+        print(f"{len(returned)} runs of book/published are trained here instead")
+
+
 def _mend(plans: Sequence[Plan]) -> None:
     """Name and remove what is half-written in runs that no process works on."""
-    for what in _unique(plans):
-        run = results.run_of(plans[0], what)
+    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
+    for run in [*runs, *(run.repeat for run in runs)]:
         if run.folder.is_dir():
             with hold(run.folder, wait=False) as free:
                 for problem in results.mend(run) if free else ():
@@ -188,6 +199,7 @@ class Work:
     def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
         self.plans, self.jobs, self.settings = plans, jobs, settings
         self.missing = {what.name: what for what in _missing(plans)}
+        self.folders = {n: results.training_of(plans[0], w).folder for n, w in self.missing.items()}
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
         self.ended: dict[str, str | None] = {}  # runs, with what went wrong
         self.up_to_date = self.failed_pages = 0
@@ -227,13 +239,12 @@ class Work:
     def _turn(self, running: Sequence[Task]) -> None:
         if self.bar.disable:  # not shown, or closed
             return
-        settings, missing = self.plans[0], self.missing
-        counts = {n: epochs_done(results.run_of(settings, w).folder) for n, w in missing.items()}
-        active = [missing[task.title] for task in running if task.title in missing]
+        counts = {n: epochs_done(folder) for n, folder in self.folders.items()}
+        active = [self.missing[task.title] for task in running if task.title in self.missing]
         words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
         self.bar.set_postfix_str(", ".join(words), refresh=False)
         self.bar.update(sum(counts.values()) - self.bar.n)
-        if len(self.ended) == len(missing):
+        if len(self.ended) == len(self.missing):
             self.bar.close()
 
     def _done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
@@ -241,7 +252,7 @@ class Work:
             self._page_done(task, notes, error)
             return []
         self.ended[task.title] = error
-        run = results.run_of(self.plans[0], self.missing[task.title])
+        run = results.Run(self.folders[task.title])
         line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {_outcome(run)}"
         _say(*notes, line)
         return self._ready_pages()
@@ -264,10 +275,10 @@ def _say(*lines: str, stream: TextIO | None = None) -> None:
 
 
 def _training(settings: Plan, what: Experiment, shows_bar: bool) -> Task:
-    folder = results.run_of(settings, what).folder
+    folder = results.training_of(settings, what).folder
     request = {
         "experiment": what.to_dict(),
-        "results_dir": str(settings.results_dir),
+        "results_dir": str(folder.parents[1]),
         "data_dir": str(settings.data_dir),
         "device": settings.device,
         "weights": settings.needs_weights(what),

@@ -52,6 +52,8 @@ VERDICT_COLUMNS = (
 )  # fmt: skip
 FEWEST_SEEDS = 3
 WEIGHTS = ("best.safetensors", "last.safetensors")
+# A run that is trained again on another processor or thread count sums in another order and drifts.
+ACCURACY_TOLERANCE = 0.05
 # What pages and tables read from a run's records.
 EXPERIMENT_FIELDS = ("dataset", "fingerprint", "model", "options", "seed", "recipe")
 RECORD_PARTS = {
@@ -192,8 +194,19 @@ class Run:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the trained weights are on this machine, and not only the records."""
+        """Whether trained weights are on this machine, its own or its repeat's."""
+        return self._has_own_weights or (
+            self.repeat.status == "finished" and self.repeat._has_own_weights
+        )
+
+    @property
+    def _has_own_weights(self) -> bool:
         return all((self.folder / name).exists() for name in WEIGHTS)
+
+    @property
+    def repeat(self) -> Run:
+        """Where the experiment is trained again for the weights that a record came without."""
+        return Run(self.folder.parents[1] / "repeats" / "runs" / self.folder.name)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -206,18 +219,54 @@ class Run:
         return self.record["data"]["classes"]
 
     def load_model(self, which: str = "last") -> paddle.nn.Layer:
-        """The trained model in evaluation mode, with its "last" or its "best" weights."""
+        """The trained model in evaluation mode, with its "last" or its "best" weights.
+
+        They may be those of its repeat, which prints how far that is off if it is not the same.
+
+        Raises:
+            CheckpointError: there are no weights, they do not fit the model, or the repeat's final
+                accuracy differs by more than ``ACCURACY_TOLERANCE``.
+        """
         from attn_blocks import train
 
         choose("checkpoint", which, ("last", "best"))
+        trained = self
+        if not self._has_own_weights and self.has_weights:
+            trained = self.repeat
+            if not is_same(self, trained):
+                print(f"The weights are of a repeat. {agreement(self, trained)}")
         model = train.build_model(self.experiment, len(self.classes))
-        path = self.folder / f"{which}.safetensors"
+        path = trained.folder / f"{which}.safetensors"
         tensors, _ = load_tensors(path)
         weights = {k: v for k, v in tensors.items() if not k.startswith(train.OPTIMIZER_PREFIX)}
         fit(path, weights, model.state_dict())
         model.set_state_dict(weights)
         model.eval()
         return model
+
+
+def is_same(known: Run, ours: Run) -> bool:
+    """Whether two runs have the same history, but for the seconds."""
+    columns = [column for column in HISTORY_COLUMNS if column != "seconds"]
+    return all(np.array_equal(known.history[c], ours.history[c]) for c in columns)
+
+
+def agreement(known: Run, ours: Run) -> str:
+    """Hold a run against the one that is on record under the same name.
+
+    Returns:
+        A sentence: identical to the last bit, or how far the final accuracy is off.
+
+    Raises:
+        CheckpointError: it is off by more than ``ACCURACY_TOLERANCE``.
+    """
+    if is_same(known, ours):
+        return f"{known.folder.name}: identical to the last bit"
+    before, after = (run.metrics["final_val_acc"] for run in (known, ours))
+    text = f"{known.folder.name}: final accuracy {after:.4f}, its record says {before:.4f}"
+    if abs(after - before) > ACCURACY_TOLERANCE:
+        raise CheckpointError(f"{text}: more than {ACCURACY_TOLERANCE} apart")
+    return f"{text}, within {ACCURACY_TOLERANCE} (not bit for bit: another processor or library)"
 
 
 def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
@@ -319,6 +368,15 @@ def run_of(plan: Plan, what: Experiment) -> Run:
     return Run(plan.results_dir / "runs" / what.name)
 
 
+def training_of(plan: Plan, what: Experiment) -> Run:
+    """The run that is to be trained: its repeat where only weights are missing, as beside a record.
+
+    A finished record is not trained over: published pages and tables show it.
+    """
+    run = run_of(plan, what)
+    return run.repeat if run.status == "finished" else run
+
+
 def is_done(plan: Plan, what: Experiment) -> bool:
     """Whether nothing is left to train: finished, with its weights if a page looks into them."""
     run = run_of(plan, what)
@@ -333,8 +391,8 @@ def take_published(run: Run, published: Path = PUBLISHED) -> bool:
     Only profiles that take hours share their runs like this, and only runs of today's code; a
     published run holds no weights.
     """
-    profile = run.folder.parent.parent.name
-    known = Run(published / profile / "runs" / run.folder.name)
+    known = _published(run, published)
+    profile = run.folder.parents[1].name
     if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
         return False
     if provenance.changed_sources(known.record["sources"]):
@@ -344,6 +402,21 @@ def take_published(run: Run, published: Path = PUBLISHED) -> bool:
         with atomic_write(run.folder / name) as stream:
             stream.write((known.folder / name).read_text(encoding="utf-8"))
     return True
+
+
+def return_published(run: Run, published: Path = PUBLISHED) -> bool:
+    """Undo ``take_published``, so that the run is trained here; False if it was not taken."""
+    ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
+    taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
+    if not taken or run._has_own_weights:
+        return False
+    for name in reversed(RECORDS):
+        (run.folder / name).unlink(missing_ok=True)
+    return True
+
+
+def _published(run: Run, published: Path) -> Run:
+    return Run(published / run.folder.parents[1].name / "runs" / run.folder.name)
 
 
 def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
