@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 
 import nbformat
 import pytest
 
 from attn_blocks import reproduce, results
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.experiment import PAGES, plan
+from attn_blocks.experiment import PAGES, PROFILES, plan
 from attn_blocks.files import read_json, write_json
 from attn_blocks.train import write_history
 
@@ -121,6 +122,26 @@ def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, t
         else:
             with pytest.raises(CheckpointError, match="more than 0.05 apart"):
                 results.Run(run.folder).load_model()
+
+
+def test_published_runs_are_taken_or_if_fresh_trained(
+    first, data_dir, tmp_path, monkeypatch, capsys
+):
+    published = tmp_path / "published"
+    shutil.copytree(first[1], published / "smoke")
+    shared = replace(PROFILES["smoke"], shared=True)
+    monkeypatch.setattr(results, "PROFILES", {**PROFILES, "smoke": shared})
+    for name in ("take_published", "return_published"):
+        monkeypatch.setattr(results, name, partial(getattr(results, name), published=published))
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path / "results"}
+    runs = [results.run_of(plan(PAGE, **settings), e) for e in plan(PAGE, **settings).experiments]
+
+    assert reproduce.reproduce([PAGE], notebooks=False, **settings) == 0
+    assert "2 runs taken from book/published" in capsys.readouterr().out
+    assert [run.has_weights for run in runs] == [False, False]
+    assert reproduce.reproduce([PAGE], notebooks=False, fresh=True, **settings) == 0
+    assert "2 runs of book/published are trained here instead" in capsys.readouterr().out
+    assert [run.has_weights and run.trained is run for run in runs] == [True, True]
 
 
 def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):

@@ -449,6 +449,17 @@ def test_a_published_run_is_finished_here_too(published):
     assert run.has_weights and results.is_done(study, what)
 
 
+def test_a_run_that_was_begun_here_goes_on_here(published):
+    study, what, record = published
+    run = results.run_of(study, what)
+    save_tensors(run.folder / "last.safetensors", {"w": np.zeros(3)}, {"epoch": "1"})
+    assert not results.take_published(run, record.parents[2])
+    (run.folder / "last.safetensors").unlink()
+    assert results.take_published(run, record.parents[2])
+    # Nor is a run that has ended overwritten.
+    assert not results.take_published(run, record.parents[2])
+
+
 def test_a_published_run_can_be_trained_here_instead(published):
     study, what, record = published
     run = results.run_of(study, what)

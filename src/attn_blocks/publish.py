@@ -526,5 +526,3 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
             reason = error or ours.metrics["reason"]
             raise PublishError(f"{name} could not be trained again: {reason}")
         return agreement(known, ours)
-
-

@@ -73,10 +73,7 @@ def reproduce(
         for what in _missing(plans):
             Processes.from_environment().check(plans[0].device, what.recipe.batch_size)
         _mend(plans)
-        if fresh:
-            _return_published(plans)
-        else:
-            _take_published(plans)
+        _use_published(plans, fresh)
         _say_what_is_coming(plans, jobs)
         started = time.monotonic()
         failed = Work(plans, jobs, settings if notebooks else None).do()
@@ -157,26 +154,24 @@ def _missing(plans: Sequence[Plan]) -> list[Experiment]:
     return [e for e in _unique(plans) if not results.is_done(plans[0], e)]
 
 
-def _take_published(plans: Sequence[Plan]) -> None:
-    """Finish runs by their published records; those that were begun here go on here."""
-    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
-    untouched = [run for run in runs if not (run.folder / "last.safetensors").exists()]
-    missing = [run for run in untouched if run.status == "unfinished"]
-    taken = [run for run in missing if results.take_published(run)]
-    if taken:
-        print(f"{len(taken)} runs taken from book/published")
+def _runs(plans: Sequence[Plan]) -> list[results.Run]:
+    return [results.run_of(plans[0], what) for what in _unique(plans)]
 
 
-def _return_published(plans: Sequence[Plan]) -> None:
-    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
-    returned = [run for run in runs if results.return_published(run)]
-    if returned:
-        print(f"{len(returned)} runs of book/published are trained here instead")
+def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
+    """Finish runs by their published records; if ``fresh``, give back those that were taken."""
+    if fresh:
+        change, words = results.return_published, "of book/published are trained here instead"
+    else:
+        change, words = results.take_published, "taken from book/published"
+    count = sum(change(run) for run in _runs(plans))
+    if count:
+        print(f"{count} runs {words}")
 
 
 def _mend(plans: Sequence[Plan]) -> None:
     """Name and remove what is half-written in runs that no process works on."""
-    runs = [results.run_of(plans[0], what) for what in _unique(plans)]
+    runs = _runs(plans)
     for run in [*runs, *(run.repeat for run in runs)]:
         if run.folder.is_dir():
             with hold(run.folder, wait=False) as free:
@@ -199,7 +194,7 @@ class Work:
     def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
         self.plans, self.jobs, self.settings = plans, jobs, settings
         self.missing = {what.name: what for what in _missing(plans)}
-        self.folders = {n: results.training_of(plans[0], w).folder for n, w in self.missing.items()}
+        self.trainings = [_training(plans[0], w, jobs == 1) for w in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
         self.ended: dict[str, str | None] = {}  # runs, with what went wrong
         self.up_to_date = self.failed_pages = 0
@@ -211,15 +206,14 @@ class Work:
 
     def do(self) -> int:
         """Make all that is missing; return how many runs and pages failed."""
-        tasks = [_training(self.plans[0], what, self.jobs == 1) for what in self.missing.values()]
-        tasks += self._ready_pages()
+        tasks = [*self.trainings, *self._ready_pages()]
         with self.bar:
             work_through(tasks, self.jobs, _environment(self.jobs), self._turn, self._done)
         if self.up_to_date:
             print(f"{self.up_to_date} pages are up to date")
-        runs = {w.name: results.run_of(self.plans[0], w) for w in _unique(self.plans)}
-        failed = {name: run for name, run in runs.items() if run.status != "finished"}
-        for name, run in failed.items():
+        failed = [run for run in _runs(self.plans) if run.status != "finished"]
+        for run in failed:
+            name = run.folder.name
             print(f"FAILED {name}: {_why_failed(run, self.ended.get(name))}", file=sys.stderr)
         return len(failed) + self.failed_pages
 
@@ -239,7 +233,7 @@ class Work:
     def _turn(self, running: Sequence[Task]) -> None:
         if self.bar.disable:  # not shown, or closed
             return
-        counts = {n: epochs_done(folder) for n, folder in self.folders.items()}
+        counts = {task.title: epochs_done(task.folder) for task in self.trainings}
         active = [self.missing[task.title] for task in running if task.title in self.missing]
         words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
         self.bar.set_postfix_str(", ".join(words), refresh=False)
@@ -252,8 +246,8 @@ class Work:
             self._page_done(task, notes, error)
             return []
         self.ended[task.title] = error
-        run = results.Run(self.folders[task.title])
-        line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {_outcome(run)}"
+        outcome = _outcome(results.Run(task.folder))
+        line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {outcome}"
         _say(*notes, line)
         return self._ready_pages()
 

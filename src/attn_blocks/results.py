@@ -195,13 +195,13 @@ class Run:
     @property
     def has_weights(self) -> bool:
         """Whether trained weights are on this machine, its own or its repeat's."""
-        return self._has_own_weights or (
-            self.repeat.status == "finished" and self.repeat._has_own_weights
-        )
+        return all((self.trained.folder / name).exists() for name in WEIGHTS)
 
     @property
-    def _has_own_weights(self) -> bool:
-        return all((self.folder / name).exists() for name in WEIGHTS)
+    def trained(self) -> Run:
+        """Whose weights stand for this run: its own, or where only that has any, its repeat's."""
+        mine = all((self.folder / name).exists() for name in WEIGHTS)
+        return self if mine or self.repeat.status != "finished" else self.repeat
 
     @property
     def repeat(self) -> Run:
@@ -230,11 +230,9 @@ class Run:
         from attn_blocks import train
 
         choose("checkpoint", which, ("last", "best"))
-        trained = self
-        if not self._has_own_weights and self.has_weights:
-            trained = self.repeat
-            if not is_same(self, trained):
-                print(f"The weights are of a repeat. {agreement(self, trained)}")
+        trained = self.trained
+        if trained is not self and not is_same(self, trained):
+            print(f"The weights are of a repeat. {agreement(self, trained)}")
         model = train.build_model(self.experiment, len(self.classes))
         path = trained.folder / f"{which}.safetensors"
         tensors, _ = load_tensors(path)
@@ -389,8 +387,11 @@ def take_published(run: Run, published: Path = PUBLISHED) -> bool:
     """Finish a run by the records that were published of it; False if there are none that fit.
 
     Only profiles that take hours share their runs like this, and only runs of today's code; a
-    published run holds no weights.
+    published run holds no weights. A run that has ended stays as it is, and one that was begun
+    here goes on here.
     """
+    if run.status != "unfinished" or (run.folder / "last.safetensors").exists():
+        return False
     known = _published(run, published)
     profile = run.folder.parents[1].name
     if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
@@ -408,7 +409,7 @@ def return_published(run: Run, published: Path = PUBLISHED) -> bool:
     """Undo ``take_published``, so that the run is trained here; False if it was not taken."""
     ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
     taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
-    if not taken or run._has_own_weights:
+    if not taken or (run.has_weights and run.trained is run):
         return False
     for name in reversed(RECORDS):
         (run.folder / name).unlink(missing_ok=True)
