@@ -268,6 +268,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
                 axis.annotate(
                     f"{found.mean:+.1f}", (found.mean, place), (0, 7), textcoords="offset points",
                     ha="center", fontsize=8, color=colour,
+                    bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # not the axis
                 )  # fmt: skip
             else:
                 axis.annotate(

@@ -65,10 +65,11 @@ def table(attn: str) -> pd.DataFrame | str:
         rows.append(
             {
                 "recording": path.stem,
-                "repository": meta["source"]["repo"],
                 "output": errors["y"],
                 "input gradient": errors["gx"],
                 "parameter gradients": max(gradients, default=0.0),
+                # Last: long names would push the differences out of sight on a small screen.
+                "repository": meta["source"]["repo"],
             }
         )
     return pd.DataFrame(rows).set_index("recording").map(_short_form)

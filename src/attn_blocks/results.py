@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -51,6 +52,7 @@ VERDICT_COLUMNS = (
     "verdict",
 )  # fmt: skip
 FEWEST_SEEDS = 3
+PAGE_COLUMNS = 72  # characters of printed text that a page shows side by side
 WEIGHTS = ("best.safetensors", "last.safetensors")
 # A run that is trained again on another processor or thread count sums in another order and drifts.
 ACCURACY_TOLERANCE = 0.05
@@ -232,7 +234,8 @@ class Run:
         choose("checkpoint", which, ("last", "best"))
         trained = self.trained
         if trained is not self and not is_same(self, trained):
-            print(f"The weights are of a repeat. {agreement(self, trained)}")
+            words = f"The weights are of a repeat. {agreement(self, trained)}"
+            print(textwrap.fill(words, PAGE_COLUMNS))
         model = train.build_model(self.experiment, len(self.classes))
         path = trained.folder / f"{which}.safetensors"
         tensors, _ = load_tensors(path)
