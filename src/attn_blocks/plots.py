@@ -51,7 +51,7 @@ COLOURS = {
     "SRM-ResNet-50": "#009e73",
     "SGE-ResNet-50": "#d55e00",
     "SA-ResNet-50": "#cc79a7",
-    "NL-ResNet-50": "#b8a000",
+    "NL-ResNet-50": "#661100",
     "GC-ResNet-50": "#e69f00",
     "BAT-ResNet-50": "#7b3294",
     "SENet as published": "#0072b2",
