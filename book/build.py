@@ -211,7 +211,7 @@ def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     plots.show(drawn, figure, "front")
     picture = f"records/figures/{plan.page}_front.png"
     text = [
-        banner(origin(plan)), count(pages), "",
+        banner(origin(plan)), count(pages), "", decided(pages), "",
         "" if plan.profile in ("study", "paper") else SMALL_RUN, "", " ".join(coming), "",
         table(headline(plan, task)), "",
         f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
@@ -230,6 +230,8 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
         headline(plan, "animals10").to_markdown(disable_numparse=True),
         f"Points of validation accuracy; {origin(plan)}.",
+        count(pages),
+        decided(pages),
         under_way(pages) or "",
     ]
     if plan.profile not in ("study", "paper"):
@@ -289,6 +291,18 @@ def count(pages: dict[str, Plan]) -> str:
     words = ("supported", "contradicted", "undecided", "not tested")
     numbers = [f"**{found.count(word)} {word}**" for word in words]
     return f"Of {len(CLAIMS)} claims, {', '.join(numbers[:-1])} and {numbers[-1]}."
+
+
+def decided(pages: dict[str, Plan]) -> str:
+    """The claims that were decided, by name: one list item for each verdict that any claim has."""
+    judged = judged_claims(pages)
+    lines = []
+    for verdict in ("supported", "contradicted"):
+        names = [claim.text for claim in CLAIMS if claim.text in judged]
+        names = [name for name in names if judged[name].verdict == verdict]
+        if names:
+            lines.append(f"* {verdict.capitalize()}: {'; '.join(names)}.")
+    return "\n".join(lines)
 
 
 def under_way(pages: dict[str, Plan]) -> str | None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from html import unescape
 from urllib.parse import urlsplit
 
 import pandas as pd
@@ -161,6 +162,20 @@ def test_the_front_page_shows_the_first_profile_that_tests_a_claim(html):
     ]
     text = (html / "index.html").read_text(encoding="utf-8")
     assert not tested or re.search(r"profile (\w+) ·", text)[1] == tested[0]
+
+
+def test_front_page_and_readme_name_every_claim_that_was_decided(html):
+    front = (html / "index.html").read_text(encoding="utf-8")
+    readme = (html.parent / "README.md").read_text(encoding="utf-8")
+    profile = re.search(r"profile (\w+) ·", front)[1]
+    path = PUBLISHED / profile / "verdicts.csv"
+    if not path.exists():
+        pytest.skip("nothing is published yet")
+    for verdict, judged in pd.read_csv(path).groupby("verdict"):
+        if verdict in ("supported", "contradicted"):
+            line = f"{verdict.capitalize()}: {'; '.join(judged['claim'])}."
+            assert line in readme
+            assert line in unescape(front)
 
 
 def test_every_page_with_results_says_where_they_are_from(html):
