@@ -256,6 +256,18 @@ def test_grad_cam_of_a_linear_network():
     assert (found > 0).any() and (found == 0).any()
 
 
+@pytest.mark.parametrize(("side", "shown"), [(32, 8), (16, 4), (8, 4)])
+def test_grad_cam_is_of_the_last_map_that_shows_places(side, shown):
+    model = nn.Sequential(nn.Conv2D(3, 5, 1), nn.MaxPool2D(2), nn.Conv2D(5, 5, 1), nn.MaxPool2D(2),
+                          nn.Conv2D(5, 4, 1), nn.AdaptiveAvgPool2D(1), nn.Flatten())  # fmt: skip
+    x = np.random.default_rng(0).normal(size=(2, 3, side, side)).astype("float32")
+    assert explain.grad_cam(model, x, [0, 3]).shape == (2, shown, shown)
+
+
+def test_grad_cam_of_a_network_whose_maps_are_all_small():
+    assert explain.grad_cam(Linear(), np.ones((1, 3, 2, 3), "float32"), [0]).shape == (1, 2, 3)
+
+
 @pytest.mark.parametrize("task", ["animals10", "cifar10", "caltech16"])
 def test_grad_cams_of_all_networks_of_a_comparison(page, task):
     titles = page.comparison(task).titles[:4]

@@ -25,6 +25,8 @@ from attn_blocks.results import Run
 Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
 CANDIDATES = 64  # validation images among which examples are looked for
 BATCH = 16
+CAM_SIDE = 4  # pixels
+POOLS = (nn.MaxPool2D, nn.AdaptiveAvgPool2D)
 # (row, column) as shares of the image: the middle, and points around it.
 QUERIES = ((0.5, 0.5), (0.2, 0.2), (0.35, 0.75), (0.8, 0.5))
 
@@ -307,12 +309,16 @@ class Evidence(NamedTuple):
 def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int]) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of the classes ``labels``, [B, h, w].
 
-    Of the map that enters the network's last pooling, which is its layer ``avgpool``. The score
-    that is differentiated is the network's output: a logit, or SENet's log-probability.
+    Of the last map that enters a pooling and has at least ``CAM_SIDE`` pixels a side; where there
+    is none, of the one that enters the last pooling. It is most networks' final map, but
+    SA-Residual-Inception's has a single pixel, which says nothing of places. The score that is
+    differentiated is the network's output: a logit, or SENet's log-probability.
     """
-    with recording({"pool": model.avgpool}) as seen:
+    pools = {name: layer for name, layer in model.named_sublayers() if isinstance(layer, POOLS)}
+    with recording(pools) as seen:
         scores = model(paddle.to_tensor(inputs))
-    features = seen["pool"][0]
+    maps = [entering for entering, _ in seen.values()]
+    features = ([m for m in maps if min(m.shape[2:]) >= CAM_SIDE] or maps)[-1]
     chosen = scores[paddle.arange(len(labels)), paddle.to_tensor(np.asarray(labels))]
     (gradient,) = paddle.grad(chosen.sum(), features)
     weights = gradient.mean(axis=[2, 3], keepdim=True)
