@@ -416,7 +416,7 @@ def speed(pages: dict[str, Plan]) -> str:
     rows = []
     for task, plan in widest(pages).items():
         for title, runs in results.runs_of(plan, task).items():
-            for compute, speeds, seconds in by_machine(runs):
+            for compute, speeds, minutes in by_machine(runs):
                 rows.append(
                     {
                         "Model": title,
@@ -424,7 +424,7 @@ def speed(pages: dict[str, Plan]) -> str:
                         "Pixels": runs[0].experiment.recipe.image_size,
                         "MMACs": f"{runs[0].metrics['macs'] / 1e6:,.1f}",
                         "Images/s": f"{sorted(speeds)[len(speeds) // 2]:,.0f}",
-                        "Run (min)": f"{max(seconds) / 60:,.1f}",
+                        "Run (min)": f"{max(minutes):,.1f}",
                         "Device": compute,
                     }
                 )
@@ -433,7 +433,7 @@ def speed(pages: dict[str, Plan]) -> str:
 
 
 def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[float]]]:
-    """Speeds and times of runs, those on like machines together."""
+    """Speeds and minutes of runs, those on like machines together."""
     groups: dict[str, list[Run]] = {}
     for one in runs:
         compute = one.record["compute"]
@@ -441,8 +441,8 @@ def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[flo
         threads = f"{compute['threads']} thread{'s' * (compute['threads'] > 1)}"
         groups.setdefault(f"{name}, {threads}", []).append(one)
     for name, members in groups.items():
-        metrics = [one.metrics for one in members]
-        yield name, [m["images_per_second"] for m in metrics], [m["seconds"] for m in metrics]
+        minutes = [one.epoch_seconds * one.experiment.recipe.epochs / 60 for one in members]
+        yield name, [one.images_per_second for one in members], minutes
 
 
 def benchmarks(folder: Path) -> str:

@@ -141,9 +141,8 @@ def fake_run(seed=0, accuracy=0.5, epochs=3, classes=("cat", "dog", "cow")):
     return SimpleNamespace(
         experiment=SimpleNamespace(seed=seed),
         history={"epoch": steps, **losses, **accuracies},
-        metrics={
-            "final_val_acc": accuracy, "params": 1e6, "macs": 2e6, "images_per_second": 100.0
-        },
+        images_per_second=100.0,
+        metrics={"final_val_acc": accuracy, "params": 1e6, "macs": 2e6},
         confusion=np.eye(len(classes), dtype=int) * 8 + 1,
         classes=list(classes),
     )  # fmt: skip

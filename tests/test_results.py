@@ -172,6 +172,17 @@ def run(tmp_path):
     return found
 
 
+def test_the_speed_of_a_run_is_that_of_its_median_epoch(run):
+    write_history(
+        run.folder / "history.csv",
+        [{**dict.fromkeys(results.HISTORY_COLUMNS, 0.5), "epoch": i + 1, "seconds": seconds}
+         for i, seconds in enumerate((2.0, 2.0, 4.0, 2.0, 40.0))],
+    )  # fmt: skip
+    assert run.epoch_seconds == 2.0
+    # 5.3 images a second over 50 seconds are 265 images, 53 of them in an epoch.
+    assert run.images_per_second == pytest.approx(53 / 2)
+
+
 def test_a_model_without_results_says_why(tmp_path):
     page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
     experiments = {e.title: what for e, what in page.comparison("animals10").experiments}

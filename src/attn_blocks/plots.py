@@ -221,7 +221,7 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
     costs = (
         ("parameters (millions)", lambda run: run.metrics["params"] / 1e6),
         ("multiply-adds an image (millions)", lambda run: run.metrics["macs"] / 1e6),
-        ("training time an image (ms)", lambda run: 1000 / run.metrics["images_per_second"]),
+        ("training time an image (ms)", lambda run: 1000 / run.images_per_second),
     )
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
