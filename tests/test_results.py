@@ -183,6 +183,16 @@ def test_the_speed_of_a_run_is_that_of_its_median_epoch(run):
     assert run.images_per_second == pytest.approx(53 / 2)
 
 
+def test_a_repeat_on_few_images_may_be_further_off(run):
+    def allowed(share, images):
+        run.metrics.update(final_val_acc=share, confusion=[[images]])
+        return results.tolerance(run)
+
+    assert allowed(0.8, 10_000) == allowed(1.0, 359) == 0.05
+    # The variance of the difference of two shares of 0.8, each on 359 images.
+    assert (allowed(0.8, 359) / 3) ** 2 == pytest.approx(2 * 0.8 * 0.2 / 359)
+
+
 def test_a_model_without_results_says_why(tmp_path):
     page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
     experiments = {e.title: what for e, what in page.comparison("animals10").experiments}

@@ -498,7 +498,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
 
     Raises:
         PublishError: there is no such run, or the training failed.
-        CheckpointError: the final accuracy differs by more than ``results.ACCURACY_TOLERANCE``.
+        CheckpointError: the final accuracy differs by more than ``results.tolerance``.
     """
     runs = {}
     for folder in sorted(published.glob("*/")):
