@@ -356,7 +356,10 @@ def test_a_compiled_network_trains_the_same(finished, what, data_dir, tmp_path):
     run = trained(what, data_dir, tmp_path, runtime.Compute(to_static=True))
     assert run.record["compute"]["to_static"]
     for name in ("train_loss", "val_loss"):
-        np.testing.assert_allclose(run.history[name], finished.history[name], rtol=1e-3)
+        compiled, eager = run.history[name], finished.history[name]
+        np.testing.assert_allclose(compiled[0], eager[0], rtol=1e-4)
+        # Compiled, it sums in another order; how fast training amplifies that is the processor's.
+        np.testing.assert_allclose(compiled, eager, rtol=0.02)
     # The weights are those of the network, whatever it was compiled to.
     tensors = load_tensors(tmp_path / "last.safetensors")[0]
     assert tensors.keys() == load_tensors(finished.folder / "last.safetensors")[0].keys()
