@@ -196,14 +196,14 @@ class Run:
 
     @property
     def epoch_seconds(self) -> float:
-        """Training time of the median epoch: a machine that sleeps in one does not count."""
+        """Training time of the median epoch: a pause in another does not count."""
         return float(np.median(self.history["seconds"]))
 
     @property
     def images_per_second(self) -> float:
         """Of training in the median epoch; the metrics hold the mean over all epochs."""
-        slept = self.history["seconds"].mean() / self.epoch_seconds
-        return float(self.metrics["images_per_second"] * slept)
+        paused = self.history["seconds"].mean() / self.epoch_seconds
+        return float(self.metrics["images_per_second"] * paused)
 
     @property
     def has_weights(self) -> bool:
