@@ -285,6 +285,14 @@ DAMAGES = {
     "metrics of an unknown status": (
         changed("metrics.json", status="fine"), "metrics.json is damaged (its status is"
     ),
+    "metrics with an accuracy in percent": (
+        changed("metrics.json", final_val_acc=86.1),
+        "metrics.json is damaged (its final_val_acc is 86.1, which is no share)",
+    ),
+    "metrics with an empty confusion matrix": (
+        changed("metrics.json", confusion=[[0, 0], [0, 0]]),
+        "metrics.json is damaged (its confusion matrix counts no image)",
+    ),
     "metrics with half a confusion matrix": (
         changed("metrics.json", confusion=[[1, 1], [1]]),
         "metrics.json is damaged (its confusion matrix is not square)",

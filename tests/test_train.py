@@ -352,14 +352,14 @@ def test_scores_in_bfloat16_are_counted_as_numbers(finished, what, data_dir):
     assert train.count_correct(scores, paddle.to_tensor([1, 2])) == 1
 
 
-def test_a_compiled_network_trains_the_same(finished, what, data_dir, tmp_path):
-    run = trained(what, data_dir, tmp_path, runtime.Compute(to_static=True))
+def test_a_compiled_network_trains_the_same(data_dir, tmp_path):
+    # Compiled, it sums in another order. A higher rate amplifies that, on some processors more.
+    gentle = experiment_of("sge_resnet18", data_dir, learning_rate=0.01)
+    eager = trained(gentle, data_dir, tmp_path / "eager", runtime.Compute())
+    run = trained(gentle, data_dir, tmp_path / "compiled", runtime.Compute(to_static=True))
     assert run.record["compute"]["to_static"]
     for name in ("train_loss", "val_loss"):
-        compiled, eager = run.history[name], finished.history[name]
-        np.testing.assert_allclose(compiled[0], eager[0], rtol=1e-4)
-        # Compiled, it sums in another order; how fast training amplifies that is the processor's.
-        np.testing.assert_allclose(compiled, eager, rtol=0.02)
+        np.testing.assert_allclose(run.history[name], eager.history[name], rtol=1e-3)
     # The weights are those of the network, whatever it was compiled to.
-    tensors = load_tensors(tmp_path / "last.safetensors")[0]
-    assert tensors.keys() == load_tensors(finished.folder / "last.safetensors")[0].keys()
+    tensors = load_tensors(run.folder / "last.safetensors")[0]
+    assert tensors.keys() == load_tensors(eager.folder / "last.safetensors")[0].keys()

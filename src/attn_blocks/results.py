@@ -110,6 +110,9 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
             for name in FINISHED_NUMBERS:
                 if not _is_number(metrics[name]):
                     raise ValueError(f"its {name} is {metrics[name]!r}")
+            for name in ("final_val_acc", "best_val_acc"):
+                if not 0 <= metrics[name] <= 1:
+                    raise ValueError(f"its {name} is {metrics[name]!r}, which is no share")
             datetime.fromisoformat(metrics["finished"])
             _check_confusion(metrics["confusion"])
         else:
@@ -129,6 +132,8 @@ def _check_confusion(confusion: Any) -> None:
         raise ValueError("its confusion matrix is not square")
     if not all(type(count) is int and count >= 0 for row in confusion for count in row):
         raise ValueError("its confusion matrix holds something other than counts")
+    if not any(map(any, confusion)):
+        raise ValueError("its confusion matrix counts no image")
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
@@ -202,8 +207,8 @@ class Run:
     @property
     def images_per_second(self) -> float:
         """Of training in the median epoch; the metrics hold the mean over all epochs."""
-        paused = self.history["seconds"].mean() / self.epoch_seconds
-        return float(self.metrics["images_per_second"] * paused)
+        images_per_epoch = self.metrics["images_per_second"] * self.history["seconds"].mean()
+        return float(images_per_epoch / self.epoch_seconds)
 
     @property
     def has_weights(self) -> bool:
