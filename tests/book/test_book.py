@@ -178,6 +178,18 @@ def test_front_page_and_readme_name_every_claim_that_was_decided(html):
             assert line in unescape(front)
 
 
+def test_the_time_of_a_run_counts_no_pause(html):
+    # Two runs of VGG-19 were paused for most of an hour within an epoch.
+    paths = PUBLISHED.glob("study/runs/caltech16-vgg19-*/history.csv")
+    times = [pd.read_csv(path)["seconds"] for path in paths]
+    longest = max(seconds.median() * len(seconds) / 60 for seconds in times)
+    text = (html / "performance.html").read_text(encoding="utf-8")
+    row = re.search(r"<td[^>]*><p>VGG-19</p>.*?</tr>", text, re.DOTALL)[0]
+    cells = re.findall(r"<p>(.*?)</p>", row)
+    assert cells[:2] == ["VGG-19", "Caltech-16"]
+    assert cells[5] == f"{longest:,.1f}"
+
+
 def test_every_page_with_results_says_where_they_are_from(html):
     full = re.compile(r"profile \w+ · .+ · seeds? [\d, ]+ · \w+.* · trained \d{4}-\d\d-\d\d")
     for name in [f"{page}.html" for page in PAGES] + ["index.html", "results.html"]:
