@@ -23,7 +23,7 @@ def results_dir(data_dir, tmp_path_factory):
     answer = subprocess.run(
         [
             sys.executable, "-m", "attn_blocks", "reproduce", "--profile", "smoke",
-            "--data-dir", str(data_dir), "--results-dir", str(folder), "--epochs", "1",
+            "--data-dir", str(data_dir), "--results-dir", str(folder),
         ],
         capture_output=True, text=True, env=os.environ | switch, timeout=1500,
     )  # fmt: skip

@@ -187,6 +187,26 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(what, data_dir, tmp_pa
     assert not (run.folder / "last.safetensors").exists()
 
 
+def test_weights_that_are_no_numbers_end_the_run_in_the_epoch_of_the_harm(
+    what, data_dir, tmp_path, monkeypatch
+):
+    epoch_done = train.train_epoch
+
+    def harming(network, optimizer, scaler, recipe, epoch, *rest):
+        found = epoch_done(network, optimizer, scaler, recipe, epoch, *rest)
+        if epoch == 1:  # behind a ReLU, and so where no loss shows it
+            broken = network.conv1.weight.numpy()
+            broken[0, 0, 0, 0] = np.nan
+            network.conv1.weight.set_value(broken)
+        return found
+
+    monkeypatch.setattr(train, "train_epoch", harming)
+    run = train.run(what, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    assert run.metrics["epoch"] == 2
+    assert "1 weights, conv1.weight the first, are not finite" in run.metrics["reason"]
+
+
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")]
 )

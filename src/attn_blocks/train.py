@@ -134,12 +134,12 @@ def _is_done(found: Run, weights: bool) -> bool:
 
 
 class Diverged(TrainingError):
-    """The loss is no longer a number; ``where`` holds epoch, step and learning rate."""
+    """Loss or weights are no longer numbers; ``where`` holds epoch, step and learning rate."""
 
-    def __init__(self, epoch: int, step: int, rate: float) -> None:
+    def __init__(self, epoch: int, step: int, rate: float, what: str = "the loss is") -> None:
         self.where = {"epoch": epoch, "step": step, "learning_rate": rate}
         super().__init__(
-            f"the loss is not finite in epoch {epoch}, step {step}, at learning rate {rate:.4g}"
+            f"{what} not finite in epoch {epoch}, step {step}, at learning rate {rate:.4g}"
         )
 
 
@@ -202,6 +202,7 @@ def train(
                 network, optimizer, scaler, recipe, epoch, train_loader, bar, compute, group
             )
             seconds = time.perf_counter() - start
+            check_weights(model, epoch + 1, steps, optimizer.get_lr())
             val_loss, confusion = evaluate(
                 model, validation_loader, len(images.classes), compute, group
             )
@@ -282,6 +283,16 @@ def train_epoch(
             refresh=False,
         )
     return loss_sum / count, correct / count
+
+
+def check_weights(model: paddle.nn.Layer, epoch: int, step: int, rate: float) -> None:
+    """Raise Diverged unless every weight is finite.
+
+    The loss does not always show it: Paddle's ReLU turns what is not a number into 0 on the CPU.
+    """
+    broken = [name for name, p in model.named_parameters() if not bool(paddle.isfinite(p).all())]
+    if broken:
+        raise Diverged(epoch, step, rate, f"{len(broken)} weights, {broken[0]} the first, are")
 
 
 @paddle.no_grad()
