@@ -31,7 +31,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
 	$(if $(RESULTS),--results-dir "$(RESULTS)") $(if $(filter-out 0,$(FRESH)),--fresh)
-BOOK := $(BIN)/python -m attn_blocks
+BOOK := $(BIN)/python -m attn_book
 
 # As variables, so that they reach the notebooks too. Only from make's own command line: an
 # environment may have such names for other purposes.

@@ -198,8 +198,9 @@ def nl_memory(peer: Path | None) -> tuple[list[dict], dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, metavar="PYTHON",
-                        help="an interpreter that has torch and timm")  # fmt: skip
+    parser.add_argument(
+        "--peer", type=Path, metavar="PYTHON", help="an interpreter that has torch and timm"
+    )
     parser.add_argument("--rounds", type=int, default=15, help="timed turns a side (%(default)s)")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=["quick"], help="%(default)s")
     parser.add_argument("--blocks", nargs="*", metavar="BLOCK", help="all by default")

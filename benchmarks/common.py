@@ -92,9 +92,12 @@ class Worker:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None):
         self.command = [str(word) for word in command]
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            self.command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=environment,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Worker:
         return self
@@ -104,9 +107,9 @@ class Worker:
         self.process.wait()
         self.process.stdout.close()
 
-    def build(self, **what: object) -> dict:
+    def build(self, **experiment: object) -> dict:
         """Make what is measured next; the worker's facts about it."""
-        return self._ask(build=what)
+        return self._ask(build=experiment)
 
     def begin(self, step: str, at_least: float) -> None:
         """Start a turn; several workers that have begun run side by side until ``finish``."""
@@ -187,11 +190,11 @@ def conditions(threads: int, peer: Mapping[str, str] | None = None) -> dict[str,
         threads: of each framework.
         peer: ``versions()`` of the other framework's interpreter, if there is one.
     """
-    from attn_blocks import native, runtime
+    from attn_blocks import device, native
 
     convolution = native.describe()
     return {
-        "processor": f"{runtime.processor()['name']}, {runtime.cores()} cores, {threads} threads",
+        "processor": f"{device.processor()['name']}, {device.cores()} cores, {threads} threads",
         "versions": "; ".join(
             ", ".join(f"{name} {version}" for name, version in side.items())
             for side in (versions(), peer)

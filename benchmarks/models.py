@@ -157,16 +157,16 @@ def compare(model: str, ours: Worker, theirs: Worker, rounds: int) -> tuple[dict
 def compare_modes(interpreter: Path, rounds: int) -> list[dict]:
     """Rows of ``resnet50_modes.csv``: one a mode, each a process of its own, all in turns."""
     batch, size, options = case("resnet50")
-    what = {"model": "resnet50", "batch": batch, "image_size": size}
+    experiment = {"model": "resnet50", "batch": batch, "image_size": size}
     with ExitStack() as stack:
         sides = {}
         for mode in ("float32", "bfloat16 products"):
             side = sides["Paddle", mode] = stack.enter_context(paddle_side(mode != "float32"))
-            side.build(**what, options=options)
+            side.build(**experiment, options=options)
         for mode in ("eager", "compiled", "bfloat16"):
             side = stack.enter_context(torch_side(interpreter))
             try:
-                side.build(**what, attn={}, between=[], mode=mode)
+                side.build(**experiment, attn={}, between=[], mode=mode)
             except RuntimeError as error:  # compiling needs a compiler, and more
                 print(f"PyTorch {mode} is left out: {error}", file=sys.stderr)
             else:
@@ -202,11 +202,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         common.serve(build)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON",
-                        help="an interpreter that has torch and timm")  # fmt: skip
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        required=True,
+        metavar="PYTHON",
+        help="an interpreter that has torch and timm",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
-    parser.add_argument("--models", nargs="*", choices=ab.list_models(), default=ab.list_models(),
-                        metavar="MODEL", help="all by default; none: modes only")  # fmt: skip
+    parser.add_argument(
+        "--models",
+        nargs="*",
+        choices=ab.list_models(),
+        default=ab.list_models(),
+        metavar="MODEL",
+        help="all by default; none: modes only",
+    )
     parser.add_argument("--no-modes", action="store_true", help="leave ResNet-50's modes out")
     parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
     options = parser.parse_args(arguments)
@@ -223,9 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.models != ab.list_models():
         command += f" --models {' '.join(options.models)}"
     told = {
-        "command": command, "threads": peer["threads"],
-        "peer": peer["versions"], "folder": options.results,
-    }  # fmt: skip
+        "command": command,
+        "threads": peer["threads"],
+        "peer": peer["versions"],
+        "folder": options.results,
+    }
     if rows:
         print(common.record("models", rows, **told, **WORDS, finding=slower(rows)))
     if not options.no_modes:

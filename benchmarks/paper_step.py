@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from common import RESULTS, record, show
 
-from attn_blocks import estimate
+from attn_book.analysis import estimate
 
 NO_DATA = {"profile": "paper", "data_dir": os.devnull}  # so that the complete data sets count
 
@@ -27,11 +27,13 @@ def record_estimate(pages: Sequence[str], **told: object) -> None:
     *items, reference = estimate.estimates([*works, estimate.published_senet()], gpu)
     rows = estimate.table(items).reset_index().to_dict("records")
     record(
-        "estimate", rows, **told,
+        "estimate",
+        rows,
+        **told,
         title=f"Estimated on {gpu}",
         about=estimate.HOW,
         finding=f"{estimate.summary(items)} {estimate.reference_line(reference)}",
-    )  # fmt: skip
+    )
 
 
 def record_steps(pages: Sequence[str], **told: object) -> None:
@@ -43,7 +45,9 @@ def record_steps(pages: Sequence[str], **told: object) -> None:
     ratios = [float(row["needed_by_counted"]) for row in rows]
     largest = max(rows, key=lambda row: row["peak_mib"])
     record(
-        "step", rows, **told,
+        "step",
+        rows,
+        **told,
         title="One real step of each model on the CPU",
         about="The second of two training steps on random pixels: its loss, the seconds that "
         "passed (other programs lengthen them), the processor's seconds (hardly), the highest "
@@ -53,7 +57,7 @@ def record_steps(pages: Sequence[str], **told: object) -> None:
         finding=f"Every loss is finite. The steps need {min(ratios):.2f} to {max(ratios):.2f} "
         f"times the counted memory; the highest peak is {largest['peak_mib'] / 1024:.1f} GiB, "
         f"for {largest['model']}.",
-    )  # fmt: skip
+    )
 
 
 def main(pages: Sequence[str]) -> None:

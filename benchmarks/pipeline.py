@@ -27,14 +27,23 @@ from pathlib import Path
 import common
 from common import Worker
 
-from attn_blocks import datasets, experiment, reproduce, results, runtime
-from attn_blocks.experiment import PAGES, Experiment, Plan
+from attn_blocks import datasets, device
+from attn_book.driver import reproduce
+from attn_book.records import planned
+from attn_book.study import plan as planning
+from attn_book.study.experiment import Experiment
+from attn_book.study.pages import PAGES
+from attn_book.study.plan import Plan
+from attn_book.training import compute as computing
 
 PARTS = ("jobs", "data", "memory")
 PAGE = "09_comparison"  # it has every model of the book
 # One network of each task, by its title: what the jobs train.
-JOBS = {"animals10": "ResNet-50", "cifar10": "SENet as intended",
-        "caltech16": "SA-Residual-Inception"}  # fmt: skip
+JOBS = {
+    "animals10": "ResNet-50",
+    "cifar10": "SENet as intended",
+    "caltech16": "SA-Residual-Inception",
+}
 TURN = 1.5  # seconds
 WORDS = {
     "title": "Jobs, loader and memory",
@@ -49,10 +58,10 @@ REPRODUCE_WORDS = {
 
 
 def row(
-    what: str, value: float, unit: str, against: str, base: float, goal: str = "–"
+    experiment: str, value: float, unit: str, against: str, base: float, goal: str = "–"
 ) -> dict[str, object]:
     """A line of the table: something measured, what it is set against, and the ratio of the two."""
-    shown = {"what": what, "value": f"{value:,.1f}", "unit": unit, "against": against}
+    shown = {"what": experiment, "value": f"{value:,.1f}", "unit": unit, "against": against}
     shown |= {"base": f"{base:,.1f}", "ratio": f"{value / base:.2f}", "goal": goal}
     common.show(shown)
     return shown
@@ -61,19 +70,19 @@ def row(
 # A worker's side ---------------------------------------------------------------------------------
 
 
-def build(what: dict, data_dir: str) -> tuple[common.Steps, dict]:
+def build(experiment: dict, data_dir: str) -> tuple[common.Steps, dict]:
     """Steps of one experiment: train on the next batch, load it only, save a checkpoint."""
     import paddle
 
-    from attn_blocks import train
+    from attn_book.training import build, checkpoint
 
-    asked = Experiment.from_dict(what)
-    images = experiment.load_images(asked.dataset, asked.recipe, data_dir)
-    runtime.seed_everything(asked.seed)
-    model = train.build_model(asked, len(images.classes))
+    asked = Experiment.from_dict(experiment)
+    images = planning.load_images(asked.dataset, asked.recipe, data_dir)
+    computing.seed_everything(asked.seed)
+    model = build.build_model(asked, len(images.classes))
     model.train()
-    optimiser = train.build_optimizer(model, asked.recipe)
-    loader, _ = train.build_loaders(asked, images)
+    optimiser = build.build_optimizer(model, asked.recipe)
+    loader, _ = build.build_loaders(asked, images)
     training, loading = batches(loader), batches(loader)
     folder = Path(tempfile.mkdtemp(prefix="attn-blocks-bench-"))
 
@@ -87,7 +96,7 @@ def build(what: dict, data_dir: str) -> tuple[common.Steps, dict]:
 
     def save() -> None:
         path = folder / "last.safetensors"
-        train.save_checkpoint(path, model, 1, optimizer=optimiser)
+        checkpoint.save_checkpoint(path, model, 1, optimizer=optimiser)
         path.unlink()
 
     steps = {"train": train_step, "load": lambda: next(loading), "save": save}
@@ -112,8 +121,11 @@ def read_all(name: str, short_side: int, data_dir: str) -> dict[str, float]:
     before = own_memory()
     for _ in loader.epoch(1):
         pass
-    return {"set": images.pixels.nbytes / 1e6, "grown": own_memory() - before,
-            "copied": copied("pixels.u8")}  # fmt: skip
+    return {
+        "set": images.pixels.nbytes / 1e6,
+        "grown": own_memory() - before,
+        "copied": copied("pixels.u8"),
+    }
 
 
 def own_memory() -> float:
@@ -146,7 +158,7 @@ def worker(threads: int) -> Worker:
 
 
 def chosen(plan: Plan, task: str, title: str) -> Experiment:
-    return next(what for entry, what in plan.comparison(task).experiments if entry.title == title)
+    return next(experiment for entry, experiment in plan.comparison(task).experiments if entry.title == title)
 
 
 def measure_jobs(plan: Plan, rounds: int) -> list[dict]:
@@ -154,10 +166,10 @@ def measure_jobs(plan: Plan, rounds: int) -> list[dict]:
     rows = []
     with worker(1) as first, worker(1) as second, worker(2) as wide:
         for task, title in JOBS.items():
-            what = chosen(plan, task, title)
+            experiment = chosen(plan, task, title)
             for side in (first, second, wide):
-                side.build(part="jobs", what=what.to_dict(), data_dir=str(plan.data_dir))
-            batch = what.recipe.batch_size
+                side.build(part="jobs", experiment=experiment.to_dict(), data_dir=str(plan.data_dir))
+            batch = experiment.recipe.batch_size
 
             def alone(side: Worker, batch: int = batch) -> float:
                 return batch / side.turn("train", TURN)
@@ -178,19 +190,19 @@ def measure_jobs(plan: Plan, rounds: int) -> list[dict]:
 def measure_data(plan: Plan, rounds: int) -> list[dict]:
     """The loader of each task beside the fastest network that trains on it, on all cores."""
     rows = []
-    with worker(runtime.cores()) as side:
+    with worker(device.cores()) as side:
         for comparison in plan.comparisons:
             recipe = comparison.recipe
 
             def speed(step: str, batch: int = recipe.batch_size) -> float:
                 return batch / side.turn(step, TURN)
 
-            def build(what: Experiment) -> dict:
-                return side.build(part="data", what=what.to_dict(), data_dir=str(plan.data_dir))
+            def build(experiment: Experiment) -> dict:
+                return side.build(part="data", experiment=experiment.to_dict(), data_dir=str(plan.data_dir))
 
             speeds = {}
-            for entry, what in comparison.experiments:
-                build(what)
+            for entry, experiment in comparison.experiments:
+                build(experiment)
                 common.in_turns([partial(speed, "train")], 1)
                 speeds[entry.title] = speed("train")
             title = max(speeds, key=speeds.get)
@@ -214,19 +226,33 @@ def measure_memory(plan: Plan, rounds: int) -> list[dict]:
     """What two workers that read the same decoded images hold of them for themselves."""
     comparison = plan.comparison("animals10")
     asked = {
-        "part": "memory", "name": comparison.images.name,
-        "short_side": comparison.recipe.stored_side, "data_dir": str(plan.data_dir),
-    }  # fmt: skip
+        "part": "memory",
+        "name": comparison.images.name,
+        "short_side": comparison.recipe.stored_side,
+        "data_dir": str(plan.data_dir),
+    }
     with worker(1) as first, worker(1) as second:
         first.build(**asked)
         found = second.build(**asked)
     words, against = f"reads all of {comparison.images.title}", "the decoded images"
     return [
-        row(f"pixels that a worker copies while it {words}", found["copied"], "MB", against,
-            found["set"], "0"),
-        row(f"own memory of a worker, grown while it {words}", found["grown"], "MB", against,
-            found["set"], "less than 1"),
-    ]  # fmt: skip
+        row(
+            f"pixels that a worker copies while it {words}",
+            found["copied"],
+            "MB",
+            against,
+            found["set"],
+            "0",
+        ),
+        row(
+            f"own memory of a worker, grown while it {words}",
+            found["grown"],
+            "MB",
+            against,
+            found["set"],
+            "less than 1",
+        ),
+    ]
 
 
 MEASURES: dict[str, Callable[[Plan, int], list[dict]]] = {
@@ -261,9 +287,9 @@ def measure_reproduce(settings: dict[str, object]) -> list[dict]:
     """A whole book from nothing, phase by phase, and a second call that finds it finished."""
     training, whole, _ = reproduce_all(settings)
     _, second, said = reproduce_all(settings)
-    plans = [experiment.plan(page, **settings) for page in PAGES]
+    plans = [planning.plan(page, **settings) for page in PAGES]
     jobs = reproduce.job_count("auto", plans[0])
-    runs = {what.name: results.run_of(plans[0], what) for p in plans for what in p.experiments}
+    runs = {experiment.name: planned.run_of(plans[0], experiment) for p in plans for experiment in p.experiments}
     steps = sum(run.metrics["seconds"] for run in runs.values()) / jobs
     # From the description of a run, written when it begins, to its results, written at its end.
     loops = (
@@ -298,23 +324,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         common.serve(build_any)
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART",
-                        help=f"{', '.join(PARTS)} (these by default), reproduce")  # fmt: skip
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (these by default), reproduce"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
     parser.add_argument("--data-dir", type=Path, help="the data folder, see attn_blocks data")
     parser.add_argument("--epochs", type=int, help="of reproduce, in place of the recipes'")
-    parser.add_argument("--results-dir", type=Path, help="an empty folder in which reproduce makes "
-                        "its book, to be kept; a temporary one by default")  # fmt: skip
+    parser.add_argument(
+        "--results-dir",
+        type=Path,
+        help="an empty folder in which reproduce makes "
+        "its book, to be kept; a temporary one by default",
+    )
     parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
     options = parser.parse_args(arguments)
     asked = options.parts or PARTS
     if unknown := set(asked) - {*PARTS, "reproduce"}:
         parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}, reproduce")
     settings = {"profile": "quick", "data_dir": options.data_dir}
-    told = {"threads": runtime.cores(), "folder": options.results}
+    told = {"threads": device.cores(), "folder": options.results}
     parts = [part for part in PARTS if part in asked]
     if parts:
-        plan = experiment.plan(PAGE, **settings)
+        plan = planning.plan(PAGE, **settings)
         rows = [line for part in parts for line in MEASURES[part](plan, options.rounds)]
         command = f"python benchmarks/pipeline.py {' '.join(parts)} --rounds {options.rounds}"
         print(common.record("pipeline", rows, command, **told, **WORDS))

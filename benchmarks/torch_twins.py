@@ -180,10 +180,18 @@ def senet_cifar(attn: Mapping) -> nn.Module:
     channels = settings["channels"]
     residuals = [SENetResidual(channels, settings["reduction"]) for _ in range(9)]
     return nn.Sequential(
-        conv3(3, channels), nn.BatchNorm2d(channels), nn.ReLU(), *residuals,
-        nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10), nn.LogSoftmax(1),
-    )  # fmt: skip
+        conv3(3, channels),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        *residuals,
+        nn.Conv2d(channels, channels, 1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, 10),
+        nn.LogSoftmax(1),
+    )
 
 
 class ResidualInception(nn.Module):
@@ -227,10 +235,18 @@ def sa_inception(attn: Mapping) -> nn.Module:
         for part in (ResidualInception(channels), nn.MaxPool2d(2), attention())
     ]
     return nn.Sequential(
-        conv(3, 64, 2), conv(64, 128), conv(128, channels), attention(),
-        conv(channels, channels), attention(), *residuals, ResidualInception(channels),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10),
-    )  # fmt: skip
+        conv(3, 64, 2),
+        conv(64, 128),
+        conv(128, channels),
+        attention(),
+        conv(channels, channels),
+        attention(),
+        *residuals,
+        ResidualInception(channels),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, 10),
+    )
 
 
 def create(

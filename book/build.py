@@ -20,11 +20,16 @@ import nbformat
 import pandas as pd
 from sphinx.cmd.build import build_main
 
-from attn_blocks import plots, results
-from attn_blocks.experiment import CLAIMS, PAGES, PROFILES, RESNET, TASK_TITLES, Plan
 from attn_blocks.files import PROJECT, atomic_write
-from attn_blocks.publish import PUBLISHED, recorded_plans
-from attn_blocks.results import Run
+from attn_book.analysis import plots, tables, verdicts
+from attn_book.records import planned
+from attn_book.records.published import PUBLISHED
+from attn_book.records.recorded import recorded_plans
+from attn_book.records.run import Run
+from attn_book.study.claims import CLAIMS
+from attn_book.study.pages import PAGES, RESNET, TASK_TITLES
+from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
 
 BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
@@ -158,7 +163,7 @@ def banner(line: str) -> str:
 
 def origin(plan: Plan) -> str:
     """Profile, data, seeds, device and dates of a page's runs."""
-    days = sorted(results.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
+    days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
     return f"{plan.provenance} · trained {trained}"
 
@@ -205,17 +210,25 @@ def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     task = "animals10" if "animals10" in tasks else next(iter(tasks))
     plan = plan.alone(task)
     drawn = replace(plan, results_dir=records)
-    runs = results.runs_of(plan, task)
+    runs = planned.runs_of(plan, task)
     has_gains = task == "animals10" and len(plan.comparison(task).experiments) > 1
     figure = plots.gain_forest(plan, task) if has_gains else plots.validation_curves(runs)
     plots.show(drawn, figure, "front")
     picture = f"records/figures/{plan.page}_front.png"
     text = [
-        banner(origin(plan)), count(pages), "", decided(pages), "",
-        "" if plan.profile in ("study", "paper") else SMALL_RUN, "", " ".join(coming), "",
-        table(headline(plan, task)), "",
+        banner(origin(plan)),
+        count(pages),
+        "",
+        decided(pages),
+        "",
+        "" if plan.profile in ("study", "paper") else SMALL_RUN,
+        "",
+        " ".join(coming),
+        "",
+        table(headline(plan, task)),
+        "",
         f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
-    ]  # fmt: skip
+    ]
     (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 
 
@@ -242,10 +255,10 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
 
 def headline(plan: Plan, task: str) -> pd.DataFrame:
     """Accuracy and gain over ResNet-50 of every model of a task: reported, the paper's, ours."""
-    accuracy = results.accuracy_table(plan, task)
+    accuracy = tables.accuracy_table(plan, task)
     judged = {
         (v.claim.better, v.claim.by_size): v
-        for v in results.verdicts(plan)
+        for v in verdicts.verdicts(plan)
         if v.claim.task == task and v.claim.worse == RESNET.title
     }
     rows = []
@@ -279,9 +292,9 @@ def interval(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
 
 
-def judged_claims(pages: dict[str, Plan]) -> dict[str, results.Verdict]:
+def judged_claims(pages: dict[str, Plan]) -> dict[str, verdicts.Verdict]:
     """Claim -> verdict, over all pages."""
-    return {v.claim.text: v for plan in pages.values() for v in results.verdicts(plan)}
+    return {v.claim.text: v for plan in pages.values() for v in verdicts.verdicts(plan)}
 
 
 def count(pages: dict[str, Plan]) -> str:
@@ -333,9 +346,10 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
     parts = [f"## Profile {profile}", under_way(pages) or ""]
     for task, plan in widest(pages).items():
         parts += [
-            f"### {TASK_TITLES[task]}", banner(origin(plan.alone(task))),
-            table(results.accuracy_table(plan, task)),
-        ]  # fmt: skip
+            f"### {TASK_TITLES[task]}",
+            banner(origin(plan.alone(task))),
+            table(tables.accuracy_table(plan, task)),
+        ]
     parts += ["### Claims", count(pages), table(claims(pages)), "### Files"]
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
@@ -346,7 +360,7 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
 
 def claims(pages: dict[str, Plan]) -> pd.DataFrame:
     """Every claim with its verdict and the numbers behind it."""
-    tables = [results.verdict_table(plan) for plan in pages.values() if results.verdicts(plan)]
+    tables = [verdicts.verdict_table(plan) for plan in pages.values() if verdicts.verdicts(plan)]
     joined = pd.concat(tables)
     joined = joined[~joined.index.duplicated()]
     order = [claim.text for claim in CLAIMS if claim.text in joined.index]
@@ -357,7 +371,7 @@ def claims(pages: dict[str, Plan]) -> pd.DataFrame:
 
 def recipes(pages: dict[str, Plan]) -> str:
     """The settings of every task."""
-    columns = [results.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
+    columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
 
@@ -415,7 +429,7 @@ def speed(pages: dict[str, Plan]) -> str:
     """Training speed as the runs recorded it."""
     rows = []
     for task, plan in widest(pages).items():
-        for title, runs in results.runs_of(plan, task).items():
+        for title, runs in planned.runs_of(plan, task).items():
             for compute, speeds, minutes in by_machine(runs):
                 rows.append(
                     {
@@ -456,8 +470,12 @@ def benchmarks(folder: Path) -> str:
         command = f"`{told.pop('command')}`"
         frame = pd.read_csv(path, dtype=str, comment="#").fillna("–")
         frame.columns = [name.replace("_", " ") for name in frame.columns]
-        parts += [f"### {title}", *words, banner(" · ".join([command, *told.values()])),
-                  table(frame.set_index(frame.columns[0]))]  # fmt: skip
+        parts += [
+            f"### {title}",
+            *words,
+            banner(" · ".join([command, *told.values()])),
+            table(frame.set_index(frame.columns[0])),
+        ]
     return "\n\n".join(parts or ["No measurements are kept in `benchmarks/results/` yet."])
 
 

@@ -12,8 +12,9 @@ os.environ["ATTN_BLOCKS_RESULTS"] = os.devnull  # a test that forgets its own fo
 
 import pytest
 
-import attn_blocks  # noqa: F401  (before paddle)
-from attn_blocks import datasets, runtime
+import attn_book  # noqa: F401  (before paddle)
+from attn_blocks import datasets
+from attn_book.training import compute as computing
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +34,9 @@ def small_disk(tmp_path):
         pytest.skip("there is no mount command")
     made = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     if made.returncode:
         pytest.skip(f"a small disk needs the right to mount: {made.stderr.strip()}")
     yield (
@@ -56,7 +58,7 @@ def loss_scaler(monkeypatch):
     with monkeypatch.context() as patched:
         tracer = SimpleNamespace(_expected_place=place)
         patched.setattr(module, "_dygraph_tracer", lambda: tracer)
-        made = runtime.Compute(amp="float16").scaler()
+        made = computing.Compute(amp="float16").scaler()
     state = paddle.amp.auto_cast.__globals__["amp_global_state"]()
     monkeypatch.setattr(state, "amp_dtype", "float16")
     return made

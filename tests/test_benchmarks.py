@@ -11,9 +11,9 @@ import paddle
 import pandas as pd
 import pytest
 
-from attn_blocks import experiment
-from attn_blocks.experiment import GE, RESNET
 from attn_blocks.files import PROJECT
+from attn_book.study import plan as planning
+from attn_book.study.pages import GE, RESNET
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ class Side:
         self.facts = {"params": params, "threads": threads, "attn": {}, "between": [], "width": 1.0}
         self.seconds = iter(seconds)
 
-    def build(self, **what):
+    def build(self, **experiment):
         return self.facts
 
     def turn(self, step):
@@ -195,7 +195,7 @@ def test_another_network_or_other_threads_are_no_comparison(script):
 
 def test_a_mode_that_cannot_be_built_is_left_out_of_the_others(script, monkeypatch, capsys):
     class NoCompiler(Side):
-        def build(self, mode, **what):
+        def build(self, mode, **experiment):
             if mode == "compiled":
                 raise RuntimeError("no compiler")
 
@@ -226,14 +226,14 @@ def test_what_is_slower_is_said(script):
 
 @pytest.fixture(scope="module")
 def plan(data_dir):
-    return experiment.plan("02_ge", profile="smoke", data_dir=data_dir, device="cpu")
+    return planning.plan("02_ge", profile="smoke", data_dir=data_dir, device="cpu")
 
 
 def test_the_steps_of_a_job_train_load_and_save(script, plan):
     pipeline = script("pipeline")
-    what = pipeline.chosen(plan, "animals10", GE.title)
-    assert what.model == "ge_resnet50"
-    steps, facts = pipeline.build(what.to_dict(), str(plan.data_dir))
+    experiment = pipeline.chosen(plan, "animals10", GE.title)
+    assert experiment.model == "ge_resnet50"
+    steps, facts = pipeline.build(experiment.to_dict(), str(plan.data_dir))
     assert facts["batches"] == len(plan.comparison("animals10").images.train) // 16
     for _ in range(facts["batches"] + 1):  # beyond the end of an epoch
         pixels, labels = steps["load"]()
@@ -245,8 +245,8 @@ def test_the_steps_of_a_job_train_load_and_save(script, plan):
 
 def test_reading_all_images_copies_none(script, plan):
     pipeline = script("pipeline")
-    what = pipeline.chosen(plan, "animals10", RESNET.title)
-    found = pipeline.read_all(what.dataset, 64, str(plan.data_dir))
+    experiment = pipeline.chosen(plan, "animals10", RESNET.title)
+    found = pipeline.read_all(experiment.dataset, 64, str(plan.data_dir))
     assert found["set"] > 10
     assert found["copied"] == 0
 
@@ -265,9 +265,13 @@ def test_a_copy_of_a_mapped_file_is_seen(script, tmp_path):
         pipeline.copied("another.u8")
 
 
-@pytest.mark.parametrize(("asked", "measured"), [
-    ([], ["jobs", "data", "memory"]), (["memory", "jobs"], ["jobs", "memory"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("asked", "measured"),
+    [
+        ([], ["jobs", "data", "memory"]),
+        (["memory", "jobs"], ["jobs", "memory"]),
+    ],
+)
 def test_parts_are_measured_as_asked(script, tmp_path, monkeypatch, data_dir, asked, measured):
     pipeline, done = script("pipeline"), []
 

@@ -204,8 +204,15 @@ def reads_code(call):
     if (function.value.id, function.attr) in (("np", "load"), ("numpy", "load")):
         return not any(k.arg == "allow_pickle" and k.value.value is False for k in call.keywords)
     return function.value.id in (
-        "pickle", "marshal", "shelve", "joblib", "yaml", "paddle", "torch", "pd",
-    ) and function.attr in ("load", "loads", "open", "unsafe_load", "read_pickle")  # fmt: skip
+        "pickle",
+        "marshal",
+        "shelve",
+        "joblib",
+        "yaml",
+        "paddle",
+        "torch",
+        "pd",
+    ) and function.attr in ("load", "loads", "open", "unsafe_load", "read_pickle")
 
 
 def test_no_file_is_read_as_code():

@@ -115,7 +115,9 @@ def _megabytes(count: int) -> str:
 
 
 @contextmanager
-def hold(folder: str | os.PathLike, name: str = ".lock", wait: bool = True) -> Iterator[bool]:
+def folder_lock(
+    folder: str | os.PathLike, name: str = ".lock", wait: bool = True
+) -> Iterator[bool]:
     """Be the only process that works in ``folder``, which is made if it is missing.
 
     The lock is the operating system's: a process that died, in whatever way, holds none.
@@ -231,7 +233,9 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
         ) from error
 
 
-def fit(path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_shapes(
+    path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]
+) -> None:
     """Check that the arrays of a file have the names and shapes that are expected.
 
     Raises:

@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attn_blocks import provenance, publish
-from attn_blocks.experiment import GC, PROFILES, RESNET, SENETS, SGE, Experiment
 from attn_blocks.files import write_json
-from attn_blocks.results import HISTORY_COLUMNS
+from attn_book.driver import publish as publishing
+from attn_book.records import recorded
+from attn_book.records.reading import HISTORY_COLUMNS
+from attn_book.study.experiment import Experiment
+from attn_book.study.pages import GC, RESNET, SENETS, SGE
+from attn_book.study.recipes import PROFILES
 
 SEEDS = (0, 1, 2)
 
@@ -30,19 +33,23 @@ def picture():
 def write_run(folder, entry, task, seed, accuracy, fingerprint="f" * 64, finished="2026-01-02"):
     """A finished run of the smoke profile; returns its folder."""
     recipe = PROFILES["smoke"].recipes[task]
-    what = Experiment("shapes", fingerprint, entry.model, recipe, seed, dict(entry.options))
-    run = folder / "runs" / what.name
+    experiment = Experiment("shapes", fingerprint, entry.model, recipe, seed, dict(entry.options))
+    run = folder / "runs" / experiment.name
     run.mkdir(parents=True)
     classes = ["circle", "square"]
     correct = round(accuracy * 10)
     write_json(
         run / "experiment.json",
         {
-            "name": what.name,
-            **what.to_dict(),
+            "name": experiment.name,
+            **experiment.to_dict(),
             "data": {
-                "title": "Shapes", "label": f"Shapes (2 classes; 40 / 10 images {fingerprint[0]})",
-                "classes": classes, "class_total": 2, "train_images": 40, "validation_images": 10,
+                "title": "Shapes",
+                "label": f"Shapes (2 classes; 40 / 10 images {fingerprint[0]})",
+                "classes": classes,
+                "class_total": 2,
+                "train_images": 40,
+                "validation_images": 10,
             },
             "compute": {"device": "cpu", "threads": 1, "processor": "a processor"},
             "versions": {"python": "3.11"},
@@ -52,7 +59,7 @@ def write_run(folder, entry, task, seed, accuracy, fingerprint="f" * 64, finishe
                 for name in ("train.py", "layers/sge.py")
             },
         },
-    )  # fmt: skip
+    )
     rows = [
         (1, 0.05, 2.0, 0.3, 2.1, (correct - 1) / 10, 1.5),
         (2, 0.01, 1.0, 0.6, 1.1, correct / 10, 1.25),
@@ -63,13 +70,19 @@ def write_run(folder, entry, task, seed, accuracy, fingerprint="f" * 64, finishe
     write_json(
         run / "metrics.json",
         {
-            "status": "finished", "final_val_acc": correct / 10, "best_val_acc": correct / 10,
-            "best_epoch": 2, "params": 1000 + len(entry.model), "macs": 10**6, "seconds": 2.8,
-            "images_per_second": 29.1, "peak_memory_mb": 100.0,
+            "status": "finished",
+            "final_val_acc": correct / 10,
+            "best_val_acc": correct / 10,
+            "best_epoch": 2,
+            "params": 1000 + len(entry.model),
+            "macs": 10**6,
+            "seconds": 2.8,
+            "images_per_second": 29.1,
+            "peak_memory_mb": 100.0,
             "confusion": [[correct, 0], [10 - correct, 0]],
             "finished": f"{finished}T12:00:00+00:00",
         },
-    )  # fmt: skip
+    )
     (run / "last.safetensors").write_bytes(b"weights")
     (run / "train.log").write_text("a log")
     return run
@@ -77,7 +90,7 @@ def write_run(folder, entry, task, seed, accuracy, fingerprint="f" * 64, finishe
 
 def write_page(folder, page, picture, executed="2026-01-03T08:00:00+00:00"):
     """An executed notebook that shows the runs below ``folder``, with all that is to be removed."""
-    plan = publish.recorded_plans(folder)[page]
+    plan = recorded.recorded_plans(folder)[page]
     v4 = nbformat.v4
     first = v4.new_code_cell(
         "page",
@@ -106,15 +119,16 @@ def write_page(folder, page, picture, executed="2026-01-03T08:00:00+00:00"):
             ),
             first,
             v4.new_markdown_cell(FORMULA),
-            v4.new_code_cell('plots.show(page, plots.training_curves(runs), "curves")',
-                             outputs=[figure]),
+            v4.new_code_cell(
+                'plots.show(page, plots.training_curves(runs), "curves")', outputs=[figure]
+            ),
             v4.new_code_cell("results.accuracy_table(page)", outputs=[table]),
         ],
         metadata={
             "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
             "papermill": {"end_time": executed, "output_path": "/home/someone/results/x.ipynb"},
         },
-    )  # fmt: skip
+    )
     path = folder / "notebooks" / f"{page}.ipynb"
     path.parent.mkdir(exist_ok=True)
     nbformat.write(notebook, path)
@@ -151,7 +165,7 @@ def made_up(tmp_path, picture):
 def published_once(tmp_path_factory, picture):
     """What publishing the made-up results gives, for tests that do not change it."""
     folder = tmp_path_factory.mktemp("made-up")
-    publish.publish("smoke", fill(folder / "results", picture), folder / "published")
+    publishing.publish("smoke", fill(folder / "results", picture), folder / "published")
     return folder / "published"
 
 

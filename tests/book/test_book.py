@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import pandas as pd
 import pytest
 
-from attn_blocks.experiment import PAGES
 from attn_blocks.files import PROJECT
-from attn_blocks.publish import PUBLISHED
+from attn_book.records.published import PUBLISHED
+from attn_book.study.pages import PAGES
 
 pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
 selenium = pytest.importorskip("selenium.webdriver", reason="pip install '.[dev]'")
@@ -27,15 +27,28 @@ needs_browser = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no browser; apt-get install chromium chromium-driver"
 )
 FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 WIDE, NARROW = 1200, 400
 
 
 def build(published, output, *options):
-    command = [sys.executable, str(PROJECT / "book" / "build.py"), *options,
-               "--published", str(published), "--output", str(output)]  # fmt: skip
+    command = [
+        sys.executable,
+        str(PROJECT / "book" / "build.py"),
+        *options,
+        "--published",
+        str(published),
+        "--output",
+        str(output),
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 

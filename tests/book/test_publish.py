@@ -10,12 +10,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from attn_blocks import provenance, publish, train
 from attn_blocks.errors import CheckpointError
-from attn_blocks.experiment import PROFILES, RESNET, SGE, Experiment, Recipe, load_images
 from attn_blocks.files import PROJECT
-from attn_blocks.publish import PublishError, check
-from attn_blocks.results import RECORDS, Run, agreement
+from attn_book.driver import publish as publishing
+from attn_book.driver import verify
+from attn_book.driver.verify import PublishError, check
+from attn_book.records.reading import RECORDS
+from attn_book.records.reproduction import check_reproduction
+from attn_book.records.run import Run
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.pages import RESNET, SGE
+from attn_book.study.plan import load_images
+from attn_book.study.recipes import PROFILES
+from attn_book.training import run as training_run
 
 
 @pytest.fixture
@@ -83,10 +90,10 @@ def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
 
 
 def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):
-    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     assert "page 01_se: it is not executed; run: make reproduce-01_se PROFILE=smoke" in notes
     shutil.copy(made_up / "smoke/notebooks/04_sge.ipynb", made_up / "smoke/notebooks/07_gc.ipynb")
-    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     assert "page 07_gc: no run of NL-ResNet-50 on animals10, seed 0 is published" in notes
     assert "04_sge" not in notes
 
@@ -99,7 +106,7 @@ def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, ad
     record["recipe"]["epochs"] = 99
     (foreign / "experiment.json").write_text(json.dumps(record))
     foreign = foreign.rename(foreign.with_name(Run(foreign).experiment.name))
-    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     names = {path.name for path in (tmp_path / "published/smoke/runs").iterdir()}
     assert sorted(n for n in names if "sge" in n) == [run_of(made_up, SGE, 2).name]
     assert f"left out {foreign.name}: it follows no recipe of the profile smoke" in notes
@@ -108,7 +115,7 @@ def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, ad
 def test_runs_of_changed_code_stay_out_and_the_file_is_named(made_up, tmp_path, edit):
     run = run_of(made_up, SGE)
     edit(run / "experiment.json", sources={"layers/sge.py": "0" * 12})
-    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     assert f"left out {run.name}: layers/sge.py changed since it was made" in notes
     assert "page 04_sge: no run of SGE-ResNet-50 on animals10, seed 0 is published" in notes
 
@@ -118,7 +125,7 @@ def test_machines_add_to_one_another(made_up, published):
         shutil.rmtree(run)
     shutil.rmtree(made_up / "smoke/notebooks")
     before = files(published)
-    assert not any("04_sge" in note for note in publish.publish("smoke", made_up, published))
+    assert not any("04_sge" in note for note in publishing.publish("smoke", made_up, published))
     assert files(published) == before
 
 
@@ -126,13 +133,13 @@ def test_a_run_made_again_with_the_same_numbers_changes_nothing(made_up, publish
     edit(run_of(made_up, SGE) / "metrics.json", finished="2027-01-01T00:00:00+00:00")
     shutil.rmtree(made_up / "smoke/notebooks")
     before = (run_of(published, SGE) / "metrics.json").read_bytes()
-    assert not any("04_sge" in note for note in publish.publish("smoke", made_up, published))
+    assert not any("04_sge" in note for note in publishing.publish("smoke", made_up, published))
     assert (run_of(published, SGE) / "metrics.json").read_bytes() == before
 
 
 def test_newer_images_replace_older_ones(made_up, published, add_run):
     new = add_run(made_up / "smoke", RESNET, "animals10", 0, 0.9, "e" * 64, "2026-02-01")
-    notes = publish.publish("smoke", made_up, published)
+    notes = publishing.publish("smoke", made_up, published)
     assert [path.name for path in (published / "smoke/runs").glob("*resnet50*")] == [new.name]
     assert sum("newer runs of its comparison are on Shapes" in note for note in notes) == 9
     assert check(published) == []
@@ -140,14 +147,14 @@ def test_newer_images_replace_older_ones(made_up, published, add_run):
 
 def test_page_executed_before_its_runs_is_left_out(made_up, tmp_path, edit):
     edit(run_of(made_up, SGE) / "metrics.json", finished="2027-01-01T00:00:00+00:00")
-    notes = "\n".join(publish.publish("smoke", made_up, tmp_path / "published"))
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     assert "page 04_sge: it was executed before its last run was finished" in notes
 
 
 def test_nothing_to_publish_changes_nothing(published, tmp_path):
     before = files(published)
     with pytest.raises(PublishError, match="make reproduce-all PROFILE=quick"):
-        publish.publish("quick", tmp_path / "empty", published)
+        publishing.publish("quick", tmp_path / "empty", published)
     assert files(published) == before
 
 
@@ -234,9 +241,12 @@ def break_provenance(folder, edit):
 
 
 def name_the_machine(folder, edit):
-    cell = nbformat.v4.new_code_cell("x", outputs=[
-        nbformat.v4.new_output("stream", name="stdout", text="saved to '/srv/me/results/x'")
-    ])  # fmt: skip
+    cell = nbformat.v4.new_code_cell(
+        "x",
+        outputs=[
+            nbformat.v4.new_output("stream", name="stdout", text="saved to '/srv/me/results/x'")
+        ],
+    )
     change_page(folder, lambda n: n.cells.append(cell))
     return "page 04_sge: names a folder of the machine that executed it: /srv/me"
 
@@ -251,12 +261,25 @@ def bloat(folder, edit):
 @pytest.mark.parametrize(
     "damage",
     [
-        break_source, break_accuracy, break_confusion, break_history, break_settings, break_status,
-        break_record, add_weights, break_summary, remove_verdicts, remove_run, mix_images,
-        break_digest, break_provenance, name_the_machine, bloat,
+        break_source,
+        break_accuracy,
+        break_confusion,
+        break_history,
+        break_settings,
+        break_status,
+        break_record,
+        add_weights,
+        break_summary,
+        remove_verdicts,
+        remove_run,
+        mix_images,
+        break_digest,
+        break_provenance,
+        name_the_machine,
+        bloat,
     ],
     ids=lambda f: f.__name__,
-)  # fmt: skip
+)
 def test_check_finds(damage, published, edit):
     expected = damage(published, edit)
     problems = check(published)
@@ -279,24 +302,33 @@ def test_a_source_changed_since_is_found_by_its_content(published, monkeypatch):
 
 def test_a_published_run_is_trained_again(tmp_path, data_dir):
     recipe = Recipe(
-        width=1 / 16, stem="cifar", image_size=16, augmentation="pad_crop", epochs=1,
-        batch_size=10, learning_rate=0.05, train_images=20, validation_images=10,
-    )  # fmt: skip
+        width=1 / 16,
+        stem="cifar",
+        image_size=16,
+        augmentation="pad_crop",
+        epochs=1,
+        batch_size=10,
+        learning_rate=0.05,
+        train_images=20,
+        validation_images=10,
+    )
     images = load_images("shapes", recipe, data_dir)
-    what = Experiment("shapes", images.fingerprint, "resnet18", recipe, 0)
-    run = train.run(what, tmp_path / "smoke", data_dir, "cpu", progress=False)
-    sentence = publish.retrain(None, tmp_path, data_dir)
-    assert sentence == f"{what.name}: identical to the last bit"
+    experiment = Experiment("shapes", images.fingerprint, "resnet18", recipe, 0)
+    run = training_run.train_experiment(
+        experiment, tmp_path / "smoke", data_dir, "cpu", progress=False
+    )
+    sentence = verify.retrain(None, tmp_path, data_dir)
+    assert sentence == f"{experiment.name}: identical to the last bit"
 
     other = Run(shutil.copytree(run.folder, tmp_path / "other"))
     text = (run.folder / "history.csv").read_text()
     (other.folder / "history.csv").write_text(text.replace(".", ".5", 1))
-    assert "not bit for bit" in agreement(other, run)
+    assert "not bit for bit" in check_reproduction(other, run)
     with pytest.raises(CheckpointError, match="more than 0.05 apart"):
         other.metrics["final_val_acc"] = 1.0
-        agreement(other, run)
+        check_reproduction(other, run)
 
 
 def test_retraining_an_unknown_run_is_refused(published):
     with pytest.raises(ValueError, match="unknown published run 'x'"):
-        publish.retrain("x", published)
+        verify.retrain("x", published)

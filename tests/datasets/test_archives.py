@@ -72,8 +72,10 @@ def test_zip(tmp_path, target, compression):
     archive = write_zip(tmp_path / "archive.tar", entries, compression=compression)
     unpack(archive, target, everything)
     assert files(target) == {
-        "a/x.jpg": b"1" * 3_000_000, "win/dows.jpg": b"2", "ü 鸡\n.jpg": b"3",
-    }  # fmt: skip
+        "a/x.jpg": b"1" * 3_000_000,
+        "win/dows.jpg": b"2",
+        "ü 鸡\n.jpg": b"3",
+    }
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -97,9 +99,15 @@ def test_names_that_lead_out_refuse_the_archive(tmp_path, target, kind, name):
 
 @pytest.mark.parametrize(
     "kind",
-    [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE,
-     tarfile.GNUTYPE_SPARSE],
-)  # fmt: skip
+    [
+        tarfile.SYMTYPE,
+        tarfile.LNKTYPE,
+        tarfile.CHRTYPE,
+        tarfile.BLKTYPE,
+        tarfile.FIFOTYPE,
+        tarfile.GNUTYPE_SPARSE,
+    ],
+)
 def test_links_and_devices_in_a_tar_refuse_it(tmp_path, target, kind):
     with tarfile.open(tmp_path / "a.tar", "w") as opened:
         opened.addfile(tarfile.TarInfo("good.jpg"))

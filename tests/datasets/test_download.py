@@ -104,8 +104,12 @@ def test_broken_connections_go_on_where_they_were(server, target):
     fetch(server.address, target, MD5, "Test")
     assert target.read_bytes() == CONTENT
     assert server.requests == [
-        None, "bytes=300000-", "bytes=300000-", "bytes=500000-", "bytes=500100-",
-    ]  # fmt: skip
+        None,
+        "bytes=300000-",
+        "bytes=300000-",
+        "bytes=500000-",
+        "bytes=500100-",
+    ]
 
 
 def test_a_server_without_ranges_starts_again(server, target):

@@ -89,12 +89,28 @@ def test_the_published_sizes_of_caltech_101_give_the_sixteen_classes():
     from attn_blocks.datasets.folder import _choose
 
     published = {
-        "airplanes": 800, "Motorbikes": 798, "Faces": 435, "Faces_easy": 435, "watch": 239,
-        "Leopards": 200, "bonsai": 128, "car_side": 123, "ketch": 114, "chandelier": 107,
-        "hawksbill": 100, "grand_piano": 99, "brain": 98, "butterfly": 91, "helicopter": 88,
-        "menorah": 87, "kangaroo": 86, "starfish": 86, "trilobite": 86, "buddha": 85,
+        "airplanes": 800,
+        "Motorbikes": 798,
+        "Faces": 435,
+        "Faces_easy": 435,
+        "watch": 239,
+        "Leopards": 200,
+        "bonsai": 128,
+        "car_side": 123,
+        "ketch": 114,
+        "chandelier": 107,
+        "hawksbill": 100,
+        "grand_piano": 99,
+        "brain": 98,
+        "butterfly": 91,
+        "helicopter": 88,
+        "menorah": 87,
+        "kangaroo": 86,
+        "starfish": 86,
+        "trilobite": 86,
+        "buddha": 85,
         "BACKGROUND_Google": 467,
-    }  # fmt: skip
+    }
     candidates = {
         name: {None: ([None] * count, [])}
         for name, count in published.items()

@@ -228,8 +228,10 @@ def test_odd_names_are_read_and_reported(large, name):
     with pytest.warns(UserWarning, match="left out"):
         loaded = load("animals10", large)
     assert loaded.left_out == ((f"dog/{name}", "the file is empty"),)
-    assert all(len(report.read_text().splitlines()) < 6
-               for report in (large / ".cache").glob("*.report.txt"))  # fmt: skip
+    assert all(
+        len(report.read_text().splitlines()) < 6
+        for report in (large / ".cache").glob("*.report.txt")
+    )
 
 
 def test_a_name_that_is_no_unicode(large):

@@ -252,10 +252,12 @@ def test_a_missing_batch_is_named(tmp_path):
 @given(st.data())
 def test_any_damage_to_a_pickle_is_refused_or_harmless(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("batches")
-    content = bytearray(pickle.dumps(
-        {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]},
-        protocol=data.draw(st.sampled_from([0, 2, 4])),
-    ))  # fmt: skip
+    content = bytearray(
+        pickle.dumps(
+            {b"data": np.zeros((1, 3072), np.uint8), b"labels": [1]},
+            protocol=data.draw(st.sampled_from([0, 2, 4])),
+        )
+    )
     heads = [place for place in range(len(content)) if not 400 < place < len(content) - 200]
     for place in data.draw(st.lists(st.sampled_from(heads), min_size=1, max_size=5)):
         content[place] = data.draw(st.integers(0, 255))
@@ -366,8 +368,9 @@ def test_no_room(animals, tmp_path, monkeypatch):
     assert not (tmp_path / "d/animals10").exists()
 
 
-@pytest.mark.parametrize("call", [lambda: prepare.prepare("shapes", "."),
-                                  lambda: prepare.download("shapes")])  # fmt: skip
+@pytest.mark.parametrize(
+    "call", [lambda: prepare.prepare("shapes", "."), lambda: prepare.download("shapes")]
+)
 def test_shapes_need_no_preparation(call):
     with pytest.raises(SettingError, match="drawn when it is first used"):
         call()

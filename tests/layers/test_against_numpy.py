@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attn_blocks import numpy_blocks
 from attn_blocks.layers import create_attn
+from attn_book.analysis import numpy_blocks
 
 few = settings(max_examples=12, deadline=None)
 sides = st.integers(2, 9)

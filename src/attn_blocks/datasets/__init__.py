@@ -26,14 +26,7 @@ import numpy as np
 from attn_blocks.datasets import animals10, caltech16, cifar10, collect, shapes
 from attn_blocks.datasets.augment import create_transform
 from attn_blocks.datasets.cache import Stored, cache_folder, key_of
-from attn_blocks.datasets.folder import (
-    TRAIN,
-    VAL,
-    class_folders,
-    count_images,
-    has_parts,
-    scan,
-)
+from attn_blocks.datasets.folder import TRAIN, VAL, class_folders, count_images, has_parts, scan
 from attn_blocks.datasets.images import ImageDataset, Images
 from attn_blocks.datasets.loader import Loader
 from attn_blocks.datasets.source import Source
@@ -254,7 +247,7 @@ def _missing(source: Source, root: Path) -> str:
     return (
         f"{source.title} is not in {root}: looked for the folders {', '.join(source.folders)} "
         f"holding {split}the class folders {', '.join(classes)}. To get it, {source.how_to_get}. "
-        f"If you have it: python -m attn_blocks data prepare {source.name} SOURCE, where SOURCE "
+        f"If you have it: attn-book data prepare {source.name} SOURCE, where SOURCE "
         "is its folder, zip or tar; or set ATTN_BLOCKS_DATA to the folder that holds it"
     )
 

@@ -26,7 +26,7 @@ SOURCE = Source(
     how_to_get=(
         "download alessiocorrado99/animals10 from Kaggle (a free account is needed; on the "
         "command line: kaggle datasets download alessiocorrado99/animals10), then run "
-        "python -m attn_blocks data prepare animals10 animals10.zip"
+        "attn-book data prepare animals10 animals10.zip"
     ),
     folders=("animals10", "animals10/raw-img", "animals4", "raw-img"),
     translations=ITALIAN,

@@ -71,7 +71,7 @@ def check_losses(
                 f"{source.title} in {listing.folder}: class {listing.classes[label]!r} loses "
                 f"{number} of {total[label]:,} images, more than {MAX_LOST:.0%}: "
                 f"{_some(entries)}{where}; repair or remove these files, or unpack the data set "
-                f"again with python -m attn_blocks data prepare {source.name} SOURCE --replace"
+                f"again with attn-book data prepare {source.name} SOURCE --replace"
             )
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from attn_blocks import runtime
+from attn_blocks import device
 
 # Checked against the size in the file's header, before any pixel is decoded.
 MAX_PIXELS = 2**26
@@ -144,7 +144,7 @@ def decode_files(paths: Sequence[str], short_side: int) -> Iterator[Decoded]:
     Image.init()
     with (
         warnings.catch_warnings(),
-        ThreadPoolExecutor(runtime.cores(), thread_name_prefix="decode") as pool,
+        ThreadPoolExecutor(device.cores(), thread_name_prefix="decode") as pool,
     ):
         # Pillow warns of odd metadata and of sizes that MAX_PIXELS deals with.
         warnings.simplefilter("ignore")

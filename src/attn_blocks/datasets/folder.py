@@ -214,7 +214,7 @@ def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
 
 def _check(listing: Listing, source: Source) -> None:
     folder, classes = listing.folder, listing.classes
-    again = f"python -m attn_blocks data prepare {source.name} SOURCE"
+    again = f"attn-book data prepare {source.name} SOURCE"
     if len(classes) < 2:
         what = f"only the class {classes[0]!r}" if classes else "no class folder"
         raise DataError(

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from attn_blocks import runtime
+from attn_blocks import device
 from attn_blocks.datasets.augment import DRAWS, Transform
 from attn_blocks.datasets.images import Images
 from attn_blocks.errors import SettingError
@@ -70,7 +70,7 @@ class Loader:
         self.seed, self.shuffle = seed, shuffle
         self.rank, self.world_size = rank, world_size
         self.step = batch_size * world_size
-        self.workers = min(8, runtime.cores()) if workers is None else workers
+        self.workers = min(8, device.cores()) if workers is None else workers
         self.length = len(images) // self.step if drop_last else -(-len(images) // self.step)
         if self.length == 0:
             raise SettingError(

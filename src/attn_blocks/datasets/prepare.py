@@ -91,11 +91,11 @@ def prepare(
         DataError: the source is missing, damaged, unsafe, or holds something else; more than 1%
             of the images of a class do not decode; the folder is there already; no room.
     """
-    what = _fetched(name)
+    data_set = _fetched(name)
     origin, root = Path(source).expanduser(), data_folder(data_dir)
     target = root / name
     if not origin.exists():
-        raise DataError(f"{origin} does not exist; give the folder, zip or tar of {what.title}")
+        raise DataError(f"{origin} does not exist; give the folder, zip or tar of {data_set.title}")
     try:
         with _workspace(root, target) as space:
             if not replace and target.is_dir() and any(target.iterdir()):
@@ -104,12 +104,12 @@ def prepare(
                     "or move it"
                 )
             ready = space / "ready"
-            _lay_out(what, origin, space, ready)
+            _lay_out(data_set, origin, space, ready)
             _swap(ready, target, space)
     except OSError as error:
         room = " no room left;" if error.errno in NO_ROOM else ""
         raise DataError(
-            f"{what.title} could not be prepared in {root}:{room} {error}; nothing there was "
+            f"{data_set.title} could not be prepared in {root}:{room} {error}; nothing there was "
             "changed; run the same command again once that is mended"
         ) from error
     return target
@@ -148,57 +148,59 @@ def _swap(ready: Path, target: Path, space: Path) -> None:
     ready.rename(target)
 
 
-def _lay_out(what: Source, origin: Path, space: Path, ready: Path) -> None:
+def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:
     if origin.is_dir():
         trees = [origin]
     else:
         trees = [space / "unpacked"]
         trees[0].mkdir()
         unpack(origin, trees[0], _wanted)
-    found = _locate(what, trees[0])
+    found = _locate(data_set, trees[0])
     if found is None:
         nested = sorted(path for path in _files(trees[0]) if is_archive_name(path.name))
         for number, archive in enumerate(nested):
             trees.append(space / f"nested{number}")
             trees[-1].mkdir()
             unpack(archive, trees[-1], _wanted)
-        found = next(filter(None, (_locate(what, tree) for tree in trees[1:])), None)
+        found = next(filter(None, (_locate(data_set, tree) for tree in trees[1:])), None)
     if found is None:
-        raise DataError(_nothing(what, origin, trees))
-    if what is cifar10.SOURCE and not has_parts(found):
+        raise DataError(_nothing(data_set, origin, trees))
+    if data_set is cifar10.SOURCE and not has_parts(found):
         _write_batches(found, ready)
     else:
-        _copy(what, found, ready, move=space in found.parents)
+        _copy(data_set, found, ready, move=space in found.parents)
 
 
 def _wanted(name: str) -> bool:
     return is_image_name(name) or is_archive_name(name) or name in cifar10.BATCHES
 
 
-def _locate(what: Source, tree: Path) -> Path | None:
+def _locate(data_set: Source, tree: Path) -> Path | None:
     """The folder below ``tree`` that holds the class folders, with the most images."""
     best, most = None, 0
     for folder in _folders(tree):
-        if what is cifar10.SOURCE and any((folder / name).is_file() for name in cifar10.BATCHES):
+        if data_set is cifar10.SOURCE and any(
+            (folder / name).is_file() for name in cifar10.BATCHES
+        ):
             return folder
-        images = _images(what, folder)
+        images = _images(data_set, folder)
         if images > most:
             best, most = folder, images
     return best
 
 
-def _images(what: Source, folder: Path) -> int:
+def _images(data_set: Source, folder: Path) -> int:
     """How many images the known class folders directly in a folder hold."""
     if has_parts(folder):
         roots = [folder / part for part in PARTS]
-    elif what.own_split:
+    elif data_set.own_split:
         return 0
     else:
         roots = [folder]
-    classes = [found for root in roots for found in class_folders(root, what).items()]
-    known = {name for name, _ in classes if name in what.class_names}
+    classes = [found for root in roots for found in class_folders(root, data_set).items()]
+    known = {name for name, _ in classes if name in data_set.class_names}
     # Any folder may be a class of Caltech-101: it is told by its name or by two classes.
-    if what.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":
+    if data_set.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":
         return 0
     return sum(count_images(path) for _, path in classes)
 
@@ -218,21 +220,23 @@ def _files(tree: Path) -> Iterator[Path]:
         yield from (path for path in folder.iterdir() if path.is_file())
 
 
-def _nothing(what: Source, origin: Path, trees: list[Path]) -> str:
-    names = {english: f" or {local}" for local, english in what.translations.items()}
-    classes = ", ".join(name + names.get(name, "") for name in what.class_names)
-    split = " below train/ and test/" if what.own_split else ""
+def _nothing(data_set: Source, origin: Path, trees: list[Path]) -> str:
+    names = {english: f" or {local}" for local, english in data_set.translations.items()}
+    classes = ", ".join(name + names.get(name, "") for name in data_set.class_names)
+    split = " below train/ and test/" if data_set.own_split else ""
     top = sorted(path.name for tree in trees for path in tree.iterdir())[:10]
-    batches = f", or the files {', '.join(cifar10.BATCHES)}" if what is cifar10.SOURCE else ""
+    files = ", ".join(cifar10.BATCHES)
+    batches = f", or the files {files}" if data_set is cifar10.SOURCE else ""
+    found = ", ".join(map(ascii, top)) or "nothing"
     return (
-        f"{origin} does not hold {what.title}: looked for the folders {classes}{split}{batches}, "
-        f"found {', '.join(map(ascii, top)) or 'nothing'}. To get it, {what.how_to_get}"
+        f"{origin} does not hold {data_set.title}: looked for the folders "
+        f"{classes}{split}{batches}, found {found}. To get it, {data_set.how_to_get}"
     )
 
 
-def _copy(what: Source, found: Path, ready: Path, move: bool) -> None:
-    listing = scan(found, what)
-    for file in bar(listing.files, f"Copying {what.title}"):
+def _copy(data_set: Source, found: Path, ready: Path, move: bool) -> None:
+    listing = scan(found, data_set)
+    for file in bar(listing.files, f"Copying {data_set.title}"):
         place = ready / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
         if move:
@@ -240,14 +244,14 @@ def _copy(what: Source, found: Path, ready: Path, move: bool) -> None:
         else:
             shutil.copyfile(file.path, place)
     paths = [str(ready / file.name) for file in listing.files]
-    checked = bar(decode_files(paths, CHECK_SIDE), f"Checking {what.title}", len(paths))
+    checked = bar(decode_files(paths, CHECK_SIDE), f"Checking {data_set.title}", len(paths))
     left_out = [
         LeftOut(file.name, result.reason, file.label)
         for file, result in zip(listing.files, checked, strict=True)
         if result.pixels is None
     ]
     left_out = [*listing.left_out, *left_out]
-    check_losses(what, listing, left_out)
+    check_losses(data_set, listing, left_out)
     for name, reason, _ in left_out:
         tell(f"not usable: {name!a}: {reason}")
 

@@ -1,7 +1,7 @@
 """Attention blocks, one paper a file; each takes [N, C, H, W] and returns the same shape.
 
 A new block is one new file here with a ``@register("name")`` class whose first argument is the
-channel count. Nothing else of ``attn_blocks`` is imported here.
+channel count. They import Paddle and ``attn_blocks.errors`` and nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ from importlib import import_module
 
 from paddle import nn
 
-from attn_blocks.layers.base import ATTNS, choose
+from attn_blocks.errors import choose
+from attn_blocks.layers.base import ATTNS
+from attn_blocks.layers.base import register as register_attn
 
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ATTNS", "create_attn", "list_attns"]
+__all__ = ["ATTNS", "create_attn", "list_attns", "register_attn"]
 
 
 def list_attns() -> list[str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import paddle
 from paddle import nn
@@ -22,16 +21,6 @@ def register(name: str) -> Callable[[type[nn.Layer]], type[nn.Layer]]:
         return cls
 
     return enter
-
-
-def choose(kind: str, value: str, valid: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``valid``; else raise ValueError that lists them."""
-    valid = list(valid)
-    if value in valid:
-        return value
-    close = difflib.get_close_matches(str(value), valid, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"unknown {kind} {value!r}; choose one of: {', '.join(valid)}{hint}")
 
 
 def positive(name: str, value: int) -> int:

@@ -18,7 +18,8 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
-from attn_blocks.layers.base import check_input, choose, conv2d, pixel_mean, positive, register
+from attn_blocks.errors import choose
+from attn_blocks.layers.base import check_input, conv2d, pixel_mean, positive, register
 
 
 @register("gc")

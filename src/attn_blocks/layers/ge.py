@@ -22,10 +22,10 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from attn_blocks.errors import choose
 from attn_blocks.layers.base import (
     check_batch_statistics,
     check_input,
-    choose,
     conv2d,
     hidden_width,
     known_shape,

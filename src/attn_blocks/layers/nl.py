@@ -26,9 +26,9 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant
 
+from attn_blocks.errors import choose
 from attn_blocks.layers.base import (
     check_input,
-    choose,
     conv2d,
     hidden_width,
     kaiming_fan_out,

@@ -21,9 +21,9 @@ import paddle
 import paddle.nn.functional as F
 from paddle import nn
 
+from attn_blocks.errors import choose
 from attn_blocks.layers.base import (
     check_input,
-    choose,
     conv2d,
     hidden_width,
     pixel_mean,

@@ -18,20 +18,28 @@ from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import list_attns
 from attn_blocks.models.classic import VGG19, MobileNetV2
 from attn_blocks.models.counting import count_macs, count_params
-from attn_blocks.models.published import table
 from attn_blocks.models.resnet import DEPTHS, build_resnet, resnet_options
 from attn_blocks.models.sa_inception import SAInception
 from attn_blocks.models.scaling import STEMS
 from attn_blocks.models.senet_cifar import SENetCifar
 
-__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models", "table"]
+__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """How a network is built, and the names of the options that it takes beside the common ones."""
+    """A network of the book.
+
+    Attributes:
+        build: makes it.
+        family: the file of ``models`` that holds it.
+        attns: the attention blocks in it.
+        options: what it takes beside the options that all take.
+    """
 
     build: Callable[..., nn.Layer]
+    family: str
+    attns: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
 
@@ -39,7 +47,7 @@ def _resnets() -> dict[str, Model]:
     blocks = [(), *((attn,) for attn in list_attns()), ("bat", "se")]
     return {
         "_".join((*attns, f"resnet{depth}")): Model(
-            partial(build_resnet, depth, attns), resnet_options(attns)
+            partial(build_resnet, depth, attns), "resnet", attns, resnet_options(attns)
         )
         for depth in DEPTHS
         for attns in blocks
@@ -49,10 +57,10 @@ def _resnets() -> dict[str, Model]:
 
 MODELS: dict[str, Model] = {
     **_resnets(),
-    "senet_cifar": Model(SENetCifar, ("squeeze", "attn")),
-    "sa_inception": Model(SAInception, ("groups",)),
-    "vgg19": Model(VGG19),
-    "mobilenet_v2": Model(MobileNetV2),
+    "senet_cifar": Model(SENetCifar, "senet_cifar", ("se",), ("squeeze", "attn")),
+    "sa_inception": Model(SAInception, "sa_inception", ("sa",), ("groups",)),
+    "vgg19": Model(VGG19, "vgg19"),
+    "mobilenet_v2": Model(MobileNetV2, "mobilenet_v2"),
 }
 
 

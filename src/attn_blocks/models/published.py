@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import paddle
 
+from attn_blocks.models import create_model
 from attn_blocks.models.counting import count_macs, count_params
 
 
@@ -77,8 +78,6 @@ def table() -> list[dict[str, object]]:
         ``reference_params``, ``gmac``, ``reference_gmac``, ``code`` (where the reference figures
         come from) and ``published``; a figure that nobody gives is None.
     """
-    from attn_blocks.models import create_model
-
     rows = []
     for row in ROWS:
         with paddle.LazyGuard():  # the weights are only counted: no memory, no random numbers

@@ -39,16 +39,26 @@ from filelock import FileLock
 from paddle import nn
 from paddle.nn import functional as F
 
+from attn_blocks.device import processor
 from attn_blocks.native import norm
-from attn_blocks.runtime import processor
 
 __all__ = ["accelerate", "available", "build", "describe"]
 
 SOURCES = (Path(__file__).with_name("conv.cc"), Path(__file__).with_name("norm.cc"))
 # Loops are vectorised for this very processor, as if no comparison could raise an exception.
 # -w: the warnings are about Paddle's headers.
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
-         "-fPIC", "-shared", "-w", "-DPADDLE_WITH_CUSTOM_KERNEL")  # fmt: skip
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+    "-w",
+    "-DPADDLE_WITH_CUSTOM_KERNEL",
+)
 OPERATOR = "attn_blocks_conv2d"
 SWITCHED_OFF = "ATTN_BLOCKS_NATIVE=0"
 OPENMP = 2  # DNNL_RUNTIME_OMP
@@ -134,8 +144,14 @@ def _source_hash() -> str:
 def _target(version: str) -> Path:
     """Where the operators for this source, Paddle, oneDNN and processor are kept."""
     cpu = processor()
-    identity = (_source_hash(), paddle.__version__, paddle.version.commit, version,
-                cpu["name"], *sorted(cpu["flags"]))  # fmt: skip
+    identity = (
+        _source_hash(),
+        paddle.__version__,
+        paddle.version.commit,
+        version,
+        cpu["name"],
+        *sorted(cpu["flags"]),
+    )
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     return _cache_folder() / f"operators-{key}.so"
 

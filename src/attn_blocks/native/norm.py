@@ -51,9 +51,17 @@ class NativeBatchNorm2D(nn.BatchNorm2D):
 
     def _normalise(self, x: paddle.Tensor, relu: bool) -> paddle.Tensor:
         return _call(
-            "batch_norm", x, self.weight, self.bias, self._mean, self._variance,
-            self._epsilon, self._momentum, self.training, relu,
-        )  # fmt: skip
+            "batch_norm",
+            x,
+            self.weight,
+            self.bias,
+            self._mean,
+            self._variance,
+            self._epsilon,
+            self._momentum,
+            self.training,
+            relu,
+        )
 
 
 class NativeReLU(nn.ReLU):

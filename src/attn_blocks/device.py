@@ -1,0 +1,142 @@
+"""The machine: processor, threads and GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import platform
+import re
+import sys
+import warnings
+from collections.abc import Mapping, MutableMapping
+from pathlib import Path
+
+from attn_blocks.errors import SettingError
+
+AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
+AVX2 = {"avx2", "fma"}
+
+
+def processor(cpuinfo: str | None = None) -> dict[str, object]:
+    """The processor's ``vendor``, ``name`` and ``flags``, from Linux' ``/proc/cpuinfo``."""
+    if cpuinfo is None:
+        path = Path("/proc/cpuinfo")
+        cpuinfo = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    fields: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        fields.setdefault(key.strip(), value.strip())
+    return {
+        "vendor": fields.get("vendor_id", "unknown"),
+        "name": fields.get("model name", "unknown"),
+        "flags": set(fields.get("flags", "").split()),
+    }
+
+
+def cores() -> int:
+    """The number of processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def tuned_environment(cpu: Mapping[str, object], available_cores: int) -> dict[str, str]:
+    """The environment variables that make Paddle fast on this processor."""
+    settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "2"}
+    if sys.platform == "linux":
+        settings["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    if cpu["vendor"] in ("AuthenticAMD", "HygonGenuine"):
+        if cpu["flags"] >= AVX512:
+            settings["MKL_DEBUG_CPU_TYPE"] = "7"
+        elif cpu["flags"] >= AVX2:
+            settings["MKL_DEBUG_CPU_TYPE"] = "5"
+    return settings
+
+
+def tune_cpu(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
+    """Set what ``tuned_environment`` says where the user has not; return what was set."""
+    if environment.get("ATTN_BLOCKS_TUNE", "1") == "0":
+        return {}
+    late = "paddle" in sys.modules
+    tuned = tuned_environment(processor(), cores())
+    missing = {name: value for name, value in tuned.items() if name not in environment}
+    # Paddle sets its own default of a single thread; who asked for that, cannot be seen any more.
+    if late and environment.get("OMP_NUM_THREADS") == "1" != tuned["OMP_NUM_THREADS"]:
+        missing["OMP_NUM_THREADS"] = tuned["OMP_NUM_THREADS"]
+    if missing and late:
+        warnings.warn(
+            "attn_blocks was imported after paddle, too late to set "
+            f"{' '.join(f'{k}={v}' for k, v in missing.items())}; import attn_blocks first, "
+            "training on the CPU is several times faster then",
+            stacklevel=3,
+        )
+        return {}
+    environment.update(missing)
+    _keep_freed_memory()
+    return missing
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc neither to map large buffers one by one nor to give freed memory back."""
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    mmap_max, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+    libc = ctypes.CDLL(None)
+    libc.mallopt(mmap_max, 0)
+    libc.mallopt(trim_threshold, 2**31 - 1)
+
+
+def import_paddle() -> None:
+    """Import Paddle without its advice on what is dealt with here or cannot be helped."""
+    # Paddle 2 carries parts of zlib, and a system's zlib that is loaded after it mixes the two up:
+    # SciPy then crashes when it is imported. Python's own module loads the system's.
+    import zlib  # noqa: F401
+
+    words = io.StringIO()
+    # Every batch norm says this in training, about a rule that has been Paddle's for years.
+    warnings.filterwarnings("ignore", message="When training, we now always track")
+    with warnings.catch_warnings(), contextlib.redirect_stderr(words):
+        warnings.filterwarnings("ignore", message="No ccache found")
+        # That the GPU build finds no GPU; select_device() says it to those who ask for one.
+        warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
+        import paddle
+    # Its handler prints a C++ stack for every ended process; Python's own way is quieter.
+    paddle.disable_signal_handler()
+    for line in words.getvalue().splitlines():
+        if "OMP_NUM_THREADS" not in line:
+            print(line, file=sys.stderr)
+
+
+def has_gpu() -> bool:
+    """Whether this Paddle is a GPU build and sees a GPU."""
+    import paddle
+
+    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+
+
+def select_device(name: str | None = None) -> str:
+    """Make ``name`` Paddle's device and return it.
+
+    Args:
+        name: ``"cpu"``, ``"gpu"``, ``"gpu:1"`` ..., or None for a GPU where there is one.
+
+    Raises:
+        SettingError: a GPU is asked for and there is none, or the name is not a device.
+    """
+    import paddle
+
+    name = name or ("gpu" if has_gpu() else "cpu")
+    if not (isinstance(name, str) and re.fullmatch(r"cpu|gpu(:\d+)?", name)):
+        raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
+    if name.startswith("gpu") and not has_gpu():
+        raise SettingError(
+            f"device {name!r} asked for, but this Paddle sees no GPU; choose device='cpu', or "
+            "install paddlepaddle-gpu as environment.yml says"
+        )
+    gpus = paddle.device.cuda.device_count()
+    if name.startswith("gpu:") and not (name[4:].isdigit() and int(name[4:]) < gpus):
+        raise SettingError(f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0")
+    paddle.set_device(name)
+    return name

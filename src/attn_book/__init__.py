@@ -1,0 +1,46 @@
+"""The book: what trains, judges, draws and prints.
+
+A network of your own is trained like those of the book in three lines:
+
+    >>> import attn_book
+    >>> training = attn_book.prepare(network, images, recipe)
+    >>> for epoch in attn_book.train(training): print(epoch)
+
+Import it before Paddle: it sets the CPU's threads and code path, which ``attn_blocks`` alone does
+not do.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from attn_blocks import device
+
+device.tune_cpu()
+device.import_paddle()
+
+# Public name -> the module that it is loaded from when it is first asked for.
+_PUBLIC = {
+    "Experiment": "study.experiment",
+    "Recipe": "study.experiment",
+    "Run": "records.run",
+    "plan": "study.plan",
+    "prepare": "training.build",
+    "reproduce": "driver.reproduce",
+    "train": "training.loop",
+    "train_all": "training.run",
+    "train_experiment": "training.run",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

@@ -1,0 +1,132 @@
+"""What a block costs: parameters, multiply-adds, and step times measured on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import paddle
+import paddle.nn.functional as F
+import pandas as pd
+from paddle import nn
+
+from attn_blocks import device, models
+from attn_book.analysis.explain import attention_blocks
+from attn_book.study.plan import Plan
+from attn_book.training import build
+
+BATCH = 8
+SECONDS = 4.0  # after which no further round of measurements begins
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
+
+
+def table(plan: Plan, task: str) -> pd.DataFrame:
+    """The models of a comparison and what each costs beside the plain network.
+
+    The plain network is the first one without an attention block. Times are measured in training
+    mode (forward and backward, no optimiser step) and in evaluation mode, on a batch of 8 images
+    of the comparison's size, all models in turn so that a slow moment of the machine hits all
+    alike; a ratio is the median over the rounds of the model's time by the plain network's.
+
+    Returns:
+        A row a model: Parameters, Extra parameters (%), MMACs (of one image), Extra MACs (%),
+        Training step and Inference (times the plain network's).
+    """
+    comparison = plan.comparison(task)
+    device.select_device(plan.device)
+    networks = {
+        entry.title: build.build_model(experiment, len(comparison.images.classes))
+        for entry, experiment in comparison.experiments
+        if experiment.seed == plan.seeds[0]
+    }
+    plain = next((t for t, model in networks.items() if not attention_blocks(model)), None)
+    plain = plain or next(iter(networks))
+    side = comparison.recipe.image_size
+    params = {title: models.count_params(model) for title, model in networks.items()}
+    macs = {title: models.count_macs(model, (3, side, side)) for title, model in networks.items()}
+
+    rounds = FEWEST_ROUNDS if plan.profile == "smoke" else MOST_ROUNDS
+    training, inference = _measure(networks, side, len(comparison.images.classes), rounds)
+    frame = pd.DataFrame(
+        {
+            "Parameters": params,
+            "Extra parameters (%)": _percent(params, plain),
+            "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
+            "Extra MACs (%)": _percent(macs, plain),
+            "Training step": ratios(training, plain),
+            "Inference": ratios(inference, plain),
+        }
+    )
+    return frame.rename_axis("Model")
+
+
+def _percent(values: Mapping[str, int], plain: str) -> dict[str, float]:
+    return {t: round(100 * (value / values[plain] - 1), 2) for t, value in values.items()}
+
+
+def ratios(seconds: Mapping[str, list[float]], plain: str) -> dict[str, float]:
+    """The median over the rounds of each time by the plain network's time in that round."""
+    base = np.array(seconds[plain])
+    return {title: round(float(np.median(s / base)), 2) for title, s in seconds.items()}
+
+
+def interleaved(
+    steps: Mapping[str, Callable[[], None]], rounds: int, limit: float = SECONDS
+) -> dict[str, list[float]]:
+    """Seconds of each step in each round; every round runs all of them once, in turn.
+
+    Args:
+        rounds: how many rounds are wanted; after ``limit`` seconds only the fewest are made.
+    """
+    seconds: dict[str, list[float]] = {title: [] for title in steps}
+    for step in steps.values():  # the first run allocates memory and chooses kernels
+        step()
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= FEWEST_ROUNDS and time.perf_counter() - start > limit:
+            break
+        for title, step in steps.items():
+            begin = time.perf_counter()
+            step()
+            seconds[title].append(time.perf_counter() - begin)
+    return seconds
+
+
+def _wait() -> None:
+    """Until a GPU has done what was asked of it; a CPU already has."""
+    if paddle.device.get_device() != "cpu":
+        paddle.device.synchronize()
+
+
+def _measure(
+    networks: Mapping[str, nn.Layer], side: int, classes: int, rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    rng = np.random.default_rng(0)
+    images = paddle.to_tensor(rng.normal(size=(BATCH, 3, side, side)).astype("float32"))
+    labels = paddle.to_tensor(np.arange(BATCH) % classes)
+
+    def training_step(model: nn.Layer) -> Callable[[], None]:
+        def step() -> None:
+            F.cross_entropy(model(images), labels).backward()
+            model.clear_gradients()
+            _wait()
+
+        return step
+
+    def inference_step(model: nn.Layer) -> Callable[[], None]:
+        def step() -> None:
+            with paddle.no_grad():
+                model(images)
+            _wait()
+
+        return step
+
+    for model in networks.values():
+        model.train()
+    training = {title: training_step(model) for title, model in networks.items()}
+    training_seconds = interleaved(training, rounds, SECONDS * 2 / 3)
+    for model in networks.values():
+        model.eval()
+    inference = {title: inference_step(model) for title, model in networks.items()}
+    return training_seconds, interleaved(inference, rounds, SECONDS / 3)

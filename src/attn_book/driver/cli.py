@@ -1,0 +1,197 @@
+"""The command line: ``attn-book <command>``; the Makefile's targets call it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from attn_blocks.errors import AttnBlocksError
+
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
+    options = _parser().parse_args(arguments)
+    # A polite kill ends like Ctrl-C: worker processes stop, and what is saved is said.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return options.command(options)
+    except AttnBlocksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="attn-book", description="Attention blocks, reproduced")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    for name, help_text in (
+        ("reproduce", "train what is missing, run the notebooks, write the summary"),
+        ("train", "train what is missing, without the notebooks"),
+    ):
+        command = commands.add_parser(name, help=help_text)
+        command.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
+        command.add_argument("--profile", help="smoke, quick, study or paper")
+        command.add_argument("--seeds", help='such as "0 1 2"')
+        command.add_argument("--epochs", type=int, help="instead of the recipe's")
+        command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+        command.add_argument(
+            "--fresh", action="store_true", help="train here what is published already, too"
+        )
+        command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+        command.add_argument("--devices", help="GPUs that train each run together, such as 0,1")
+        command.add_argument("--nproc", help="processes on this machine that train each run")
+        command.add_argument("--nnodes", help="machines that train each run, with --master")
+        command.add_argument("--master", help="host:port where the machines meet")
+        command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+        command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+        command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
+
+    estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
+    estimate.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
+    estimate.add_argument("--profile", help="smoke, quick, study or paper (default: paper)")
+    estimate.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
+    estimate.add_argument("--seeds", help='such as "0 1 2"')
+    estimate.add_argument("--epochs", type=int, help="instead of the recipe's")
+    estimate.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    estimate.add_argument(
+        "--check",
+        action="store_true",
+        help="train each model for two steps on this processor instead",
+    )
+    estimate.set_defaults(command=_estimate)
+
+    data = commands.add_parser("data", help="show the data sets; prepare one")
+    data.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    data.set_defaults(command=_data_status)
+    actions = data.add_subparsers(metavar="prepare")
+    prepare = actions.add_parser("prepare", help="take a folder, zip or tar into the data folder")
+    prepare.add_argument("name", help="animals10, caltech16 or cifar10")
+    prepare.add_argument("source", nargs="?", help="folder or archive; with --download not needed")
+    prepare.add_argument("--download", action="store_true", help="fetch it from its public address")
+    prepare.add_argument("--replace", action="store_true", help="replace what is there")
+    prepare.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    prepare.set_defaults(command=_data_prepare)
+
+    models = commands.add_parser("models", help="list the models with their parameters and MACs")
+    models.set_defaults(command=_models)
+
+    publish = commands.add_parser("publish", help="copy finished runs and pages to book/published")
+    publish.add_argument("--profile", help="smoke, quick, study or paper")
+    publish.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+    publish.set_defaults(command=_publish)
+
+    verify = commands.add_parser("verify-published", help="check what book/published holds")
+    verify.add_argument(
+        "--retrain",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="also train a published run again (default: a short one, at random)",
+    )
+    verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    verify.set_defaults(command=_verify_published)
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from attn_book.driver.reproduce import reproduce
+
+    # As variables, so that they reach worker processes and notebooks too.
+    for name in ("devices", "nproc", "nnodes", "master"):
+        if getattr(options, name):
+            os.environ[f"ATTN_BLOCKS_{name.upper()}"] = getattr(options, name)
+    failed = reproduce(
+        options.pages,
+        jobs=options.jobs,
+        notebooks=options.notebooks,
+        fresh=options.fresh,
+        # Empty strings come from make variables that were not given.
+        profile=options.profile or None,
+        seeds=options.seeds or None,
+        epochs=options.epochs,
+        device=options.device or None,
+        data_dir=options.data_dir or None,
+        results_dir=options.results_dir or None,
+    )
+    return 1 if failed else 0
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    from attn_book.analysis import estimate
+    from attn_book.study.pages import page_name
+
+    pages = [page_name(page) for page in options.pages]
+    settings = {
+        "profile": options.profile or "paper",
+        "seeds": options.seeds or None,
+        "epochs": options.epochs,
+        "data_dir": options.data_dir or None,
+    }
+    if options.check:
+        for row in estimate.check(pages, **settings):
+            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    else:
+        print(estimate.report(pages, options.gpu or None, **settings))
+    return 0
+
+
+def _data_status(options: argparse.Namespace) -> int:
+    from attn_blocks import datasets
+
+    print(datasets.status_report(options.data_dir))
+    return 0
+
+
+def _data_prepare(options: argparse.Namespace) -> int:
+    from attn_blocks.datasets import prepare
+
+    if options.download:
+        options.source = prepare.download(options.name, options.data_dir)
+    prepare.prepare(options.name, options.source, options.data_dir, replace=options.replace)
+    return _data_status(options)
+
+
+def _models(options: argparse.Namespace) -> int:
+    import pandas as pd
+
+    from attn_blocks.models import published
+
+    table = pd.DataFrame(published.table(), dtype=object).fillna("–")
+    numbers = {"params": "{:,}", "reference_params": "{:,}", "gmac": "{:.3f}"}
+    numbers["reference_gmac"] = numbers["gmac"]
+    for column, form in numbers.items():
+        table[column] = [v if isinstance(v, str) else form.format(v) for v in table[column]]
+    print(table.to_string(index=False))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from attn_book.driver import publish as publishing
+    from attn_book.study.recipes import default_profile
+
+    profile = options.profile or default_profile()
+    for note in publishing.publish(profile, options.results_dir or None):
+        print(note)
+    print(f"Published: book/published/{profile}; see it with: make book serve")
+    return 0
+
+
+def _verify_published(options: argparse.Namespace) -> int:
+    from attn_book.driver import verify
+
+    problems = verify.check()
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        return 1
+    print("What is published fits its records and today's code.")
+    if options.retrain is not None:
+        print(verify.retrain(options.retrain or None, data_dir=options.data_dir or None))
+    return 0

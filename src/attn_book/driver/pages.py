@@ -1,0 +1,167 @@
+"""The notebooks, executed headless."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from attn_blocks.errors import AttnBlocksError, StorageError
+from attn_blocks.files import (
+    NO_ROOM,
+    PROJECT,
+    atomic_write,
+    read_json,
+    remove_leftovers,
+    sha256_of,
+    storage_error,
+)
+from attn_book.analysis import reference
+from attn_book.driver.processes import PACKAGES, Task, WorkerError
+from attn_book.records import planned
+from attn_book.study.plan import Plan
+
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+def _execution(page: Plan, settings: Mapping[str, Any]) -> Task:
+    source = NOTEBOOKS / f"{page.page}.ipynb"
+    output = page.results_dir / "notebooks" / source.name
+    parameters = {
+        "profile": page.profile,
+        "seeds": list(page.seeds),
+        "data_dir": str(page.data_dir),
+        "results_dir": str(page.results_dir.parent),
+        "device": page.device,
+        "epochs": settings.get("epochs"),
+    }
+    # A page compares its block with the recordings of the paper's code where there are any.
+    recordings = str(bool(os.environ.get(reference.VARIABLE)))
+    digest = [sha256_of(source), json.dumps(parameters), recordings, *_package_hashes()]
+    for experiment in page.experiments:
+        metrics = planned.run_of(page, experiment).folder / "metrics.json"
+        digest.append(sha256_of(metrics) if metrics.exists() else experiment.name)
+    key = hashlib.sha256("\n".join(digest).encode()).hexdigest()[:16]
+    request = {
+        "source": str(source),
+        "output": str(output),
+        "parameters": parameters,
+        "key": key,
+        "failures": planned.failures(page),
+    }
+    return Task(
+        page.page,
+        "page",
+        request,
+        output.parent,
+        f".{page.page}.lock",
+        None,
+        lambda: _key_of(output) == key,
+    )
+
+
+@cache
+def _package_hashes() -> list[str]:
+    return [sha256_of(path) for folder in PACKAGES for path in sorted(folder.rglob("*.py"))]
+
+
+def _key_of(executed: Path) -> str | None:
+    """The key of an executed page; None where there is none, or no whole one."""
+    try:
+        return read_json(executed)["metadata"]["attn_blocks"]["key"]
+    except (AttnBlocksError, OSError, KeyError, TypeError):
+        return None
+
+
+def execute_page(
+    source: str, output: str, parameters: dict[str, Any], key: str, failures: Sequence[str] = ()
+) -> None:
+    """Execute one notebook: what a worker does that holds the page's lock.
+
+    Args:
+        source, output: the notebook, and where the executed one goes.
+        parameters: of its parameters cell.
+        key: what ``_key_of`` is to find in the executed page.
+        failures: a line for each of its runs that failed. With any, the page goes on where a cell
+            fails, and says of the cell that it was left out.
+
+    Raises:
+        WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
+        StorageError: the disk is full.
+    """
+    import nbformat
+    import papermill
+
+    output = Path(output)
+    for problem in _mend_page(output):
+        warnings.warn(problem, stacklevel=2)
+    partial = output.with_name(f".{output.stem}.partial.ipynb")
+    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    try:
+        papermill.execute_notebook(
+            source,
+            str(partial),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(Path(source).parent),
+            progress_bar=False,
+            # A kernel warns of its local socket each time, and calls it an error when it is
+            # interrupted, as every kernel is before it is ended.
+            extra_arguments=["--log-level=CRITICAL"],
+            allow_errors=bool(failures),
+        )
+    except papermill.PapermillExecutionError as error:
+        if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
+            partial.unlink(missing_ok=True)
+            raise StorageError(error.evalue, OSError(errno.ENOSPC, "")) from error
+        if not failures:
+            partial.replace(failed)
+            raise WorkerError(str(error)) from error
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            partial.unlink(missing_ok=True)
+            raise storage_error(error, partial) from error
+        raise
+    notebook = nbformat.read(partial, as_version=4)
+    if failures:
+        _leave_out_failed_cells(notebook, failures)
+    notebook.metadata["attn_blocks"] = {"key": key}
+    with atomic_write(output) as stream:
+        nbformat.write(notebook, stream)
+    partial.unlink()
+    failed.unlink(missing_ok=True)
+
+
+def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
+    """Put a line in place of each error, since the page's runs are what is wrong."""
+    import nbformat
+    from papermill.execute import remove_error_markers
+
+    remove_error_markers(notebook)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            if output["output_type"] == "error":
+                line = f"Left out, it needs a run that failed. {'; '.join(failures)}"
+                cell.outputs = [nbformat.v4.new_output("stream", text=f"{line}\n")]
+                break
+
+
+def _mend_page(output: Path) -> list[str]:
+    """Remove what an interrupted execution left half-written; a line for each file."""
+    page = output.stem
+    problems = remove_leftovers(output.parent, f".{page}.*.ipynb")
+    problems += remove_leftovers(output.parent, f".{page}.*.tmp")
+    problems += remove_leftovers(output.parent.parent / "figures", f".{page}_*.tmp")
+    if output.exists():
+        try:
+            read_json(output)
+        except AttnBlocksError as error:
+            problems.append(str(error))
+            output.unlink()
+    return problems

@@ -1,0 +1,189 @@
+"""What the site shows: records and executed pages, copied out of the results and checked."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nbformat
+from PIL import Image
+
+from attn_blocks.errors import choose
+from attn_book.driver.summary import write_summary
+from attn_book.driver.verify import (
+    digests,
+    notebook_problems,
+    problems_of,
+    task_of,
+    why_unfit,
+)
+from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.reading import RECORDS
+from attn_book.records.recorded import finished_runs, recorded_plans
+from attn_book.records.reproduction import is_same
+from attn_book.study.pages import OVERVIEW, PAGES
+from attn_book.study.plan import Plan, results_folder
+from attn_book.study.recipes import PROFILES
+
+
+def publish(
+    profile: str, results_dir: str | Path | None = None, published: Path = PUBLISHED
+) -> list[str]:
+    """Add a profile's finished runs and executed pages to what is published.
+
+    Runs that were published before stay, so that several machines can add to one study. A run is
+    left out when its code has changed since, when it follows another recipe than the profile's, or
+    when newer runs of its comparison are on other images. A page is left out while it was not
+    executed, or one of its runs is not there.
+
+    Args:
+        profile: a name of ``PROFILES``.
+        results_dir: see ``experiment.results_folder``.
+        published: the folder that holds the published profiles.
+
+    Returns:
+        A line for each thing that was left out, with the reason.
+
+    Raises:
+        PublishError: there is nothing to publish, or what was put together does not pass ``check``;
+            what was published before is then left as it was.
+    """
+    source = results_folder(results_dir) / choose("profile", profile, PROFILES)
+    target = published / profile
+    with _replacing(target) as staging:
+        notes = _copy_runs([target, source], staging)
+        plans = recorded_plans(staging)
+        if not plans:
+            raise PublishError(
+                "\n".join(
+                    [
+                        *notes,
+                        f"no finished run of the profile {profile} in {source}; "
+                        f"run: make reproduce-all PROFILE={profile}",
+                    ]
+                )
+            )
+        write_summary(list(plans.values()))
+        _draw_gains(plans)
+        for page in PAGES:
+            notes += _copy_notebook(page, plans.get(page), [source, target], staging)
+        problems = problems_of(staging)
+        if problems:
+            raise PublishError("\n".join(problems))
+    return list(dict.fromkeys(notes))
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A fresh folder of the same name that takes the target's place if nothing goes wrong."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as temporary:
+        staging = Path(temporary) / target.name
+        staging.mkdir()
+        yield staging
+        if target.exists():
+            target.rename(Path(temporary) / "replaced")
+        staging.rename(target)
+
+
+def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
+    """Copy the records of all runs that can be shown, from later sources over earlier ones.
+
+    A later run with the same numbers changes nothing: pages were executed on the earlier record.
+    """
+    notes, chosen = [], {}
+    for run in (run for source in sources for run in finished_runs(source).values()):
+        reason = why_unfit(run, staging.name)
+        known = chosen.get(run.folder.name)
+        if reason:
+            notes.append(f"left out {run.folder.name}: {reason}")
+        elif known is None or not is_same(known, run):
+            chosen[run.folder.name] = run
+    newest = {}
+    for run in sorted(chosen.values(), key=lambda run: run.metrics["finished"]):
+        newest[task_of(run, staging.name)] = run
+    for name, run in chosen.items():
+        shown = newest[task_of(run, staging.name)]
+        if run.experiment.fingerprint != shown.experiment.fingerprint:
+            label = shown.record["data"]["label"]
+            notes.append(f"left out {name}: newer runs of its comparison are on {label}")
+            continue
+        (staging / "runs" / name).mkdir(parents=True)
+        for record in RECORDS:
+            shutil.copyfile(run.folder / record, staging / "runs" / name / record)
+    return notes
+
+
+def _draw_gains(plans: dict[str, Plan]) -> None:
+    """The figure that opens the README: each block's gain over ResNet-50."""
+    from attn_book.analysis import (
+        plots,  # matplotlib takes a while to load, and a check draws nothing
+    )
+
+    plan = plans.get(OVERVIEW)
+    if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
+        plots.show(plan.alone("animals10"), plots.gain_forest(plan), "gains")
+
+
+def _copy_notebook(
+    page: str, plan: Plan | None, sources: Sequence[Path], staging: Path
+) -> list[str]:
+    """Copy a page from the first source whose execution shows the published runs."""
+    reasons = []
+    for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
+        if not path.exists():
+            continue
+        notebook = nbformat.read(path, as_version=4)
+        executed = notebook.metadata.get("papermill", {}).get("end_time")
+        if executed and plan:
+            notebook = cleaned(notebook)
+            notebook.metadata["attn_blocks"] = {"executed": executed, "runs": digests(plan)}
+        reasons = notebook_problems(page, notebook, plan)
+        if not reasons:
+            target = staging / "notebooks" / path.name
+            target.parent.mkdir(exist_ok=True)
+            nbformat.write(notebook, target)
+            return []
+    if not reasons and plan:
+        reasons = [f"it is not executed; run: make reproduce-{page} PROFILE={staging.name}"]
+    return [f"left out page {page}: {reason}" for reason in reasons]
+
+
+def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An executed notebook without what belongs to the machine that ran it.
+
+    Away go warnings and progress bars (stderr), papermill's and the kernel's notes, the folders
+    among the parameters, and plain text where there is something better to show. Figures are packed
+    tighter, pixel for pixel the same.
+    """
+    notebook = nbformat.from_dict(notebook)
+    kept = ("kernelspec", "language_info")
+    notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in kept}
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = {"tags": tags} if tags else {}
+        if "injected-parameters" in tags:
+            lines = cell.source.splitlines()
+            cell.source = "\n".join(line for line in lines if not re.match(r"\w+_dir\b", line))
+        if cell.cell_type == "code":
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        for data in (output.data for output in cell.get("outputs", ()) if "data" in output):
+            if len(data) > 1:
+                data.pop("text/plain", None)
+            if "image/png" in data:
+                data["image/png"] = _packed(data["image/png"])
+    return notebook
+
+
+def _packed(png: str) -> str:
+    """A figure in the 256 colours that suit it best: a third of the size, and looks the same."""
+    stream = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(png))) as image:
+        image.convert("RGB").quantize(256).save(stream, "PNG", optimize=True)
+    return min(png, base64.b64encode(stream.getvalue()).decode(), key=len)

@@ -1,0 +1,327 @@
+"""The driver: train what is missing, run the notebooks headless, write the summary.
+
+Runs are trained in worker processes side by side; a notebook follows when its runs are finished,
+and only reads, plots and judges them. Whatever is finished is never made again: a run is known by
+its experiment's hash, an executed page by a key over its notebook, parameters, runs and package.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from attn_blocks import device
+from attn_blocks.errors import SettingError, StorageError
+from attn_blocks.files import folder_lock, remove_leftovers
+from attn_book.analysis import tables
+from attn_book.driver.pages import _execution
+from attn_book.driver.processes import Task, work_through
+from attn_book.driver.summary import write_summary
+from attn_book.records import planned, published, repair
+from attn_book.records import run as records_run
+from attn_book.records.reading import epochs_done
+from attn_book.study.experiment import Experiment
+from attn_book.study.pages import PAGES, page_name
+from attn_book.study.plan import Plan, load_task, plan
+from attn_book.training.launch import Processes
+
+
+def reproduce(
+    pages: Sequence[str] = (),
+    jobs: int | str | None = None,
+    notebooks: bool = True,
+    fresh: bool = False,
+    **settings: Any,
+) -> int:
+    """Train and execute ``pages`` (all when empty) and write the summary.
+
+    Args:
+        pages: names of ``PAGES``; also short forms such as "sge".
+        jobs: how many processes work side by side; None or "auto" for one a core with small
+            networks on the CPU, else one.
+        notebooks: False trains only.
+        fresh: whether runs that are published are trained all the same.
+        settings: profile, seeds, data_dir, results_dir, device and epochs, as in
+            ``experiment.plan``.
+
+    Returns:
+        The number of runs and pages that failed.
+
+    Raises:
+        StorageError: a disk is full, or the results folder cannot be written.
+    """
+    plans: list[Plan] = []
+    try:
+        plans += _plans(pages or PAGES, notebooks, settings, fresh)
+        jobs = job_count(jobs, plans[0])
+        for experiment in _missing(plans):
+            Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
+        _mend(plans)
+        _use_published(plans, fresh)
+        _say_what_is_coming(plans, jobs)
+        started = time.monotonic()
+        failed = Work(plans, jobs, settings if notebooks else None).do()
+        with folder_lock(plans[0].results_dir, ".summary.lock"):
+            for problem in remove_leftovers(plans[0].results_dir):
+                print(problem, file=sys.stderr)
+            write_summary(plans)
+    except (KeyboardInterrupt, StorageError):
+        _say_how_to_go_on(plans)
+        raise
+    _print_results(plans)
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    print(f"\nDone in {minutes} min {seconds} s; everything is in {_short(plans[0].results_dir)}")
+    return failed
+
+
+def _plans(
+    pages: Iterable[str], notebooks: bool, settings: dict[str, Any], fresh: bool = False
+) -> list[Plan]:
+    # Pages share tasks; listing the files of a large data set takes longer than all the rest.
+    load = cache(load_task)
+    plans = [plan(page_name(page), **settings, load=load) for page in pages]
+    # They share runs as well: one page that looks into the networks wants weights for all.
+    weights = notebooks and any(page.weights for page in plans)
+    return [replace(page, weights=weights, fresh=fresh) for page in plans]
+
+
+def job_count(jobs: int | str | None, first: Plan) -> int:
+    """How many runs are trained at once: as asked, or by profile, device and processes a run."""
+    if jobs in (None, "", "auto"):
+        # Small networks do not keep two threads busy; two of them keep two cores busy.
+        alone = Processes.from_environment().total == 1
+        small = first.profile != "paper" and first.device == "cpu"
+        return device.cores() if alone and small else 1
+    try:
+        count = int(jobs)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise SettingError(f'jobs must be "auto" or a number from 1, not {jobs!r}')
+    return count
+
+
+def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
+    missing = [experiment.name for experiment in _missing(plans)]
+    total = len(_unique(plans))
+    labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
+    print(
+        f"Profile {plans[0].profile}: {len(plans)} pages, {total} runs, "
+        f"{total - len(missing)} of them finished"
+    )
+    print(f"Data: {'; '.join(labels)}")
+    processes = Processes.from_environment().total
+    each = f", {processes} processes each" if processes > 1 else ""
+    print(f"Device {plans[0].device}, {jobs} job{'s' * (jobs > 1)} at once{each}", flush=True)
+    if missing and plans[0].profile == "paper":
+        from attn_book.analysis import estimate
+
+        print(estimate.announcement(plans, missing), flush=True)
+
+
+def _unique(plans: Iterable[Plan]) -> list[Experiment]:
+    return list({e.name: e for p in plans for e in p.experiments}.values())
+
+
+def _missing(plans: Sequence[Plan]) -> list[Experiment]:
+    return [e for e in _unique(plans) if not planned.is_done(plans[0], e)]
+
+
+def _runs(plans: Sequence[Plan]) -> list[records_run.Run]:
+    return [planned.run_of(plans[0], experiment) for experiment in _unique(plans)]
+
+
+def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
+    """Finish runs by their published records; if ``fresh``, give back those that were taken."""
+    if fresh:
+        change, words = published.return_published, "of book/published are trained here instead"
+    else:
+        change, words = published.import_published_record, "taken from book/published"
+    count = sum(change(run) for run in _runs(plans))
+    if count:
+        print(f"{count} runs {words}")
+
+
+def _mend(plans: Sequence[Plan]) -> None:
+    """Name and remove what is half-written in runs that no process works on."""
+    runs = _runs(plans)
+    for run in [*runs, *(run.repeat for run in runs)]:
+        if run.folder.is_dir():
+            with folder_lock(run.folder, wait=False) as free:
+                for problem in repair.remove_corrupt_files(run) if free else ():
+                    print(problem, file=sys.stderr)
+
+
+class Work:
+    """The runs and pages that a command has to make, and how far it is.
+
+    A page is executed once its runs are done, but after all runs that can still be begun: pages
+    use the cores that the last runs leave free.
+
+    Args:
+        plans: of the pages.
+        jobs: how many runs and pages are made at once.
+        settings: of the notebooks, as in ``experiment.plan``; None trains only.
+    """
+
+    def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
+        self.plans, self.jobs, self.settings = plans, jobs, settings
+        self.missing = {experiment.name: experiment for experiment in _missing(plans)}
+        self.trainings = [_training(plans[0], w, jobs == 1) for w in self.missing.values()]
+        self.pages = [] if settings is None else list(plans)  # whose runs are not all done
+        self.ended: dict[str, str | None] = {}  # runs, with what went wrong
+        self.up_to_date = self.failed_pages = 0
+        self.bar = tqdm(
+            total=sum(experiment.recipe.epochs for experiment in self.missing.values()),
+            desc="Training",
+            unit="epoch",
+            dynamic_ncols=True,
+            mininterval=0 if sys.stderr.isatty() else 30,
+            disable=jobs == 1 or not self.missing,  # a single worker shows a bar of its own
+        )
+
+    def do(self) -> int:
+        """Make all that is missing; return how many runs and pages failed."""
+        tasks = [*self.trainings, *self._ready_pages()]
+        with self.bar:
+            work_through(tasks, self.jobs, _environment(self.jobs), self._turn, self._done)
+        if self.up_to_date:
+            print(f"{self.up_to_date} pages are up to date")
+        failed = [run for run in _runs(self.plans) if run.status != "finished"]
+        for run in failed:
+            name = run.folder.name
+            print(f"FAILED {name}: {_why_failed(run, self.ended.get(name))}", file=sys.stderr)
+        return len(failed) + self.failed_pages
+
+    def _ready_pages(self) -> list[Task]:
+        """The pages whose runs have all ended by now."""
+        left = self.missing.keys() - self.ended.keys()
+        ready, waiting = [], []
+        for page in self.pages:
+            done = left.isdisjoint(experiment.name for experiment in page.experiments)
+            (ready if done else waiting).append(page)
+        self.pages = waiting
+        tasks = [_execution(page, self.settings) for page in ready]
+        stale = [task for task in tasks if not task.is_done()]
+        self.up_to_date += len(tasks) - len(stale)
+        return stale
+
+    def _turn(self, running: Sequence[Task]) -> None:
+        if self.bar.disable:  # not shown, or closed
+            return
+        counts = {task.title: epochs_done(task.folder) for task in self.trainings}
+        active = [self.missing[task.title] for task in running if task.title in self.missing]
+        words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
+        self.bar.set_postfix_str(", ".join(words), refresh=False)
+        self.bar.update(sum(counts.values()) - self.bar.n)
+        if len(self.ended) == len(self.missing):
+            self.bar.close()
+
+    def _done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
+        if task.kind == "page":
+            self._page_done(task, notes, error)
+            return []
+        self.ended[task.title] = error
+        outcome = _outcome(records_run.Run(task.folder))
+        line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {outcome}"
+        _say(*notes, line)
+        return self._ready_pages()
+
+    def _page_done(self, task: Task, notes: Sequence[str], error: str | None) -> None:
+        _say(*notes, stream=sys.stderr)
+        if error is None:
+            _say(f"{task.title}: executed, {_short(Path(task.request['output']))}")
+        else:
+            self.failed_pages += 1
+            _say(f"FAILED {task.title}", error, stream=sys.stderr)
+
+
+def _say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print around a progress bar that may be there."""
+    stream = stream or sys.stdout
+    for line in lines:
+        tqdm.write(line, file=stream)
+    stream.flush()
+
+
+def _training(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
+    folder = planned.training_of(settings, experiment).folder
+    request = {
+        "experiment": experiment.to_dict(),
+        "results_dir": str(folder.parents[1]),
+        "data_dir": str(settings.data_dir),
+        "device": settings.device,
+        "weights": settings.needs_weights(experiment),
+    }
+    log = None if shows_bar else folder / "train.log"
+    claim = ".claim"
+    if Processes.from_environment().nodes > 1:  # the machines work on a run together
+        claim += f"-{socket.gethostname()}-{os.getpid()}"
+    return Task(
+        experiment.name,
+        "train",
+        request,
+        folder,
+        claim,
+        log,
+        lambda: planned.is_done(settings, experiment),
+    )
+
+
+def _environment(jobs: int) -> dict[str, str]:
+    """Of a worker: its share of the processor's threads."""
+    threads = os.environ.get("ATTN_BLOCKS_THREADS") or str(max(1, device.cores() // jobs))
+    return os.environ | {"OMP_NUM_THREADS": threads}
+
+
+def _outcome(run: records_run.Run) -> str:
+    if run.status != "finished":
+        return run.status
+    return f"val accuracy {run.metrics['final_val_acc']:.3f} ({run.metrics['seconds']:.0f} s)"
+
+
+def _why_failed(run: records_run.Run, error: str | None) -> str:
+    if run.status == "failed":
+        return (
+            f"{run.metrics['reason']} (to try it again all the same, delete {_short(run.folder)})"
+        )
+    reason = error.strip().splitlines()[-1] if error else "it is not finished"
+    log = run.folder / "train.log"
+    return f"{reason}; see {_short(log)}" if log.exists() else reason
+
+
+def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
+    saved = "Stopped before the first run."
+    if plans:
+        total, missing = len(_unique(plans)), len(_missing(plans))
+        saved = (
+            f"Stopped: {total - missing} of {total} runs are finished, the others are saved up to "
+            "their last epoch; executed pages are kept."
+        )
+    print(f"\n{saved} The same command goes on from there.", file=sys.stderr)
+
+
+def _print_results(plans: Sequence[Plan]) -> None:
+    widest = {}
+    for page in plans:
+        for comparison in page.comparisons:
+            known = widest.get(comparison.task)
+            if known is None or len(comparison.titles) > len(known[1].titles):
+                widest[comparison.task] = (page, comparison)
+    for task, (page, comparison) in widest.items():
+        table = tables.accuracy_table(page, task).drop(columns="Best epoch (chosen on validation)")
+        print(f"\n{comparison.images.label}, profile {page.profile}, {page.device}")
+        print(table.to_string())
+
+
+def _short(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,236 @@
+"""What is published, checked: records, tables and pages; one run trained again."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+
+from attn_blocks.errors import CheckpointError, choose
+from attn_blocks.files import sha256_of
+from attn_book.driver.processes import Task, Worker
+from attn_book.driver.summary import write_summary
+from attn_book.records.planned import run_of
+from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.reading import RECORDS
+from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
+from attn_book.records.repair import READERS
+from attn_book.records.reproduction import check_reproduction
+from attn_book.records.run import Run
+from attn_book.records.semantics import changed_parts
+from attn_book.study.pages import PAGES
+from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
+
+TABLES = ("summary.csv", "verdicts.csv")
+LARGEST_NOTEBOOK = 1_500_000
+# An absolute path names the machine that executed a page; an address or a fraction does not match.
+MACHINE_PATH = re.compile(r"(?<![\w.:/<})\]])/[A-Za-z][\w.-]*/[\w.-]+")
+LONGEST_RETRAINING = 15 * 60
+
+
+def why_unfit(run: Run, profile: str) -> str | None:
+    """Why a finished run cannot be shown, or None."""
+    changed = changed_parts(run.record["semantics"])
+    if changed:
+        return f"{', '.join(changed)} changed since it was made"
+    if run.experiment.name != run.folder.name:
+        return f"its settings are those of {run.experiment.name}"
+    if task_of(run, profile) is None:
+        return f"it follows no recipe of the profile {profile}"
+    return None
+
+
+def task_of(run: Run, profile: str) -> str | None:
+    comparisons = [comparison for page in PAGES.values() for comparison in page]
+    return next((c.task for c in comparisons if entry_of(c, run.experiment, profile)), None)
+
+
+def digests(plan: Plan) -> dict[str, str]:
+    """The runs of a page, each with the beginning of its metrics' SHA-256."""
+    return {
+        experiment.name: sha256_of(run_of(plan, experiment).folder / "metrics.json")[:12]
+        for experiment in plan.experiments
+    }
+
+
+def check(published: Path = PUBLISHED) -> list[str]:
+    """What is wrong with the published results: a line for each problem, none if all is well.
+
+    Every run must be finished, agree with itself and come from today's code; both tables must be
+    what the records give; every page must show the runs that are published, and no folder of the
+    machine that executed it.
+    """
+    folders = sorted(path for path in published.glob("*/") if not path.name.startswith("."))
+    return [f"{folder.name}: {problem}" for folder in folders for problem in problems_of(folder)]
+
+
+def problems_of(folder: Path) -> list[str]:
+    if folder.name not in PROFILES:
+        return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
+    problems = [
+        f"run {path.name}: {problem}"
+        for path in sorted((folder / "runs").glob("*/"))
+        for problem in _run_problems(Run(path), folder.name)
+    ]
+    if problems:
+        return problems
+    try:
+        plans = recorded_plans(folder)
+    except PublishError as error:
+        return [str(error)]
+    problems += _table_problems(folder)
+    for path in sorted((folder / "notebooks").glob("*.ipynb")):
+        page, notebook = path.stem, nbformat.read(path, as_version=4)
+        problems += [
+            f"page {page}: {problem}"
+            for problem in notebook_problems(page, notebook, plans.get(page))
+        ]
+    return problems
+
+
+def _run_problems(run: Run, profile: str) -> list[str]:
+    """What is wrong with a run's records: names, status, sources, and numbers among themselves."""
+    names = sorted(path.name for path in run.folder.iterdir())
+    if names != sorted(RECORDS):
+        return [f"holds {', '.join(names)} instead of {', '.join(RECORDS)}"]
+    try:
+        for name in RECORDS:
+            READERS[name](run.folder / name)
+    except CheckpointError as error:
+        return [str(error)]
+    if run.status != "finished":
+        return [f"is {run.status}"]
+    unfit = why_unfit(run, profile)
+    problems = [unfit] if unfit else []
+    metrics, accuracy = run.metrics, run.history["val_acc"]
+    if len(accuracy) != run.experiment.recipe.epochs:
+        problems.append(f"its history has {len(accuracy)} epochs")
+        return problems
+    best = int(np.argmax(accuracy))
+    confusion = run.confusion
+    computed = {
+        "final_val_acc": accuracy[-1],
+        "best_val_acc": accuracy[best],
+        "best_epoch": best + 1,
+        "seconds": round(float(run.history["seconds"].sum()), 1),
+    }
+    problems += [
+        f"{name} is {metrics[name]}, its history gives {value}"
+        for name, value in computed.items()
+        if metrics[name] != value
+    ]
+    if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
+        problems.append("its confusion matrix does not give its final accuracy")
+    return problems
+
+
+def _table_problems(folder: Path) -> list[str]:
+    with tempfile.TemporaryDirectory() as temporary:
+        again = Path(temporary) / folder.name
+        shutil.copytree(folder / "runs", again / "runs")
+        write_summary(list(recorded_plans(again).values()))
+        return [
+            f"{name} is not what the records give; run: make publish PROFILE={folder.name}"
+            for name in TABLES
+            if not (folder / name).exists()
+            or (folder / name).read_bytes() != (again / name).read_bytes()
+        ]
+
+
+def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | None) -> list[str]:
+    """What keeps an executed page from being shown beside the records."""
+    if plan is None:
+        return ["none of its runs is published"]
+    missing = lacking(plan)
+    if missing:
+        return [f"no run of {line} is published" for line in missing]
+    again = f"run: make reproduce-{page} PROFILE={plan.profile}"
+    stamp = notebook.metadata.get("attn_blocks", {})
+    if stamp.get("runs") != digests(plan):
+        return [f"it shows other runs than those that are published; {again}"]
+    finished = max(run_of(plan, experiment).metrics["finished"] for experiment in plan.experiments)
+    if stamp["executed"] < finished:
+        return [f"it was executed before its last run was finished; {again}"]
+    texts, images = _contents(notebook)
+    if not any(plan.provenance in text for text in texts):
+        return [f"it does not say of its results: {plan.provenance}; {again}"]
+    problems = [
+        f"names a folder of the machine that executed it: {found.group()}"
+        for text in texts
+        for found in MACHINE_PATH.finditer(text)
+    ]
+    size = len(nbformat.writes(notebook).encode())
+    if size > LARGEST_NOTEBOOK:
+        largest = max(images.values(), default=0)
+        problems.append(
+            f"has {size / 1e6:.1f} MB, more than {LARGEST_NOTEBOOK / 1e6} (its largest figure has "
+            f"{largest / 1e6:.1f}, from: {max(images, key=images.get, default='')}); show fewer or "
+            "smaller pictures in it, or lower figure.dpi in plots.STYLE"
+        )
+    return problems
+
+
+def _contents(notebook: nbformat.NotebookNode) -> tuple[list[str], dict[str, int]]:
+    """All texts of a notebook, and the sizes of its figures by the cell's last line."""
+    texts, images = [], {}
+    for cell in notebook.cells:
+        texts.append(cell.source)
+        for output in cell.get("outputs", ()):
+            texts.append(output.get("text", ""))
+            for kind, value in output.get("data", {}).items():
+                if kind.startswith("image/"):
+                    images[cell.source.splitlines()[-1]] = len(value)
+                else:
+                    texts.append(str(value))
+    return texts, images
+
+
+def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any = None) -> str:
+    """Train a published run again, in a process with its number of threads, and compare.
+
+    Args:
+        name: the run's name; None for one that took at most 15 minutes, at random.
+        published: the folder that holds the published profiles.
+        data_dir: see ``datasets.data_folder``.
+
+    Returns:
+        A sentence: identical to the last bit, or how far the final accuracy is off.
+
+    Raises:
+        PublishError: there is no such run, or the training failed.
+        CheckpointError: the final accuracy differs by more than ``results.tolerance``.
+    """
+    runs = {}
+    for folder in sorted(published.glob("*/")):
+        runs |= finished_runs(folder)
+    if name is None:
+        short = [n for n, run in runs.items() if run.metrics["seconds"] <= LONGEST_RETRAINING]
+        if not short:
+            raise PublishError("no published run is short enough to be trained again")
+        name = random.choice(short)
+    known = runs[choose("published run", name, runs)]
+    compute = known.record["compute"]
+    with tempfile.TemporaryDirectory() as temporary:
+        request = {
+            "experiment": known.experiment.to_dict(),
+            "results_dir": temporary,
+            "data_dir": data_dir and str(data_dir),
+            "device": compute["device"],
+        }
+        environment = os.environ | {"OMP_NUM_THREADS": str(compute["threads"])}
+        folder = Path(temporary)
+        task = Task(name, "train", request, folder, ".claim", None, lambda: False)
+        _, error = Worker(task, environment).answer()
+        ours = Run(folder / "runs" / name)
+        if error or ours.status != "finished":
+            reason = error or ours.metrics["reason"]
+            raise PublishError(f"{name} could not be trained again: {reason}")
+        return check_reproduction(known, ours)

@@ -1,0 +1,78 @@
+"""What a worker process does: it reads a request, does it, and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attn_blocks.errors import AttnBlocksError, StorageError
+from attn_blocks.files import NO_ROOM, storage_error
+from attn_book.driver.pages import execute_page
+from attn_book.driver.processes import LONGEST_ERROR, PACKAGES
+from attn_book.study.experiment import Experiment
+from attn_book.training.run import train_experiment
+
+
+def main() -> None:
+    """Read the request, do it, answer."""
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+    channel = os.dup(1)
+    os.dup2(2, 1)  # whatever prints, prints to the log
+    notes: list[str] = []
+    _collect_warnings(notes)
+    answer = {"error": None, "errno": None, "notes": notes}
+    try:
+        _KINDS[request.pop("kind")](**request)
+    except StorageError as error:
+        answer |= {"error": str(error), "errno": error.errno}
+    except AttnBlocksError as error:
+        answer["error"] = str(error)
+    except Exception as error:
+        traceback.print_exc()
+        answer["error"] = traceback.format_exc()
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            path = Path(os.fsdecode(error.filename or Path.cwd()))
+            answer |= {"error": str(storage_error(error, path)), "errno": error.errno}
+    answer["error"] = answer["error"] and answer["error"][-LONGEST_ERROR:]
+    os.write(channel, json.dumps(answer).encode("ascii"))
+
+
+def _train(experiment: Mapping[str, Any], **arguments: Any) -> None:
+    train_experiment(Experiment.from_dict(experiment), **arguments)
+
+
+_KINDS = {"train": _train, "page": execute_page}
+
+
+def _end_with_driver() -> None:
+    import psutil
+
+    # Not through sys.stdin: a thread that waits in there would block the interpreter's end.
+    while os.read(0, 1024):
+        pass
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(1)
+
+
+def _collect_warnings(notes: list[str]) -> None:
+    """Let warnings of the two packages travel with the answer; others go to the log as always."""
+    show = warnings.showwarning
+
+    def collect(message: Warning | str, category: type, filename: str, *rest: Any) -> None:
+        if any(Path(filename).is_relative_to(package) for package in PACKAGES):
+            notes.append(str(message))
+        else:
+            show(message, category, filename, *rest)
+
+    warnings.showwarning = collect

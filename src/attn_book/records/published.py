@@ -1,0 +1,55 @@
+"""Published records that stand for a run, so that nobody trains for hours what is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from attn_blocks.errors import AttnBlocksError
+from attn_blocks.files import PROJECT, atomic_write
+from attn_book.records.reading import RECORDS
+from attn_book.records.run import Run
+from attn_book.records.semantics import changed_parts
+from attn_book.study.recipes import PROFILES
+
+PUBLISHED = PROJECT / "book" / "published"
+
+
+class PublishError(AttnBlocksError):
+    """Results that cannot be published, or published results that are wrong."""
+
+
+def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
+    """Finish a run by the records that were published of it; False if there are none that fit.
+
+    Only profiles that take hours share their runs like this, and only runs that are current
+    (``semantics``); a published run holds no weights. A run that has ended stays as it is, and one
+    that was begun here goes on here.
+    """
+    if run.status != "unfinished" or (run.folder / "last.safetensors").exists():
+        return False
+    known = _published(run, published)
+    profile = run.folder.parents[1].name
+    if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
+        return False
+    if changed_parts(known.record["semantics"]):
+        return False
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for name in RECORDS:  # metrics.json comes last: it is what makes a run finished
+        with atomic_write(run.folder / name) as stream:
+            stream.write((known.folder / name).read_text(encoding="utf-8"))
+    return True
+
+
+def return_published(run: Run, published: Path = PUBLISHED) -> bool:
+    """Undo ``import_published_record``, so that the run is trained here; False if it was not."""
+    ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
+    taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
+    if not taken or (run.has_weights and run.trained is run):
+        return False
+    for name in reversed(RECORDS):
+        (run.folder / name).unlink(missing_ok=True)
+    return True
+
+
+def _published(run: Run, published: Path) -> Run:
+    return Run(published / run.folder.parents[1].name / "runs" / run.folder.name)

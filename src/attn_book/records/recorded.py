@@ -1,0 +1,132 @@
+"""Plans made from records alone, without images: published tables and figures need no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attn_book.records.published import PublishError
+from attn_book.records.run import Run
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.pages import PAGES, Comparison, Entry
+from attn_book.study.plan import Plan, PlannedComparison
+from attn_book.study.recipes import PROFILES
+
+
+@dataclass(frozen=True)
+class RecordedImages:
+    """What the records say of a data set; stands in for it where the images are not there."""
+
+    name: str
+    title: str
+    label: str
+    classes: tuple[str, ...]
+    class_total: int
+    train: range
+    val: range
+
+
+def recorded_plans(folder: Path) -> dict[str, Plan]:
+    """The plan of every page as far as the runs below ``folder`` go, built from them alone.
+
+    Args:
+        folder: a profile's results or published folder; its name is the profile's.
+
+    Returns:
+        Page -> plan. A page none of whose comparisons has a run is left out, and so is a comparison
+        without runs. The tables and figures of the package take these plans as any other.
+
+    Raises:
+        PublishError: runs of one comparison are on different images.
+    """
+    runs = finished_runs(folder)
+    plans = {}
+    for page, comparisons in PAGES.items():
+        planned = [_planned(comparison, runs, folder.name) for comparison in comparisons]
+        planned = [comparison for comparison in planned if comparison.experiments]
+        if planned:
+            plans[page] = _plan(page, folder, planned, runs)
+    return plans
+
+
+def finished_runs(folder: Path) -> dict[str, Run]:
+    runs = [Run(path.parent) for path in sorted((folder / "runs").glob("*/metrics.json"))]
+    return {run.folder.name: run for run in runs if run.status == "finished"}
+
+
+def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
+    """The entry of a comparison that an experiment belongs to, with the profile's very recipe."""
+    for entry in comparison.entries:
+        recipe: Recipe = PROFILES[profile].recipes[comparison.task]
+        if profile == "paper":
+            recipe = replace(recipe, **entry.paper_recipe)
+        if (experiment.model, dict(experiment.options), experiment.recipe) == (
+            entry.model,
+            dict(entry.options),
+            recipe,
+        ) and experiment.dataset in (comparison.task, "shapes"):
+            return entry
+    return None
+
+
+def _planned(comparison: Comparison, runs: dict[str, Run], profile: str) -> PlannedComparison:
+    mine = [(entry_of(comparison, run.experiment, profile), run) for run in runs.values()]
+    mine = [(entry, run) for entry, run in mine if entry is not None]
+    mine.sort(key=lambda pair: (comparison.entries.index(pair[0]), pair[1].experiment.seed))
+    images = {run.experiment.fingerprint: _images(run) for _, run in mine}
+    if len(images) > 1:
+        labels = " and ".join(sorted(found.label for found in images.values()))
+        raise PublishError(
+            f"the runs of {comparison.task} are on different images: {labels}; keep one of them"
+        )
+    return PlannedComparison(
+        comparison,
+        next(iter(images.values()), None),
+        PROFILES[profile].recipes[comparison.task],
+        tuple((entry, run.experiment) for entry, run in mine),
+    )
+
+
+def _images(run: Run) -> RecordedImages:
+    data = run.record["data"]
+    return RecordedImages(
+        run.experiment.dataset,
+        data["title"],
+        data["label"],
+        tuple(data["classes"]),
+        data["class_total"],
+        range(data["train_images"]),
+        range(data["validation_images"]),
+    )
+
+
+def _plan(
+    page: str, folder: Path, planned: Sequence[PlannedComparison], runs: dict[str, Run]
+) -> Plan:
+    experiments = [experiment for comparison in planned for _, experiment in comparison.experiments]
+    devices = {runs[experiment.name].record["compute"]["device"] for experiment in experiments}
+    return Plan(
+        page=page,
+        profile=folder.name,
+        seeds=tuple(sorted({experiment.seed for experiment in experiments})),
+        device=" and ".join(sorted(devices)),
+        data_dir=Path("data"),
+        results_dir=folder,
+        comparisons=tuple(planned),
+    )
+
+
+def lacking(plan: Plan) -> list[str]:
+    """What a page shows and the records do not hold: a line for each missing run."""
+    lines = []
+    for comparison in PAGES[plan.page]:
+        planned = [c for c in plan.comparisons if c.comparison == comparison]
+        there = {(e.title, experiment.seed) for c in planned for e, experiment in c.experiments}
+        lines += [
+            f"{entry.title} on {comparison.task}, seed {seed}"
+            for entry in comparison.entries
+            for seed in plan.seeds
+            if (entry.title, seed) not in there
+        ]
+    return lines

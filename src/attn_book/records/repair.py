@@ -1,0 +1,105 @@
+"""What an interruption or a bad disk left in a run folder: found, named and removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from attn_blocks.errors import CheckpointError
+from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
+from attn_book.records.reading import read_history, read_metrics, read_record
+from attn_book.records.run import Run
+
+
+def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
+    """The epochs that a run's last checkpoint has behind it.
+
+    Args:
+        folder: the run's.
+        metadata: of its ``last.safetensors``.
+
+    Raises:
+        CheckpointError: the history is damaged or shorter than that, or the best weights are not
+            those of its best epoch, so that training cannot go on from there.
+    """
+    rows = read_history(folder / "history.csv")
+    epoch = _epoch_of(folder / "last.safetensors", metadata)
+    if not 1 <= epoch <= len(rows):
+        raise CheckpointError(
+            f"{folder / 'last.safetensors'} is of epoch {epoch}, the history has {len(rows)}"
+        )
+    best = max(rows[:epoch], key=lambda row: row["val_acc"])["epoch"]
+    path = folder / "best.safetensors"
+    kept = _weights_epoch(path)
+    # Of the epoch that was being saved when the run was stopped: it is made again, to the same.
+    if kept not in (best, epoch + 1):
+        raise CheckpointError(f"{path} is of epoch {kept}, the best was {best}")
+    return rows[:epoch]
+
+
+def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
+    try:
+        return int(metadata["epoch"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} does not say of which epoch it is; {MADE_AGAIN}") from error
+
+
+def remove_corrupt_files(run: Run) -> list[str]:
+    """Remove what an interruption or a bad disk left half-written, so that it is made again.
+
+    To be called by the process that holds the run's lock (``files.hold``).
+
+    Returns:
+        A line for each file, that names it and says what is wrong.
+    """
+    problems = remove_leftovers(run.folder)
+    for name, read in READERS.items():
+        path = run.folder / name
+        try:
+            if path.exists():
+                read(path)
+        except CheckpointError as error:
+            problems.append(str(error))
+            path.unlink()
+    if run.status == "finished":
+        disagreement = _disagreement(Run(run.folder))
+        if disagreement:
+            path = run.folder / "metrics.json"
+            problems.append(
+                f"{path} does not fit the rest of the run ({disagreement}); {MADE_AGAIN}"
+            )
+            path.unlink()
+    return problems
+
+
+def _disagreement(run: Run) -> str | None:
+    """What the files of a finished run say against one another, each of them whole."""
+    if run.experiment.name != run.folder.name:
+        return f"its record is that of {run.experiment.name}"
+    epochs, accuracy = run.experiment.recipe.epochs, run.history["val_acc"]
+    if len(accuracy) != epochs:
+        return f"its history has {len(accuracy)} of {epochs} epochs"
+    if run.metrics["final_val_acc"] != accuracy[-1]:
+        return f"its history ends at accuracy {accuracy[-1]}"
+    if len(run.classes) != len(run.confusion):
+        return f"its record has {len(run.classes)} classes"
+    expected = {"last": epochs, "best": run.metrics["best_epoch"]}
+    for which, epoch in expected.items():
+        path = run.folder / f"{which}.safetensors"
+        if path.exists() and _weights_epoch(path) != epoch:
+            return f"{path.name} is not of epoch {epoch}"
+    return None
+
+
+def _weights_epoch(path: Path) -> int:
+    return _epoch_of(path, tensor_shapes(path)[1])
+
+
+# How each file of a run is read, or checked, at the start.
+READERS = {
+    "experiment.json": read_record,
+    "history.csv": read_history,
+    "metrics.json": read_metrics,
+    "best.safetensors": _weights_epoch,
+    "last.safetensors": _weights_epoch,
+}

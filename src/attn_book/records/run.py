@@ -1,0 +1,98 @@
+"""A run folder and what its files say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attn_blocks.errors import CheckpointError
+from attn_book.records.reading import (
+    HISTORY_COLUMNS,
+    RECORDS,
+    experiment_of,
+    read_history,
+    read_metrics,
+    read_record,
+)
+from attn_book.study.experiment import Experiment
+
+WEIGHTS = ("best.safetensors", "last.safetensors")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read when asked."""
+
+    folder: Path
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """``experiment.json``: settings, data, device, versions."""
+        return read_record(self.folder / "experiment.json")
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment that was run."""
+        return experiment_of(self.record)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """``metrics.json``; its status is "finished" or "failed"."""
+        return read_metrics(self.folder / "metrics.json")
+
+    @property
+    def status(self) -> str:
+        """ "finished", "failed", or "unfinished" while a record is missing or damaged."""
+        try:
+            status = read_metrics(self.folder / "metrics.json")["status"]
+        except (CheckpointError, OSError):
+            return "unfinished"
+        whole = status == "failed" or all((self.folder / name).exists() for name in RECORDS)
+        return status if whole else "unfinished"
+
+    @cached_property
+    def history(self) -> dict[str, np.ndarray]:
+        """Columns of ``history.csv`` as arrays over the epochs."""
+        rows = read_history(self.folder / "history.csv")
+        return {name: np.array([row[name] for row in rows]) for name in HISTORY_COLUMNS}
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Training time of the median epoch: a pause in another does not count."""
+        return float(np.median(self.history["seconds"]))
+
+    @property
+    def images_per_second(self) -> float:
+        """Of training in the median epoch; the metrics hold the mean over all epochs."""
+        images_per_epoch = self.metrics["images_per_second"] * self.history["seconds"].mean()
+        return float(images_per_epoch / self.epoch_seconds)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether trained weights are on this machine, its own or its repeat's."""
+        return all((self.trained.folder / name).exists() for name in WEIGHTS)
+
+    @property
+    def trained(self) -> Run:
+        """Whose weights stand for this run: its own, or where only that has any, its repeat's."""
+        mine = all((self.folder / name).exists() for name in WEIGHTS)
+        return self if mine or self.repeat.status != "finished" else self.repeat
+
+    @property
+    def repeat(self) -> Run:
+        """Where the experiment is trained again for the weights that a record came without."""
+        return Run(self.folder.parents[1] / "repeats" / "runs" / self.folder.name)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Validation images of the final epoch, [true class, predicted class]."""
+        return np.array(self.metrics["confusion"])
+
+    @property
+    def classes(self) -> list[str]:
+        """Class names, in the order of the labels."""
+        return self.record["data"]["classes"]

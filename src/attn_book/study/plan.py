@@ -1,0 +1,208 @@
+"""What a page trains, resolved: profile, images, seeds, device and folders.
+
+Where a profile may use the embedded images, it takes them in place of a real data set that is not
+there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attn_blocks import datasets
+from attn_blocks.errors import SettingError, choose
+from attn_blocks.files import project_folder
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.pages import OVERVIEW, PAGES, Comparison, Entry
+from attn_book.study.recipes import PROFILES, default_profile
+
+
+@dataclass(frozen=True)
+class PlannedComparison:
+    """A comparison with its data set and one experiment for each entry and seed."""
+
+    comparison: Comparison
+    images: datasets.ImageDataset
+    recipe: Recipe
+    experiments: tuple[tuple[Entry, Experiment], ...]
+
+    @property
+    def task(self) -> str:
+        """Name of the task, which is that of the data set the write-up used."""
+        return self.comparison.task
+
+    @property
+    def titles(self) -> list[str]:
+        """The models' titles, in the order in which they are shown."""
+        return [entry.title for entry in self.comparison.entries]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a page trains, resolved: profile, data, seeds, device and folders.
+
+    ``weights`` is False where only the numbers of the runs are wanted, as by ``OVERVIEW``;
+    ``fresh`` is True where every run is to be trained here, published or not.
+    """
+
+    page: str
+    profile: str
+    seeds: tuple[int, ...]
+    device: str
+    data_dir: Path
+    results_dir: Path
+    comparisons: tuple[PlannedComparison, ...]
+    weights: bool = True
+    fresh: bool = False
+
+    @property
+    def experiments(self) -> list[Experiment]:
+        """All experiments of the page, each once."""
+        unique = {e.name: e for c in self.comparisons for _, e in c.experiments}
+        return list(unique.values())
+
+    def needs_weights(self, experiment: Experiment) -> bool:
+        """Whether a page looks into the trained network: it does into those of the first seed.
+
+        All are needed if they are to be trained here: a published run has none.
+        """
+        return self.fresh or (self.weights and experiment.seed == self.seeds[0])
+
+    def comparison(self, task: str) -> PlannedComparison:
+        """The page's comparison on that task."""
+        choose(f"task of {self.page}", task, [c.task for c in self.comparisons])
+        return next(c for c in self.comparisons if c.task == task)
+
+    def alone(self, task: str) -> Plan:
+        """That task of the page by itself, with the seeds that are trained on it."""
+        comparison = self.comparison(task)
+        seeds = sorted({experiment.seed for _, experiment in comparison.experiments})
+        return replace(self, comparisons=(comparison,), seeds=tuple(seeds))
+
+    @property
+    def provenance(self) -> str:
+        """Profile, data, seeds and device in one line, for figures, tables and pages."""
+        data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
+        seeds = ", ".join(map(str, sorted(self.seeds)))
+        return f"profile {self.profile} · {data} · seed{'s' * (len(self.seeds) > 1)} {seeds} · " + (
+            self.device
+        )
+
+    def _repr_markdown_(self) -> str:
+        warning = (
+            ""
+            if self.profile in ("study", "paper")
+            else "\n\nThis is a small run to see everything work. It is **not** a reproduction."
+        )
+        return f"**{self.page}** — {self.provenance}{warning}"
+
+
+def plan(
+    page: str,
+    profile: str | None = None,
+    seeds: str | int | Iterable[int] | None = None,
+    data_dir: str | Path | None = None,
+    results_dir: str | Path | None = None,
+    device: str | None = None,
+    epochs: int | None = None,
+    load: Callable[[str, str, Recipe, Path], datasets.ImageDataset] | None = None,
+) -> Plan:
+    """Resolve what ``page`` trains.
+
+    Args:
+        page: a name of ``PAGES``, such as ``"04_sge"``.
+        profile: a name of ``PROFILES``; None for "paper" with a GPU and "quick" without.
+        seeds: such as ``(0, 1, 2)`` or ``"0 1 2"``; None for the profile's own.
+        data_dir: the data folder; None for ``$ATTN_BLOCKS_DATA``, else ``data``.
+        results_dir: None for ``$ATTN_BLOCKS_RESULTS``, else ``results``; the profile's name is
+            added to it.
+        device: "cpu", "gpu", "gpu:1"; None for a GPU where there is one.
+        epochs: trains for that many instead of the recipe's.
+        load: gives the images in place of ``load_task``, for plans that are not trained or that
+            share what was read.
+
+    Raises:
+        SettingError: an unknown name or a value that cannot be, with the valid ones.
+        DataError: a data set that the profile needs is not there, with the command to get it.
+    """
+    profile = choose("profile", profile or default_profile(), PROFILES)
+    comparisons = PAGES[choose("page", page, PAGES)]
+    settings = PROFILES[profile]
+    seeds = parse_seeds(seeds) if seeds is not None else settings.seeds
+    data_dir = datasets.data_folder(data_dir)
+    planned = []
+    for comparison in comparisons:
+        recipe = settings.recipes[comparison.task]
+        if epochs is not None:
+            recipe = replace(recipe, epochs=epochs)
+        images = (load or load_task)(comparison.task, settings.data, recipe, data_dir)
+        experiments = tuple(
+            (entry, _experiment(entry, images, recipe, seed, profile))
+            for entry in comparison.entries
+            for seed in seeds
+        )
+        planned.append(PlannedComparison(comparison, images, recipe, experiments))
+    return Plan(
+        page=page,
+        profile=profile,
+        seeds=seeds,
+        device=device.select_device(device),
+        data_dir=data_dir,
+        results_dir=results_folder(results_dir) / profile,
+        comparisons=tuple(planned),
+        weights=page != OVERVIEW,
+    )
+
+
+def load_task(task: str, data: str, recipe: Recipe, data_dir: Path) -> datasets.ImageDataset:
+    """The images of a task: its own data set, or the embedded one where the profile may.
+
+    Args:
+        data: which images the profile may use, see ``Profile``.
+    """
+    found = data != "embedded" and datasets.find(task, data_dir) is not None
+    # load() of a missing data set raises the error that says how to get it.
+    name = task if found or data == "real" else "shapes"
+    return load_images(name, recipe, data_dir)
+
+
+def load_images(name: str, recipe: Recipe, data_dir: str | Path | None) -> datasets.ImageDataset:
+    """The data set as the recipe wants it: stored size and number of images."""
+    return datasets.load(
+        name,
+        data_dir,
+        short_side=recipe.stored_side,
+        train_images=recipe.train_images,
+        val_images=recipe.validation_images,
+    )
+
+
+def _experiment(
+    entry: Entry, images: datasets.ImageDataset, recipe: Recipe, seed: int, profile: str
+) -> Experiment:
+    if profile == "paper":
+        recipe = replace(recipe, **entry.paper_recipe)
+    return Experiment(
+        images.name, images.fingerprint, entry.model, recipe, seed, dict(entry.options)
+    )
+
+
+def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
+    """``"0 1 2"``, ``"0,1"``, ``3`` or ``(0, 1)`` as a tuple of different integers >= 0."""
+    if isinstance(seeds, str):
+        seeds = seeds.replace(",", " ").split()
+    elif isinstance(seeds, int):
+        seeds = [seeds]
+    try:
+        parsed = tuple(dict.fromkeys(int(seed) for seed in seeds))
+    except (TypeError, ValueError):
+        parsed = ()
+    if not parsed or min(parsed) < 0:
+        raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {seeds!r}')
+    return parsed
+
+
+def results_folder(results_dir: str | Path | None = None) -> Path:
+    """The argument, else ``$ATTN_BLOCKS_RESULTS``, else ``results`` in the project."""
+    return project_folder("results", "ATTN_BLOCKS_RESULTS", results_dir)

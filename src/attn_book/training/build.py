@@ -1,0 +1,164 @@
+"""Everything that a training holds: network, optimiser, loaders, and how it computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import paddle
+
+from attn_blocks import datasets, models, native
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.training import compute as computing
+from attn_book.training.compute import Compute
+from attn_book.training.distributed import SINGLE_PROCESS, Group
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the loop works on; ``prepare`` makes it.
+
+    Attributes:
+        model: the network whose weights are trained, saved and evaluated.
+        network: the same as it is called in training: compiled, or one of several processes'.
+        optimizer, scaler: momentum, and the loss scaling of float16 (which else does nothing).
+        train_loader, validation_loader: batches of images [B, 3, S, S] and labels [B].
+        recipe, seed: how it is trained.
+        classes: outputs of the network.
+        compute, group: device and precision, and the processes that train it together.
+    """
+
+    model: paddle.nn.Layer
+    network: paddle.nn.Layer
+    optimizer: paddle.optimizer.Momentum
+    scaler: paddle.amp.GradScaler
+    train_loader: datasets.Loader
+    validation_loader: datasets.Loader
+    recipe: Recipe
+    seed: int
+    classes: int
+    compute: Compute
+    group: Group
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum of ``values`` over all processes; with one process the values themselves."""
+        return self.group.total(values)
+
+    def seed_epoch(self, epoch: int) -> None:
+        """Seed what the network draws in an epoch (dropout)."""
+        computing.seed_noise(self.seed, epoch, self.group.rank)
+
+
+def prepare(
+    model: paddle.nn.Layer,
+    images: datasets.ImageDataset,
+    recipe: Recipe,
+    seed: int = 0,
+    compute: Compute | None = None,
+    group: Group = SINGLE_PROCESS,
+) -> Training:
+    """Put together what the loop needs to train a network, the book's or any other.
+
+    Args:
+        model: images [B, 3, S, S] -> logits [B, classes]; its weights are trained in place.
+        images: see ``datasets.load``.
+        recipe: how it is trained. Width and stem are of the book's networks and say nothing here.
+        seed: of the order of the images, their augmentation and dropout.
+        compute: device and precision; None for a GPU where there is one, see ``compute.compute``.
+        group: the processes that train it together, this one among them.
+    """
+    compute = compute or computing.compute()
+    train_loader, validation_loader = build_loaders(images, recipe, seed, compute, group)
+    model = model if compute.on_gpu else native.accelerate(model)
+    return Training(
+        model=model,
+        network=group.network(compute.network(model)),
+        optimizer=build_optimizer(model, recipe),
+        scaler=compute.scaler(),
+        train_loader=train_loader,
+        validation_loader=validation_loader,
+        recipe=recipe,
+        seed=seed,
+        classes=len(images.classes),
+        compute=compute,
+        group=group,
+    )
+
+
+def build_model(experiment: Experiment, classes: int) -> paddle.nn.Layer:
+    """The experiment's model with fresh weights, on the fastest convolutions there are."""
+    model = models.create_model(
+        experiment.model,
+        num_classes=classes,
+        width=experiment.recipe.width,
+        stem=experiment.recipe.stem,
+        image_size=experiment.recipe.image_size,
+        **experiment.options,
+    )
+    return native.accelerate(model) if paddle.get_device() == "cpu" else model
+
+
+def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.Momentum:
+    """Momentum, with weight decay where the recipe and the block's official training have it."""
+    decayed, free = [], []
+    for layer in model.sublayers(include_self=True):
+        is_norm = isinstance(layer, paddle.nn.BatchNorm2D | paddle.nn.GroupNorm)
+        exempt = getattr(layer, "no_weight_decay", False) or (is_norm and not recipe.decay_norms)
+        group = free if exempt else decayed
+        parameters = layer.parameters(include_sublayers=bool(exempt))
+        group.extend(p for p in parameters if not p.stop_gradient)  # no running statistics
+    free_names = {parameter.name for parameter in free}
+    decayed = [parameter for parameter in decayed if parameter.name not in free_names]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
+    if free:
+        groups.append({"params": free, "weight_decay": 0.0})
+    return paddle.optimizer.Momentum(
+        learning_rate=recipe.learning_rate,
+        momentum=recipe.momentum,
+        use_nesterov=recipe.nesterov,
+        parameters=groups,
+    )
+
+
+def build_loaders(
+    images: datasets.ImageDataset,
+    recipe: Recipe,
+    seed: int,
+    compute: Compute = Compute(),  # noqa: B008 (frozen)
+    group: Group = SINGLE_PROCESS,
+) -> tuple[datasets.Loader, datasets.Loader]:
+    """Loaders of the training images (shuffled, whole batches only) and the validation images.
+
+    A batch of all processes together has the recipe's size, and each has its share.
+    """
+    source = datasets.DATASETS[images.name]
+
+    def transform(train: bool) -> datasets.Transform:
+        return datasets.create_transform(
+            recipe.augmentation,
+            recipe.image_size,
+            source.mean,
+            source.std,
+            train=train,
+            scale=(recipe.smallest_crop, 1.0),
+        )
+
+    shared = {
+        "batch_size": recipe.batch_size // group.size,
+        "rank": group.rank,
+        "world_size": group.size,
+        "workers": compute.loader_threads,
+    }
+    return (
+        datasets.Loader(
+            images.train,
+            transform=transform(train=True),
+            seed=seed,
+            shuffle=True,
+            drop_last=True,
+            **shared,
+        ),
+        datasets.Loader(
+            images.val, transform=transform(train=False), seed=0, shuffle=False, **shared
+        ),
+    )

@@ -1,0 +1,322 @@
+"""One experiment -> one run folder: locked, resumed, recorded, and failed in the open.
+
+Files are written in the order history, best weights, last weights: ``last.safetensors`` says which
+epoch is finished, whatever is newer is made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import resource
+import shutil
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import paddle
+from tqdm import tqdm
+
+from attn_blocks import datasets, models, native
+from attn_blocks.errors import AttnBlocksError, TrainingError
+from attn_blocks.files import NO_ROOM, atomic_write, read_json, storage_error, write_json
+from attn_book.records import provenance, semantics
+from attn_book.records.published import import_published_record
+from attn_book.records.reading import HISTORY_COLUMNS
+from attn_book.records.repair import remove_corrupt_files
+from attn_book.records.run import Run
+from attn_book.study import plan as planning
+from attn_book.study.experiment import Experiment
+from attn_book.study.plan import Plan
+from attn_book.training import compute as computing
+from attn_book.training.build import Training, build_model, prepare
+from attn_book.training.checkpoint import restore, save_checkpoint
+from attn_book.training.compute import Compute
+from attn_book.training.distributed import SINGLE_PROCESS, Group, joined
+from attn_book.training.launch import Processes, launch
+from attn_book.training.loop import Diverged, evaluate, train
+
+
+def train_all(plan: Plan, progress: bool = True) -> list[Run]:
+    """Train every experiment of a page that is not finished yet; return all its runs."""
+    return [
+        train_experiment(
+            experiment,
+            plan.results_dir,
+            plan.data_dir,
+            plan.device,
+            progress,
+            plan.needs_weights(experiment),
+        )
+        for experiment in plan.experiments
+    ]
+
+
+def train_experiment(
+    experiment: Experiment,
+    results_dir: str | Path,
+    data_dir: str | Path | None = None,
+    device: str | None = None,
+    progress: bool = True,
+    weights: bool = True,
+    group: Group | None = None,
+) -> Run:
+    """Train one experiment, or read it if it is finished.
+
+    Args:
+        experiment: its name is the run folder's.
+        results_dir: the profile's results folder; the run lies in ``runs/`` below it.
+        data_dir: see ``datasets.data_folder``.
+        device: see ``device.select_device``.
+        progress: whether a progress bar is shown on stderr.
+        weights: whether the trained weights are wanted too; without them the published records of
+            the run are enough, see ``import_published_record``.
+        group: the processes that train it together, this one among them; None for this one alone,
+            or for as many new ones as the environment asks for (see ``launch``).
+
+    Returns:
+        The finished run, or one with status "failed" and the reason in its metrics when the loss
+        became infinite or not a number, or memory ran out: the same settings would fail again.
+
+    Raises:
+        SettingError: a device or a number of processes that cannot be.
+        TrainingError: the images changed meanwhile, or one of several processes ended early.
+        StorageError: the disk is full; what was finished until then is kept.
+    """
+    folder = Path(results_dir) / "runs" / experiment.name
+    processes = Processes.from_environment()
+    if group is None and processes.total > 1:
+        if not _is_done(Run(folder), weights):
+            launch(processes, experiment, folder, data_dir, device, progress, weights)
+        return Run(folder)
+    group = group or SINGLE_PROCESS
+    # One trains; another that wants the same run waits here and then finds it finished.
+    with group.hold(folder):
+        if group.writes:
+            for problem in remove_corrupt_files(Run(folder)):
+                warnings.warn(problem, stacklevel=2)
+        if group.agree(group.writes and _is_done(Run(folder), weights)):
+            return Run(folder)
+        images = planning.load_images(experiment.dataset, experiment.recipe, data_dir)
+        if images.fingerprint != experiment.fingerprint:
+            raise TrainingError(
+                f"the images of {images.title} changed while {experiment.name} was waiting; "
+                "run the command again"
+            )
+        compute = computing.compute(group.device(device), group.size, group.local_size)
+        if group.writes:
+            # Records without weights are made again; until then the run is not finished.
+            (folder / "metrics.json").unlink(missing_ok=True)
+        try:
+            train_into(folder, experiment, images, compute, progress, group)
+        except (Diverged, MemoryError, RuntimeError, OSError) as error:
+            failure = _failure(experiment, error)
+            if failure is None:
+                if getattr(error, "errno", None) in NO_ROOM:
+                    raise storage_error(error, folder) from error
+                raise
+            if group.writes:
+                write_json(folder / "metrics.json", failure)
+            elif not isinstance(error, Diverged):  # that shows in all processes, this only in one
+                raise TrainingError(failure["reason"]) from error
+        return Run(folder)
+
+
+def _is_done(found: Run, weights: bool) -> bool:
+    """Whether nothing is left to train."""
+    if found.status == "finished":
+        return found.has_weights or not weights
+    return found.status == "failed" or (not weights and import_published_record(found))
+
+
+def _failure(experiment: Experiment, error: Exception) -> dict[str, Any] | None:
+    """The metrics of a run that the same settings would fail again; None for another error."""
+    if isinstance(error, Diverged):
+        return {"status": "failed", "reason": str(error), **error.where}
+    # Paddle's own out-of-memory errors are RuntimeErrors.
+    words = str(error).lower()
+    if not isinstance(error, MemoryError) and not (
+        "resourceexhausted" in words
+        or "out of memory" in words
+        or getattr(error, "errno", None) == errno.ENOMEM
+    ):
+        return None
+    reason = (
+        f"out of memory at batch size {experiment.recipe.batch_size}; lower batch_size, image_size "
+        "or width in the recipe, or run fewer jobs at once"
+    )
+    return {"status": "failed", "reason": reason}
+
+
+def train_into(
+    folder: Path,
+    experiment: Experiment,
+    images: datasets.ImageDataset,
+    compute: Compute,
+    progress: bool = True,
+    group: Group = SINGLE_PROCESS,
+) -> None:
+    """Train from the start or from the last finished epoch, leaving a finished run folder."""
+    recipe = experiment.recipe
+    computing.seed_everything(experiment.seed)
+    model = build_model(experiment, len(images.classes))
+    macs = models.count_macs(model, (3, recipe.image_size, recipe.image_size))
+    training = prepare(model, images, recipe, experiment.seed, compute, group)
+    if group.writes:
+        write_json(folder / "experiment.json", describe(experiment, images, model, compute, group))
+
+    history = restore(folder, model, training.optimizer, training.scaler)
+    group.check_same(len(history), "the number of finished epochs")
+    confusion = None
+    bar = _progress_bar(experiment, len(history), training, progress and group.writes)
+    with bar, open_log(folder, history, group) as log:
+
+        def report(count: int, loss: float, accuracy: float) -> None:
+            words = f"epoch {len(history) + 1}/{recipe.epochs} loss {loss:.3f} acc {accuracy:.3f}"
+            bar.update(count)
+            bar.set_postfix_str(words, refresh=False)
+
+        for epoch in train(training, len(history), report):
+            confusion = epoch.confusion
+            history.append({column: getattr(epoch, column) for column in HISTORY_COLUMNS})
+            if group.writes:
+                log_epoch(log, history[-1])
+                save_epoch(folder, training, history)
+    if confusion is None:  # stopped between the last checkpoint and the metrics
+        _, confusion = evaluate(training)
+    if group.writes:
+        images_seen = recipe.epochs * len(training.train_loader) * recipe.batch_size
+        seconds = sum(row["seconds"] for row in history)
+        best = best_epoch(history)
+        write_json(
+            folder / "metrics.json",
+            {
+                "status": "finished",
+                "final_val_acc": history[-1]["val_acc"],
+                "best_val_acc": best["val_acc"],
+                "best_epoch": best["epoch"],
+                "params": models.count_params(model),
+                "macs": macs,
+                "seconds": round(seconds, 1),
+                "images_per_second": round(images_seen / seconds, 1),
+                "peak_memory_mb": peak_memory_mb(compute),
+                "confusion": confusion.tolist(),
+                "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            },
+        )
+
+
+def _progress_bar(experiment: Experiment, done: int, training: Training, shown: bool) -> tqdm:
+    images_an_epoch = len(training.train_loader) * experiment.recipe.batch_size
+    return tqdm(
+        desc=experiment.name,
+        total=experiment.recipe.epochs * images_an_epoch,
+        initial=done * images_an_epoch,
+        unit="img",
+        disable=not shown,
+        leave=False,
+        dynamic_ncols=True,
+        mininterval=0.5 if sys.stderr.isatty() else 15,
+    )
+
+
+def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
+    """The epoch of the highest validation accuracy, the first of several."""
+    return max(history, key=lambda row: row["val_acc"])
+
+
+def save_epoch(folder: Path, training: Training, history: list[dict[str, float]]) -> None:
+    """Write the history up to an epoch, and its weights: as the best, if they are, and the last."""
+    epoch = history[-1]["epoch"]
+    write_history(folder / "history.csv", history)
+    if best_epoch(history)["epoch"] == epoch:
+        save_checkpoint(folder / "best.safetensors", training.model, epoch)
+    save_checkpoint(
+        folder / "last.safetensors", training.model, epoch, training.optimizer, training.scaler
+    )
+
+
+def describe(
+    experiment: Experiment,
+    images: datasets.ImageDataset,
+    model: paddle.nn.Layer,
+    compute: Compute,
+    group: Group = SINGLE_PROCESS,
+) -> dict[str, Any]:
+    """The contents of ``experiment.json``: all that is needed to make the run again."""
+    return {
+        "name": experiment.name,
+        **experiment.to_dict(),
+        "data": {
+            "title": images.title,
+            "label": images.label,
+            "classes": list(images.classes),
+            "class_total": images.class_total,
+            "train_images": len(images.train),
+            "validation_images": len(images.val),
+        },
+        "model_settings": model.settings,
+        "compute": {**compute.describe(), **group.describe(), "convolution": native.describe()},
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "semantics": semantics.versions_of(experiment),
+    }
+
+
+def write_history(path: Path, rows: Iterable[dict[str, float]]) -> None:
+    """Write the epochs as CSV; ``repr`` of a float reads back as the same float."""
+    with atomic_write(path) as stream:
+        writer = csv.DictWriter(stream, HISTORY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@contextmanager
+def open_log(folder: Path, history: Iterable[dict[str, float]], group: Group) -> Iterator[Any]:
+    """The VisualDL log of the first process, with the epochs so far; None in the others.
+
+    It is written anew: two logs of one epoch would both be shown.
+    """
+    if not group.writes:
+        yield None
+        return
+    from visualdl import LogWriter  # slow to import, and only needed here
+
+    shutil.rmtree(folder / "vdl", ignore_errors=True)
+    with LogWriter(logdir=str(folder / "vdl")) as log:
+        for row in history:
+            log_epoch(log, row)
+        yield log
+
+
+def log_epoch(log: Any, row: dict[str, float]) -> None:
+    """Add an epoch to a VisualDL log."""
+    for column in HISTORY_COLUMNS[1:-1]:
+        part, _, quantity = column.partition("_")
+        tag = f"{quantity}/{part}" if quantity else column
+        log.add_scalar(tag=tag, value=row[column], step=row["epoch"])
+
+
+def peak_memory_mb(compute: Compute) -> float:
+    """Highest memory use in MiB: of the GPU where it trains there, else of this process."""
+    if compute.on_gpu:
+        return round(paddle.device.cuda.max_memory_allocated() / 2**20, 1)
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # bytes on macOS, KiB on Linux
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+
+
+def main() -> None:
+    """Train the experiment of a request file as one of several processes (see ``launch``)."""
+    request = read_json(sys.argv[1])
+    experiment = Experiment.from_dict(request.pop("experiment"))
+    try:
+        with joined() as group:
+            done = train_experiment(experiment, group=group, **request)
+    except AttnBlocksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(1 if done.status == "failed" else 0)  # unfinished: the first process still writes

@@ -1,0 +1,57 @@
+"""The cost of a block: counted exactly, timed in turn."""
+
+import pytest
+
+from attn_blocks import models
+from attn_book.analysis import cost
+from attn_book.study.plan import plan
+from attn_book.training import build
+
+
+def test_ratios_are_medians_over_rounds_of_the_same_moment():
+    # The second round was slow for both: the ratio of that round is still 2.
+    seconds = {"plain": [1.0, 10.0, 1.0], "block": [2.0, 20.0, 3.0]}
+    assert cost.ratios(seconds, "plain") == {"plain": 1.0, "block": 2.0}
+
+
+def test_the_models_are_timed_in_turn_after_one_step_each():
+    calls = []
+    steps = {name: lambda name=name: calls.append(name) for name in "abc"}
+    seconds = cost.interleaved(steps, rounds=2)
+    assert calls == list("abc") * 3
+    assert {len(s) for s in seconds.values()} == {2}
+
+
+def test_when_time_is_up_the_fewest_rounds_are_still_made():
+    seconds = cost.interleaved({"a": lambda: None}, rounds=50, limit=0.0)
+    assert len(seconds["a"]) == cost.FEWEST_ROUNDS
+
+
+@pytest.mark.parametrize(
+    ("page", "task", "plain"),
+    [("04_sge", "animals10", "ResNet-50"), ("01_se", "cifar10", "SENet without SE")],
+)
+def test_table(page, task, plain, data_dir, tmp_path):
+    page = plan(page, "smoke", [0, 1], data_dir, tmp_path, "cpu")
+    table = cost.table(page, task)
+    assert list(table.index) == page.comparison(task).titles
+    assert list(table.columns) == [
+        "Parameters",
+        "Extra parameters (%)",
+        "MMACs",
+        "Extra MACs (%)",
+        "Training step",
+        "Inference",
+    ]
+    row = table.loc[plain]
+    assert row["Extra parameters (%)"] == row["Extra MACs (%)"] == 0
+    assert row["Training step"] == row["Inference"] == 1
+    assert (table[["Training step", "Inference"]] > 0).all(axis=None)
+    params = {
+        entry.title: models.count_params(build.build_model(experiment, 10))
+        for entry, experiment in page.comparison(task).experiments
+    }
+    assert table["Parameters"].to_dict() == params
+    for title, value in params.items():
+        extra = 100 * (value - params[plain]) / params[plain]
+        assert table.loc[title, "Extra parameters (%)"] == pytest.approx(extra, abs=0.006)

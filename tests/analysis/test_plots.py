@@ -1,0 +1,323 @@
+"""Figures: what they draw, and that nothing in them covers anything else."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.text import Text
+from PIL import Image
+
+from attn_blocks.errors import SettingError
+from attn_blocks.layers import list_attns
+from attn_book.analysis import diagrams, plots
+from attn_book.analysis.diagrams import DIAGRAMS
+from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.records import planned
+from attn_book.study.claims import CLAIMS
+from attn_book.study.pages import PAGES
+
+RNG = np.random.default_rng(0)
+PICTURE = RNG.random((24, 24, 3))
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def texts_of(figure):
+    """(text, bounding box in pixels) of everything written, laid out as it will be saved."""
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    hidden = []  # tick labels beyond the limits, and those of axes that are switched off
+    for axis in figure.axes:
+        for i, (labels, limits) in enumerate(
+            [(axis.get_xticklabels(), axis.get_xlim()), (axis.get_yticklabels(), axis.get_ylim())]
+        ):
+            low, high = sorted(limits)
+            for label in labels:
+                if not (axis.axison and low <= label.get_position()[i] <= high):
+                    hidden.append(label)
+    written = [
+        text
+        for text in figure.findobj(Text)
+        if text.get_text().strip() and text.get_visible() and text not in hidden
+    ]
+    return [(t.get_text(), t.get_window_extent(renderer)) for t in written]
+
+
+def covered(boxes):
+    """Pairs of names whose boxes overlap by more than a pixel."""
+    return [
+        (first, second)
+        for i, (first, a) in enumerate(boxes)
+        for second, b in boxes[i + 1 :]
+        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
+    ]
+
+
+# Diagrams ----------------------------------------------------------------------------------------
+
+
+def faults(diagram):
+    """What overlaps, sticks out of its box or is cut off in the drawing of a diagram."""
+    figure = diagrams.draw(diagram)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()
+    axis = figure.axes[0]
+    shapes = {
+        p.get_gid().removeprefix("node-"): p.get_window_extent(renderer)
+        for p in axis.patches
+        if p.get_gid()
+    }
+    found, free = [], [("legend", axis.get_legend().get_window_extent(renderer))]
+    for text in axis.texts:
+        extent, key = text.get_window_extent(renderer), (text.get_gid() or "").removeprefix("text-")
+        if not text.get_text():
+            continue
+        if key in shapes:
+            box = shapes[key]
+            if not (box.x0 < extent.x0 and extent.x1 < box.x1 and extent.height < box.height):
+                found.append(f"{text.get_text()!r} sticks out of its box")
+        else:
+            free.append((text.get_text(), extent))
+    found += [f"{a!r} covers {b!r}" for a, b in covered([*shapes.items(), *free])]
+    canvas = figure.bbox
+    found += [
+        f"{name!r} is cut off"
+        for name, e in [*shapes.items(), *free]
+        if e.x0 < 0 or e.y0 < 0 or e.x1 > canvas.x1 or e.y1 > canvas.y1
+    ]
+    drawn = {k for k, node in diagram.nodes.items() if node.kind != "word"}
+    return found + [f"{key} is not drawn" for key in drawn - shapes.keys()]
+
+
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_every_box_of_a_diagram_is_drawn_and_nothing_covers_anything(name):
+    assert faults(DIAGRAMS[name]) == []
+    assert plots.block_diagram(name).get_size_inches()[0] < 10  # readable at 700 pixels
+
+
+def test_a_bad_diagram_is_noticed():
+    good = DIAGRAMS["se"]
+    moved = {**good.nodes, "fc1": replace(good.nodes["fc1"], x=good.nodes["fc2"].x)}
+    assert any("covers" in fault for fault in faults(replace(good, nodes=moved)))
+    wordy = {**good.nodes, "fc1": replace(good.nodes["fc1"], text="far too long for its box")}
+    assert any("sticks out" in fault for fault in faults(replace(good, nodes=wordy)))
+
+
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_everything_in_a_diagram_lies_on_a_way_from_x_to_y(name):
+    def reached(start, ways):
+        seen, edge = {start}, {start}
+        while edge := {b for a, b in ways if a in edge} - seen:
+            seen |= edge
+        return seen
+
+    ways = [(arrow.start, arrow.end) for arrow in DIAGRAMS[name].arrows]
+    nodes = set(DIAGRAMS[name].nodes)
+    assert reached("x", ways) == nodes
+    assert reached("y", [(b, a) for a, b in ways]) == nodes
+
+
+def test_every_block_has_a_diagram():
+    assert set(DIAGRAMS) == set(list_attns())
+    with pytest.raises(SettingError, match="sge"):
+        plots.block_diagram("sgee")
+
+
+# Runs --------------------------------------------------------------------------------------------
+
+
+def fake_run(seed=0, accuracy=0.5, epochs=3, classes=("cat", "dog", "cow")):
+    steps = np.arange(1, epochs + 1)
+    losses = dict.fromkeys(("train_loss", "val_loss"), 1 / steps)
+    accuracies = dict.fromkeys(("train_acc", "val_acc"), accuracy * steps / epochs)
+    return SimpleNamespace(
+        experiment=SimpleNamespace(seed=seed),
+        history={"epoch": steps, **losses, **accuracies},
+        images_per_second=100.0,
+        metrics={"final_val_acc": accuracy, "params": 1e6, "macs": 2e6},
+        confusion=np.eye(len(classes), dtype=int) * 8 + 1,
+        classes=list(classes),
+    )
+
+
+ALL = {entry.title: entry for entry in PAGES["09_comparison"][0].entries}
+
+
+def runs_of(titles, seeds):
+    """Accuracy grows by a point a model, and wavers by 2 points over seeds, models out of step."""
+    return {
+        title: [fake_run(seed, 0.5 + 0.01 * i + 0.02 * ((seed + i) % 3)) for seed in range(seeds)]
+        for i, title in enumerate(titles)
+    }
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_curves_of_runs(seeds):
+    runs = runs_of(list(ALL)[:3], seeds)
+    figure = plots.training_curves(runs)
+    assert [len(axis.lines) for axis in figure.axes] == [6, 6]
+    assert [len(axis.collections) for axis in figure.axes] == ([0, 0] if seeds == 1 else [6, 6])
+    reported = {"epoch": [1, 2], "test_loss": [1, 0.5], "test_acc": [0.3, 0.4]}
+    assert len(plots.training_curves(runs, reported).axes[0].lines) == 7
+    lines = plots.validation_curves(runs).axes[0].lines
+    assert [line.get_color() for line in lines] == [plots.COLOURS[title] for title in runs]
+    np.testing.assert_allclose(
+        lines[0].get_ydata()[-1], np.mean([r.metrics["final_val_acc"] for r in runs["ResNet-50"]])
+    )
+
+
+def test_confusion_is_a_share_of_the_true_class():
+    figure = plots.confusion_matrices(runs_of(list(ALL)[:4], 2) | {"GE-ResNet-50": []})
+    image = figure.axes[0].images[0].get_array()
+    np.testing.assert_allclose(image.sum(axis=1), 1)
+    np.testing.assert_allclose(image[0], [9 / 11, 1 / 11, 1 / 11])
+
+
+def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
+    figure = plots.accuracy_against_cost(runs_of(ALL, 3) | {"GE-ResNet-50": []})
+    assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 3
+
+
+def test_show_stamps_saves_and_returns(tmp_path):
+    plan = SimpleNamespace(results_dir=tmp_path, page="04_sge", provenance="profile smoke · seed 0")
+    figure = plots.show(plan, plots.block_diagram("sge"), "block")
+    assert "profile smoke · seed 0" in [text.get_text() for text in figure.texts]
+    with Image.open(tmp_path / "figures" / "04_sge_block.png") as image:
+        assert image.width > 700
+    assert not plt.get_fignums()
+
+
+def test_sample_grid_shows_the_classes_in_turn():
+    labels = np.array([0, 0, 1, 1])
+    train = type("Images", (list,), {"labels": labels})([np.full((4, 4, 3), i) for i in range(4)])
+    figure = plots.sample_grid(SimpleNamespace(classes=("a", "b"), train=train), columns=3, rows=1)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "a"]
+    for axis, label in zip(figure.axes, (0, 1, 0), strict=True):
+        assert labels[axis.images[0].get_array()[0, 0, 0]] == label
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_gain_forest(seeds, monkeypatch):
+    runs = runs_of(ALL, seeds) | {"GC-ResNet-50": []}
+    monkeypatch.setattr(planned, "runs_of", lambda plan, task: runs)
+    figure = plots.gain_forest(None, "animals10")
+    axis = figure.axes[0]
+    titles = [label.get_text() for label in axis.get_yticklabels()]
+    assert titles == [title for title in ALL if title != "ResNet-50"]
+    drawn = {marker: {} for marker in ("o", "D", "X", "None")}
+    for line in axis.lines[:-1]:  # the last is the line at 0
+        drawn[line.get_marker()][titles[int(line.get_ydata()[0])]] = line.get_xdata()
+    claims = {
+        c.better: c
+        for c in CLAIMS
+        if c.worse == "ResNet-50" and c.task == "animals10" and not c.by_size
+    }
+    assert drawn["D"] == {t: [c.paper] for t, c in claims.items() if c.paper is not None}
+    assert drawn["X"] == {t: [c.reported] for t, c in claims.items() if c.reported is not None}
+    assert set(drawn["o"]) == set(titles) - {"GC-ResNet-50"}
+    assert set(drawn["None"]) == (set(drawn["o"]) if seeds == 3 else set())
+    untrained = [t.xy[1] for t in axis.texts if t.get_text() == "no finished run"]
+    assert untrained == [titles.index("GC-ResNet-50")]
+    if seeds == 3:  # SRM is the third after ResNet-50: exactly 3 points above for every seed
+        assert drawn["o"]["SRM-ResNet-50"][0] == pytest.approx(3)
+    names = [(text, box) for text, box in texts_of(figure) if text in ALL]
+    assert covered(names) == []
+
+
+# Looking inside ----------------------------------------------------------------------------------
+
+
+def inside_figures():
+    maps = {f"group {i}": RNG.random((7, 7)) for i in range(7)}
+    gates = {
+        f"layer{s}.{b}.attn": {name: RNG.random(32) for name in ("cat", "dog")}
+        for s in (1, 2, 3, 4)
+        for b in range(3)
+    }
+    queries = {(0.1, 0.2): RNG.random((7, 7)), (0.9, 0.5): RNG.random((7, 7))}
+    matrices = RNG.random((4, 7, 7))
+    parameters = {name: {block: RNG.random(9) for block in gates} for name in ("weight", "bias")}
+    nine = {title: RNG.random((7, 7)) for title in ALL}
+    steps = {
+        "image: cat": PICTURE,
+        "input": RNG.random((7, 7)),
+        "gate": RNG.random(32),
+        "output": RNG.random((7, 7)),
+    }
+    yield "maps", plots.maps_over_image(PICTURE, maps)
+    yield "one map", plots.maps_over_image(PICTURE, {"constant": np.full((7, 7), 0.731)})
+    yield "channel gates", plots.channel_gates(gates)
+    yield "shuffle gates", plots.shuffle_gates(PICTURE, RNG.random(32), maps)
+    yield "queries", plots.query_attention(PICTURE, queries, RNG.random((7, 7)), 0.91)
+    yield "transforms", plots.transforms(PICTURE, Transforms(*[matrices] * 4))
+    yield "parameters", plots.parameter_spread(parameters, {"weight": 0})
+    yield "grad-cam", plots.grad_cam([Evidence(PICTURE, "cat", nine, dict.fromkeys(nine, 0.5))] * 3)
+    yield "walk", plots.walk(steps)
+
+
+def test_nothing_written_in_a_figure_covers_anything_written():
+    for name, figure in inside_figures():
+        boxes = [(t, b) for t, b in texts_of(figure) if b.width > 0]
+        assert covered(boxes) == [], name
+
+
+def test_maps_share_one_scale_and_lie_on_the_picture():
+    maps = {"a": np.array([[0.1, 0.2], [0.3, 0.4]]), "b": np.array([[0.9]])}
+    figure = plots.maps_over_image(PICTURE, maps)
+    overlays = [axis.images[1] for axis in figure.axes[1:3]]
+    assert [o.get_clim() for o in overlays] == [(0.1, 0.9)] * 2
+    assert [o.get_extent() for o in overlays] == [[-0.5, 23.5, 23.5, -0.5]] * 2
+    assert [axis.get_title() for axis in figure.axes[:3]] == ["image", "a", "b"]
+
+
+def test_channel_gates_show_the_last_block_of_each_stage():
+    gates = {f"layer{s}.{b}.attn": {"cat": RNG.random(64)} for s in (1, 2) for b in (0, 1)}
+    figure = plots.channel_gates(gates)
+    assert [axis.get_title().split(":")[0] for axis in figure.axes] == [
+        "layer1.1.attn",
+        "layer2.1.attn",
+    ]
+    line = figure.axes[1].lines[0]
+    assert len(line.get_xdata()) == 50
+    np.testing.assert_array_equal(line.get_ydata(), gates["layer2.1.attn"]["cat"][line.get_xdata()])
+    chosen = plots.channel_gates(gates, ["layer1.0.attn"])
+    assert chosen.axes[0].get_title().startswith("layer1.0.attn")
+
+
+def test_a_query_is_marked_where_it_is():
+    figure = plots.query_attention(PICTURE, {(0.25, 0.75): np.eye(4)}, correlation=0.5)
+    for axis in figure.axes:
+        assert axis.lines[0].get_xydata().tolist() == [[17.5, 5.5]]
+    assert "0.50" in figure.get_suptitle()
+
+
+def test_a_grad_cam_of_zeros_stays_dark():
+    seen = Evidence(PICTURE, "cat", {"ResNet-50": np.zeros((3, 3))}, {"ResNet-50": 0.25})
+    axis = plots.grad_cam([seen]).axes[1]
+    assert axis.images[1].get_array().max() == 0
+    assert axis.get_title() == "ResNet-50\np = 0.25"
+
+
+def test_source_is_dedented_python():
+    class Block:
+        def gate(self, x):
+            return 2 * x
+
+        def forward(self, x):
+            return x * self.gate(x)
+
+    text = plots.source(Block.gate, Block.forward).data
+    assert text == (
+        "```python\ndef gate(self, x):\n    return 2 * x\n\n"
+        "def forward(self, x):\n    return x * self.gate(x)\n```"
+    )

@@ -1,0 +1,113 @@
+"""All nine pages, executed headless in the smoke profile through the command that readers use."""
+
+import csv
+import os
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from attn_blocks import native
+from attn_book.analysis import plots
+from attn_book.study.claims import CLAIMS
+from attn_book.study.pages import OVERVIEW, PAGES
+
+FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
+
+
+@pytest.fixture(scope="module")
+def results_dir(data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    # Where the native operators are missing, every training warns of it, as it should.
+    switch = {} if native.available() else {"ATTN_BLOCKS_NATIVE": "0"}
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "attn_blocks",
+            "reproduce",
+            "--profile",
+            "smoke",
+            "--data-dir",
+            str(data_dir),
+            "--results-dir",
+            str(folder),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | switch,
+        timeout=1500,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder / "smoke"
+
+
+def executed(results_dir, page):
+    return nbformat.read(results_dir / "notebooks" / f"{page}.ipynb", as_version=4)
+
+
+def texts(notebook):
+    """Everything that the cells put out, as text."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            yield from (data.get(kind, "") for kind in ("text/plain", "text/markdown", "text/html"))
+            yield output.get("text", "")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_cell_ran_without_warnings(results_dir, page):
+    notebook = executed(results_dir, page)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count
+            for output in cell.outputs:
+                assert output.output_type != "error"
+                assert output.get("name") != "stderr", output.text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_parameters_reached_the_page(results_dir, page):
+    words = "".join(texts(executed(results_dir, page)))
+    data = "Shapes (10 classes; 40 / 20 images)"
+    assert f"**{page}** — profile smoke · {data} · seed 0 · cpu" in words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_figures_exist_and_none_is_blank(results_dir, page):
+    made = {
+        path.stem.removeprefix(f"{page}_"): path
+        for path in (results_dir / "figures").glob(f"{page}_*.png")
+    }
+    expected = FIGURES if page != OVERVIEW else {"sge", "srm", "nonlocal", "sa", "senet"}
+    assert {name for name in expected if not any(name in found for found in made)} == set()
+    for path in made.values():
+        image = plots.plt.imread(path)
+        assert min(image.shape[:2]) > 100
+        assert image[..., :3].std() > 0.02, path.name
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_tables_have_the_rows_they_promise(results_dir, page):
+    words = "".join(texts(executed(results_dir, page)))
+    for comparison in PAGES[page]:
+        for entry in comparison.entries:
+            assert re.search(rf"{re.escape(entry.title)}\s+[\d–]", words), entry.title
+    for claim in CLAIMS:
+        if claim.page == page or page == OVERVIEW:
+            assert claim.text in words
+
+
+def test_the_summary_has_a_row_for_every_run_and_claim(results_dir):
+    with (results_dir / "summary.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 16
+    assert {row["status"] for row in rows} == {"finished"}
+    assert {page for row in rows for page in row["page"].split()} == set(PAGES)
+    plain = next(row for row in rows if row["model"] == "resnet50" and "01_se" in row["page"])
+    assert len(plain["page"].split()) == 9  # trained once, shown on every page
+    with (results_dir / "verdicts.csv").open(newline="") as stream:
+        verdicts = list(csv.DictReader(stream))
+    assert [row["claim"] for row in verdicts] == [claim.text for claim in CLAIMS]

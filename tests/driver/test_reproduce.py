@@ -1,0 +1,277 @@
+"""The driver: real runs, real notebooks, in processes of their own."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+
+import nbformat
+import pytest
+
+from attn_blocks.errors import CheckpointError, SettingError
+from attn_blocks.files import read_json, write_json
+from attn_book.driver import pages, reproduce
+from attn_book.records import planned, reading, reproduction
+from attn_book.records import run as records_run
+from attn_book.study import pages
+from attn_book.study.pages import PAGES
+from attn_book.study.plan import plan
+from attn_book.study.recipes import PROFILES
+from attn_book.training.run import write_history
+
+PAGE = "04_sge"
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "attn_blocks", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def options(data_dir, tmp_path_factory):
+    results_dir = tmp_path_factory.mktemp("results")
+    return ["--profile", "smoke", "--data-dir", data_dir, "--results-dir", results_dir]
+
+
+@pytest.fixture(scope="module")
+def first(options):
+    """One page reproduced from nothing: what was printed, and its results folder."""
+    answer = command("reproduce", "sge", *options)
+    assert answer.returncode == 0, answer.stderr
+    return answer.stdout, options[-1] / "smoke"
+
+
+def written(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"}
+
+
+def test_a_page_is_trained_executed_and_summed_up(first):
+    printed, folder = first
+    assert "1 pages, 2 runs, 0 of them finished" in printed
+    assert "Shapes" in printed
+    assert "SGE-ResNet-50" in printed
+    summary = (folder / "summary.csv").read_text().splitlines()
+    assert summary[0] == ",".join(summary.SUMMARY_COLUMNS)
+    assert len(summary) == 3
+    assert all(line.startswith(f"{PAGE},shapes,10,") for line in summary[1:])
+    assert all(line.endswith(",cpu,finished") for line in summary[1:])
+    verdicts = (folder / "verdicts.csv").read_text().splitlines()
+    assert verdicts[0] == ",".join(verdicts.VERDICT_COLUMNS)
+    assert len(verdicts) == 3
+    assert all(line.endswith(",1,not tested") for line in verdicts[1:])
+    notebook = nbformat.read(folder / "notebooks" / f"{PAGE}.ipynb", as_version=4)
+    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
+    assert {path.name for path in (folder / "figures").iterdir()} >= {f"{PAGE}_curves.png"}
+
+
+def test_a_second_call_makes_nothing_again(first, options):
+    _, folder = first
+    before = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
+    answer = command("reproduce", PAGE, *options)
+    assert answer.returncode == 0
+    assert "2 of them finished" in answer.stdout
+    assert "1 pages are up to date" in answer.stdout
+    after = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
+    assert before == after
+
+
+def test_a_page_is_made_again_once_the_recordings_are_there(data_dir, tmp_path, monkeypatch):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    keys = []
+    for folder in ("", str(tmp_path)):
+        monkeypatch.setenv("ATTN_REFERENCE_DIR", folder)
+        keys += [pages._execution(page, {}).request["key"] for _ in range(2)]
+    assert keys[0] == keys[1] != keys[2] == keys[3]
+
+
+def test_only_pages_that_look_into_networks_want_their_weights(data_dir, tmp_path):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+
+    def wanted(*pages, notebooks=True):
+        return {page.weights for page in reproduce._plans(pages, notebooks, settings)}
+
+    assert wanted("09_comparison") == {False}
+    assert wanted("09_comparison", PAGE) == {True}  # they share runs
+    assert wanted(PAGE, notebooks=False) == {False}
+
+
+def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, tmp_path, capsys):
+    shutil.copytree(first[1], tmp_path / "smoke")
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    run = planned.run_of(page, page.experiments[1])
+    for name in records_run.WEIGHTS:
+        (run.folder / name).unlink()
+    before = written(run.folder)
+    assert reproduce.Work([page], 2, None).do() == 0  # as many threads as before
+    assert written(run.folder) == before
+    assert reproduction.is_same(run, run.repeat) and planned.is_done(page, page.experiments[1])
+
+    # Weights of the very record need no word; those of a run that drifted do, or are refused.
+    capsys.readouterr()
+    run.load_model()
+    assert capsys.readouterr().out == ""
+    near = run.repeat.metrics["final_val_acc"] + 0.01
+    for accuracy in (near, 1.0):
+        rows = reading.read_history(run.folder / "history.csv")
+        rows[-1]["val_acc"] = accuracy
+        write_history(run.folder / "history.csv", rows)
+        metrics = read_json(run.folder / "metrics.json")
+        write_json(run.folder / "metrics.json", metrics | {"final_val_acc": rows[-1]["val_acc"]})
+        if accuracy == near:
+            records_run.Run(run.folder).load_model()
+            assert "The weights are of a repeat. " + run.folder.name in capsys.readouterr().out
+        else:
+            with pytest.raises(CheckpointError, match="more than 0.05 apart"):
+                records_run.Run(run.folder).load_model()
+
+
+def test_published_runs_are_taken_or_if_fresh_trained(
+    first, data_dir, tmp_path, monkeypatch, capsys
+):
+    published = tmp_path / "published"
+    shutil.copytree(first[1], published / "smoke")
+    shared = replace(PROFILES["smoke"], shared=True)
+    monkeypatch.setattr(results, "PROFILES", {**PROFILES, "smoke": shared})
+    for name in ("take_published", "return_published"):
+        monkeypatch.setattr(results, name, partial(getattr(results, name), published=published))
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path / "results"}
+    runs = [planned.run_of(plan(PAGE, **settings), e) for e in plan(PAGE, **settings).experiments]
+
+    assert reproduce.reproduce([PAGE], notebooks=False, **settings) == 0
+    assert "2 runs taken from book/published" in capsys.readouterr().out
+    assert [run.has_weights for run in runs] == [False, False]
+    assert reproduce.reproduce([PAGE], notebooks=False, fresh=True, **settings) == 0
+    assert "2 runs of book/published are trained here instead" in capsys.readouterr().out
+    assert [run.has_weights and run.trained is run for run in runs] == [True, True]
+
+
+def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):
+    _, folder = first
+    shutil.copytree(folder, tmp_path / "smoke")
+    shutil.rmtree(tmp_path / "smoke" / "notebooks")
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    parameters = nbformat.v4.new_code_cell("profile = None", metadata={"tags": ["parameters"]})
+    for page, source in ((PAGE, "1 / 0"), ("02_ge", "print(profile)")):
+        cells = [parameters, nbformat.v4.new_code_cell(source)]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+        nbformat.write(notebook, notebooks / f"{page}.ipynb")
+    monkeypatch.setattr(pages, "NOTEBOOKS", notebooks)
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
+    assert reproduce.Work(plans, 1, settings).do() == 1
+    made = tmp_path / "smoke" / "notebooks"
+    assert {path.name for path in made.glob("0*.ipynb")} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
+    assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
+    # The next call tries the failed page again, and only that one.
+    assert reproduce.Work(plans, 1, settings).do() == 1
+
+
+def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    doomed = page.experiments[0].name
+    original = reproduce._training
+
+    def training(settings, experiment, shows_bar):
+        settings = replace(settings, device="tpu") if experiment.name == doomed else settings
+        return original(settings, experiment, shows_bar)
+
+    monkeypatch.setattr(reproduce, "_training", training)
+    assert reproduce.Work([page], 1, None).do() == 1
+    assert f"FAILED {doomed}: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
+    assert (
+        records_run.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
+    )
+
+
+def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
+    work = reproduce.Work(plans, 2, settings)
+    plain, sge, ge = (experiment.name for experiment in reproduce._unique(plans))
+    tasks = {
+        experiment.name: reproduce._training(plans[0], experiment, False)
+        for experiment in reproduce._unique(plans)
+    }
+    assert work._ready_pages() == []
+    assert work._done(tasks[ge], (), None) == []
+    assert [task.title for task in work._done(tasks[plain], (), None)] == ["02_ge"]
+    assert [task.title for task in work._done(tasks[sge], (), "an error")] == [PAGE]
+    assert work._ready_pages() == []
+    assert f"[ 3/3] {sge}  unfinished" in capsys.readouterr().out
+
+
+def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
+    settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
+    plans = [plan(page, **settings) for page in PAGES]
+    names = [experiment.name for experiment in reproduce._unique(plans)]
+    assert len(names) == len(set(names)) == 16
+    assert sum(name.startswith("shapes-resnet50-") for name in names) == 2  # Animals and Caltech
+
+
+@pytest.mark.parametrize(
+    ("name", "page"), [("sge", "04_sge"), ("04_sge", "04_sge"), ("04", "04_sge"), ("01", "01_se")]
+)
+def test_short_page_names(name, page):
+    assert pages.page_name(name) == page
+
+
+@pytest.mark.parametrize("bad", ["0", "-1", "two"])
+def test_wrong_jobs(bad, data_dir, tmp_path):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    with pytest.raises(SettingError, match="jobs must be"):
+        reproduce.job_count(bad, page)
+    assert reproduce.job_count("auto", page) >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["reproduce", "sgee"], ["unknown page 'sgee'", "04_sge"]),
+        (["reproduce", "--profile", "fast"], ["unknown profile 'fast'", "quick"]),
+        (["train", "sge", "--profile", "study"], ["data prepare animals10"]),
+        (["data", "prepare", "imagenet", "x.zip"], ["imagenet", "animals10"]),
+        (["data", "prepare", "cifar10", "absent.zip"], ["absent.zip"]),
+    ],
+)
+def test_wrong_usage_says_what_is_right(arguments, words, tmp_path):
+    answer = command(*arguments, ATTN_BLOCKS_DATA=str(tmp_path), ATTN_BLOCKS_RESULTS=str(tmp_path))
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    for word in words:
+        assert word in answer.stderr
+
+
+def test_the_list_of_models():
+    answer = command("models")
+    assert answer.returncode == 0
+    line = next(x for x in answer.stdout.splitlines() if x.split()[0] == "se_resnet50")
+    assert "28,088,024" in line
+
+
+def test_the_state_of_the_data(tmp_path):
+    answer = command("data", ATTN_BLOCKS_DATA=str(tmp_path))
+    assert answer.returncode == 0
+    for word in ("animals10", "caltech16", "cifar10", "shapes", "data prepare"):
+        assert word in answer.stdout
+
+
+def test_notebooks_name_their_kernel_and_parameters():
+    for path in sorted(pages.NOTEBOOKS.glob("*.ipynb")):
+        notebook = json.loads(path.read_text())
+        tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
+        assert len(tagged) == 1, path.name
+        for name in ("profile", "seeds", "data_dir", "results_dir", "device", "epochs"):
+            assert f"{name} = None" in "".join(tagged[0]["source"]), path.name
+        assert notebook["metadata"]["kernelspec"]["name"] == "python3"

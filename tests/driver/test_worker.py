@@ -1,0 +1,127 @@
+"""Who gets which task, and what workers answer; `test_faults` has them do real work."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from attn_blocks.errors import StorageError
+from attn_blocks.files import folder_lock
+from attn_book.driver import processes
+from attn_book.driver.processes import Task, Worker, work_through
+
+# In place of a worker that trains: it reads the request and does what that says.
+START = """
+import json, os, sys, time
+request = json.loads(sys.stdin.readline())
+if "wait" in request:
+    time.sleep(request["wait"])
+if "touch" in request:
+    open(request["touch"], "x").close()
+if "code" in request:
+    sys.exit(request["code"])
+answer = {"error": None, "errno": None, "notes": [str(os.getpid())]}
+print(json.dumps(answer | request.get("answer", {})))
+"""
+
+
+@pytest.fixture(autouse=True)
+def quick_workers(monkeypatch):
+    monkeypatch.setattr(processes, "START", START)
+
+
+def task(folder, name, **request):
+    done = folder / f"{name}.done"
+    request.setdefault("touch", str(done))
+    return Task(name, "train", request, folder, f".{name}.lock", None, done.exists)
+
+
+def collect(tasks, jobs=2):
+    """What ``work_through`` reports of each task, and the most that ran at once."""
+    ended, most = {}, [0]
+    work_through(
+        tasks,
+        jobs,
+        os.environ,
+        lambda running: most.append(len(running)),
+        lambda task, notes, error: ended.update({task.title: error}),
+    )
+    return ended, max(most)
+
+
+def test_tasks_are_done_some_at_once(tmp_path):
+    tasks = [task(tmp_path, name, wait=0.5) for name in "abc"]
+    assert collect(tasks) == ({"a": None, "b": None, "c": None}, 2)
+    assert all(one.is_done() for one in tasks)
+
+
+def test_what_is_done_already_starts_no_process(tmp_path):
+    (tmp_path / "a.done").touch()
+    assert collect([task(tmp_path, "a")]) == ({"a": None}, 0)
+
+
+def test_errors_are_told_and_stop_no_other(tmp_path):
+    tasks = [
+        task(tmp_path, "a", answer={"error": "the loss is not finite"}),
+        task(tmp_path, "b", code=3),
+        task(tmp_path, "c"),
+    ]
+    ended, _ = collect(tasks, jobs=1)
+    assert ended == {
+        "a": "the loss is not finite",
+        "b": "the process ended early (exit code 3)",
+        "c": None,
+    }
+
+
+def test_what_follows_from_a_task_is_done_after_the_others(tmp_path):
+    order, after = [], {"a": [task(tmp_path, "c")], "c": [task(tmp_path, "d")]}
+    (tmp_path / "d.done").touch()
+
+    def done(task, notes, error):
+        order.append(task.title)
+        return after.get(task.title)
+
+    tasks = [task(tmp_path, name) for name in "ab"]
+    work_through(tasks, 1, os.environ, lambda running: None, done)
+    assert order == ["a", "b", "c", "d"]
+    assert len(tasks) == 2  # the caller's list stays as it was
+
+
+def test_a_killed_worker_is_told_apart(tmp_path):
+    killed = Worker(task(tmp_path, "a", wait=600))
+    killed.process.kill()
+    assert killed.answer() == ([], "the process ended early (signal SIGKILL)")
+
+
+def test_a_full_disk_stops_all(tmp_path):
+    answer = {"error": "no room left for x", "errno": errno.ENOSPC}
+    tasks = [task(tmp_path, "a", wait=600), task(tmp_path, "b", answer=answer), task(tmp_path, "c")]
+    begun = time.monotonic()
+    with pytest.raises(StorageError, match="no room left for x"):
+        collect(tasks)
+    assert time.monotonic() - begun < 60
+    assert not (tmp_path / "a.done").exists() and not (tmp_path / "c.done").exists()
+    with folder_lock(tmp_path, ".a.lock", wait=False) as held:
+        assert held
+
+
+def test_a_task_of_another_driver_is_waited_for_and_not_made_again(tmp_path, capfd):
+    a, b = task(tmp_path, "a"), task(tmp_path, "b")
+    other = folder_lock(tmp_path, ".a.lock")
+    other.__enter__()
+    order = []
+
+    def done(task, notes, error):
+        order.append(task.title)
+
+    def turn(running):
+        if order and not a.is_done():  # the other driver finishes, and lets go
+            Path(a.request["touch"]).touch()
+            other.__exit__(None, None, None)
+
+    work_through([a, b], 1, os.environ, turn, done)
+    assert order == ["b", "a"]
+    assert "Waiting for another process that makes 1 of these" in capfd.readouterr().out

@@ -1,0 +1,214 @@
+"""Experiments, recipes, pages and plans."""
+
+import json
+import math
+from dataclasses import asdict, fields, replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from attn_blocks import models
+from attn_blocks.errors import DataError, SettingError
+from attn_book.study import experiment, pages
+from attn_book.study import plan as planning
+from attn_book.study.claims import CLAIMS, REPORTED
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.pages import PAGES
+from attn_book.study.plan import parse_seeds, plan
+from attn_book.study.recipes import PROFILES
+
+RECIPE = PROFILES["smoke"].recipes["animals10"]
+WHAT = Experiment("shapes", "abc", "senet_cifar", RECIPE, 0, {"squeeze": "avg"})
+
+
+def test_an_experiment_survives_json():
+    again = Experiment.from_dict(json.loads(json.dumps(WHAT.to_dict())))
+    assert again == WHAT
+    assert again.hash == WHAT.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": "cifar10"},
+        {"fingerprint": "abd"},
+        {"model": "resnet50"},
+        {"seed": 1},
+        {"options": {"squeeze": "none"}},
+        {"recipe": replace(RECIPE, epochs=RECIPE.epochs + 1)},
+        {"recipe": replace(RECIPE, weight_decay=1e-3)},
+    ],
+)
+def test_whatever_changes_the_result_changes_the_identity(change):
+    assert replace(WHAT, **change).hash != WHAT.hash
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), st.lists) | st.just(RECIPE.__dict__))
+def test_foreign_settings_are_refused_with_a_message(value):
+    for values in (value, {"recipe": value}, {**WHAT.to_dict(), "recipe": value}):
+        if isinstance(value, dict) and values == {**WHAT.to_dict(), "recipe": value}:
+            continue
+        with pytest.raises(SettingError, match="experiment"):
+            Experiment.from_dict(values)
+
+
+ANYTHING = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.lists(st.integers() | st.floats() | st.text(max_size=3), max_size=2)
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from([f.name for f in fields(Recipe)]), ANYTHING, min_size=1))
+def test_any_recipe_is_refused_in_words_or_works(changes):
+    try:
+        recipe = Recipe(**{**asdict(RECIPE), **changes})
+    except SettingError as error:
+        assert any(name in str(error) for name in changes)
+    else:
+        assert recipe.rate(0, 0, 10) >= 0
+        assert recipe.stored_side >= 1
+        experiment = replace(WHAT, recipe=recipe)
+        assert (
+            Experiment.from_dict(json.loads(json.dumps(experiment.to_dict()))).name
+            == experiment.name
+        )
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(st.sampled_from(["page", "profile", "seeds", "device", "epochs"]), ANYTHING))
+def test_any_setting_is_refused_in_words_or_works(given_settings):
+    images = type("Images", (), {"name": "shapes", "fingerprint": "f"})
+    values = {"page": "04_sge", "profile": "smoke", "device": "cpu", **given_settings}
+    try:
+        page = plan(**values, load=lambda *_: images)
+    except SettingError as error:
+        assert str(error)
+    else:
+        assert all(experiment.name for experiment in page.experiments)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schedule": "linear"},
+        {"epochs": 0},
+        {"learning_rate": float("nan")},
+        {"width": -1},
+        {"batch_size": "32"},
+    ],
+)
+def test_a_recipe_that_cannot_be_is_refused(change):
+    name, value = next(iter(change.items()))
+    with pytest.raises(SettingError, match=f"{name}.*{value}"):
+        replace(RECIPE, **change)
+
+
+def test_schedules():
+    recipe = replace(RECIPE, learning_rate=0.1, epochs=10)
+    constant, cosine, one_cycle = (replace(recipe, schedule=name) for name in experiment.SCHEDULES)
+    assert {constant.rate(epoch, 3, 7) for epoch in range(10)} == {0.1}
+    # Annealed once an epoch, from the full rate: PyTorch's CosineAnnealingLR with T_max = epochs.
+    assert cosine.rate(0, 0, 7) == cosine.rate(0, 6, 7) == 0.1
+    assert cosine.rate(5, 0, 7) == pytest.approx(0.05)
+    assert cosine.rate(9, 0, 7) == pytest.approx(0.05 * (1 + math.cos(0.9 * math.pi)))
+    rates = [one_cycle.rate(epoch, step, 7) for epoch in range(10) for step in range(7)]
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) == 13  # a fifth of 70 steps
+    assert rates[-1] == pytest.approx(0, abs=1e-9)
+    assert min(rates) >= 0
+
+
+def test_every_page_names_models_and_claims_that_exist():
+    entries = {
+        (c.task, entry.title): entry for page in PAGES.values() for c in page for entry in c.entries
+    }
+    for entry in entries.values():
+        assert entry.model in models.MODELS
+    assert REPORTED.keys() <= entries.keys()
+    for claim in CLAIMS:
+        assert claim.page in PAGES
+        assert (claim.task, claim.better) in entries
+        titles = [entry.title for c in PAGES[claim.page] for entry in c.entries]
+        assert {claim.better, claim.worse} - {None} <= set(titles), claim.text
+    for profile in PROFILES.values():
+        assert profile.recipes.keys() == {"animals10", "caltech16", "cifar10"}
+
+
+def test_reported_gains_are_those_of_the_write_ups():
+    gains = {(c.better, c.worse): c.reported for c in CLAIMS if not c.by_size}
+    assert gains["SGE-ResNet-50", "ResNet-50"] == pytest.approx(21.68)
+    assert gains["SRM-ResNet-50", "ResNet-50"] == pytest.approx(28.48)
+    assert gains["BAT-ResNet-50", "GC-ResNet-50"] == pytest.approx(1.19)
+    assert gains["SA-Residual-Inception", "VGG-19"] is None
+    assert len({c.text for c in CLAIMS}) == len(CLAIMS)
+
+
+def test_all_models_of_a_comparison_train_alike():
+    for page in PAGES.values():
+        for comparison in page:
+            changed = [e.paper_recipe for e in comparison.entries if e.paper_recipe]
+            # The one exception is the write-up's own, and only the paper profile has it.
+            assert changed in ([], [{"weight_decay": 2e-4}]), comparison.task
+
+
+@pytest.mark.parametrize(
+    ("given_seeds", "parsed"),
+    [("0 1 2", (0, 1, 2)), ("0,1", (0, 1)), (3, (3,)), ([2, 2, 1], (2, 1)), ("7", (7,))],
+)
+def test_seeds(given_seeds, parsed):
+    assert parse_seeds(given_seeds) == parsed
+
+
+@pytest.mark.parametrize("bad", ["", "a", "-1", [None], [], 1.5])
+def test_seeds_that_are_none(bad):
+    with pytest.raises(SettingError, match="seeds must be"):
+        parse_seeds(bad)
+
+
+def test_wrong_names_list_the_right_ones(data_dir):
+    with pytest.raises(SettingError, match="smoke, quick, study, paper"):
+        plan("04_sge", "fast", data_dir=data_dir)
+    with pytest.raises(SettingError, match="01_se, 02_ge"):
+        plan("04", "smoke", data_dir=data_dir)
+    with pytest.raises(SettingError, match="device"):
+        plan("04_sge", "smoke", data_dir=data_dir, device="tpu")
+
+
+def test_a_profile_on_real_data_says_how_to_get_it(tmp_path):
+    with pytest.raises(DataError, match="data prepare animals10"):
+        plan("04_sge", "study", data_dir=tmp_path)
+
+
+def test_the_embedded_images_stand_in_for_missing_ones(data_dir, tmp_path):
+    page = plan("04_sge", "smoke", seeds="0 1", data_dir=data_dir, results_dir=tmp_path, epochs=3)
+    assert [e.dataset for e in page.experiments] == ["shapes"] * 4
+    assert {e.recipe.epochs for e in page.experiments} == {3}
+    assert {e.seed for e in page.experiments} == {0, 1}
+    assert page.results_dir == tmp_path / "smoke"
+    for part in ("smoke", "Shapes", "seeds 0, 1", "cpu"):
+        assert part in page.provenance
+    assert "not** a reproduction" in page._repr_markdown_()
+
+
+def test_only_the_paper_profile_follows_a_write_ups_own_settings():
+    images = type("Images", (), {"name": "caltech16", "fingerprint": "f"})
+    recipe = PROFILES["paper"].recipes["caltech16"]
+    entry = pages.SA_INCEPTION
+    decays = [
+        planning._experiment(entry, images, recipe, 0, profile).recipe.weight_decay
+        for profile in ("paper", "study")
+    ]
+    assert decays == [2e-4, 1e-4]
+
+
+def test_stored_images_leave_room_for_the_crop():
+    assert replace(RECIPE, augmentation="resized_crop", image_size=56).stored_side == 64
+    assert replace(RECIPE, augmentation="resized_crop", image_size=224).stored_side == 256
+    assert replace(RECIPE, augmentation="pad_crop", image_size=32).stored_side == 32
+    assert isinstance(RECIPE, Recipe)

@@ -1,0 +1,499 @@
+"""Two processes over gloo compute what one does; what cannot be is said."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import paddle
+import psutil
+import pytest
+
+from attn_blocks import device
+from attn_blocks.errors import SettingError, TrainingError
+from attn_blocks.files import load_tensors, read_json
+from attn_book.driver import reproduce
+from attn_book.records import reading
+from attn_book.records.run import Run
+from attn_book.study.experiment import Experiment
+from attn_book.study.plan import load_images, plan
+from attn_book.study.recipes import PROFILES
+from attn_book.training import build, distributed, launch
+from attn_book.training import compute as computing
+from attn_book.training import run as training_run
+from attn_book.training.launch import Processes
+
+# The last batch of validation images is one image: the second process gets none.
+RECIPE = replace(
+    PROFILES["smoke"].recipes["animals10"],
+    width=0.125,
+    train_images=32,
+    validation_images=17,
+    learning_rate=1e-3,
+)
+MODELS = ("resnet18", "srm_resnet18", "sge_resnet18")
+
+
+def experiment_of(model, data_dir, **recipe_changes):
+    recipe = replace(RECIPE, **recipe_changes)
+    images = load_images("shapes", recipe, data_dir)
+    return Experiment("shapes", images.fingerprint, model, recipe, seed=1), images
+
+
+# Numbers -----------------------------------------------------------------------------------------
+
+
+def one_step(model_name, data_dir, group):
+    """Everything that one step makes: its images, loss, gradients, running statistics."""
+    experiment, images = experiment_of(model_name, data_dir)
+    computing.seed_everything(0)
+    model = build.build_model(experiment, len(images.classes))
+    network = group.network(model)
+    network.train()
+    loaders = build.build_loaders(experiment, images, group=group)
+    pixels, labels = next(loaders[0].epoch(1))
+    loss = paddle.nn.functional.cross_entropy(
+        network(paddle.to_tensor(pixels)), paddle.to_tensor(labels)
+    )
+    loss.backward()
+    arrays = {
+        "pixels": pixels,
+        "labels": labels,
+        "validation": np.concatenate([batch[1] for batch in loaders[1].epoch(0)]),
+        "loss": group.total(np.array([float(loss)])) / group.size,
+    }
+    for name, parameter in model.named_parameters():
+        array = parameter if parameter.stop_gradient else parameter.grad
+        arrays[f"{'statistic' if parameter.stop_gradient else 'gradient'} {name}"] = array.numpy()
+    return {f"{model_name} {name}": array for name, array in arrays.items()}
+
+
+def both_processes_do(data_dir, folder):
+    """What each process of the group does for the tests below."""
+    with distributed.joined() as group:
+        arrays = {}
+        for name in MODELS:
+            arrays |= one_step(name, data_dir, group)
+        # Each has a folder of its own, so that what it writes shows.
+        own = folder / str(group.rank)
+        own.mkdir()
+        experiment, images = experiment_of("resnet18", data_dir)
+        training_run.train(
+            experiment, images, own, computing.compute("cpu", group.size), False, group
+        )
+        arrays["agreed"] = np.array([group.agree(group.rank == 0), group.agree(group.rank == 1)])
+        try:
+            group.check_same(group.rank, "the rank")
+        except TrainingError as error:
+            arrays["complaint"] = np.array(str(error))
+        diverging, images = experiment_of(
+            "resnet18", data_dir, learning_rate=1e30, schedule="constant"
+        )
+        done = training_run.train_experiment(
+            diverging, folder, data_dir, "cpu", progress=False, group=group
+        )
+        group.total(np.zeros(1))
+        arrays["diverged"] = np.array(Run(done.folder).status)
+        np.savez(folder / f"{group.rank}.npz", **arrays)
+
+
+@pytest.fixture(scope="module")
+def pair(data_dir, tmp_path_factory):
+    """The folder of ``both_processes_do``, and what each process found."""
+    folder = tmp_path_factory.mktemp("pair")
+    code = (
+        "import attn_blocks, pathlib, sys; sys.path.insert(0, sys.argv[1]); import test_parallel; "
+        "test_parallel.both_processes_do(*map(pathlib.Path, sys.argv[2:]))"
+    )
+    line = [
+        sys.executable,
+        "-m",
+        "paddle.distributed.launch",
+        "--nproc_per_node",
+        "2",
+        "--log_dir",
+        str(folder / "log"),
+        sys.executable,
+        "-c",
+        code,
+        str(Path(__file__).parent),
+        str(data_dir),
+        str(folder),
+    ]
+    answer = subprocess.run(
+        line,
+        env=launch.environment("cpu", Processes(local=2)),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return folder, [dict(np.load(folder / f"{rank}.npz")) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone(data_dir):
+    arrays = {}
+    for name in MODELS:
+        arrays |= one_step(name, data_dir, distributed.SINGLE_PROCESS)
+    return arrays
+
+
+def named(arrays, word):
+    found = {name: array for name, array in arrays.items() if name.split()[1:2] == [word]}
+    assert found
+    return found
+
+
+def test_the_shares_make_the_same_batches(pair, alone):
+    for word in ("pixels", "labels"):
+        for name, whole in named(alone, word).items():
+            shares = [found[name] for found in pair[1]]
+            assert [len(share) for share in shares] == [len(whole) // 2] * 2
+            np.testing.assert_array_equal(np.concatenate(shares), whole, name)
+    for name, whole in named(alone, "validation").items():
+        shares = [found[name] for found in pair[1]]
+        np.testing.assert_array_equal(np.sort(np.concatenate(shares)), np.sort(whole), name)
+
+
+def test_loss_gradients_and_statistics_are_those_of_one_process(pair, alone):
+    # Sums in another order; a ReLU at zero may fall to the other side in a few places.
+    limits = {"loss": 1e-6, "statistic": 1e-5, "gradient": 1e-3}
+    for word, limit in limits.items():
+        for name, whole in named(alone, word).items():
+            for found in pair[1]:
+                scale = np.linalg.norm(whole)
+                assert np.linalg.norm(found[name] - whole) <= limit * scale + 1e-7, name
+
+
+def test_gradients_are_the_same_in_all_processes(pair):
+    first, second = pair[1]
+    for name, gradient in named(first, "gradient").items():
+        np.testing.assert_array_equal(gradient, second[name], name)
+
+
+def test_the_run_is_that_of_one_process_and_only_the_first_writes_it(pair, data_dir, tmp_path):
+    folder, _ = pair
+    assert not list((folder / "1").iterdir())
+    experiment, _ = experiment_of("resnet18", data_dir)
+    one = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    two = Run(folder / "0")
+    for name in ("lr", "train_loss", "val_loss"):
+        np.testing.assert_allclose(two.history[name], one.history[name], rtol=1e-4)
+    assert two.confusion.sum() == one.confusion.sum() == RECIPE.validation_images
+    compute = two.record["compute"]
+    assert (compute["processes"], compute["batch_norm"]) == (2, "synchronised over all processes")
+    assert one.record["compute"]["processes"] == 1
+    assert "parallel.py" in two.record["sources"]
+    assert "parallel.py" not in one.record["sources"]
+    # The files are those of one process: its model reads them.
+    for name, array in load_tensors(one.folder / "last.safetensors")[0].items():
+        assert load_tensors(two.folder / "last.safetensors")[0][name].shape == array.shape
+
+
+def test_processes_decide_as_one(pair):
+    for rank, found in enumerate(pair[1]):
+        assert found["agreed"].tolist() == [True, False]
+        assert f"the rank is {rank} in process {rank}" in str(found["complaint"])
+        assert found["diverged"] == "failed"
+
+
+def test_no_copy_of_the_environment_stays(pair):
+    assert {path.name for path in (pair[0] / "log").iterdir()} == {"workerlog.0", "workerlog.1"}
+
+
+def test_the_synchronised_batch_norm_is_paddles(monkeypatch):
+    monkeypatch.setattr(distributed, "_mean_of_all", lambda values: values)
+    rng = np.random.default_rng(0)
+    x = rng.normal(3, 2, size=(4, 6, 5, 7)).astype("float32")
+    weights = rng.normal(size=x.shape).astype("float32")
+    results = []
+    for synchronise in (False, True):
+        layer = paddle.nn.Sequential(paddle.nn.BatchNorm2D(6))
+        layer[0].weight.set_value(np.linspace(-1, 2, 6, dtype="float32"))
+        if synchronise:
+            layer = distributed.synchronise_batch_norms(layer)
+        tensor = paddle.to_tensor(x, stop_gradient=False)
+        y = layer(tensor)
+        (y * paddle.to_tensor(weights)).sum().backward()
+        values = [y, tensor.grad, layer[0].weight.grad, layer[0].bias.grad]
+        values += layer.state_dict().values()
+        layer.eval()
+        results.append([value.numpy() for value in [*values, layer(tensor)]])
+    for ours, paddles in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, paddles, rtol=1e-4, atol=1e-5 * abs(paddles).max())
+
+
+def test_on_a_gpu_paddles_own_layer_takes_over_parameters_and_names(monkeypatch):
+    monkeypatch.setattr(paddle, "get_device", lambda: "gpu:0")
+    model = paddle.nn.Sequential(paddle.nn.Conv2D(3, 4, 1), paddle.nn.BatchNorm2D(4))
+    before = dict(model.named_parameters())
+    after = dict(distributed.synchronise_batch_norms(model).named_parameters())
+    assert isinstance(model[1], paddle.nn.SyncBatchNorm)
+    assert before.keys() == after.keys()
+    assert all(after[name] is parameter for name, parameter in before.items())
+
+
+# Processes that are started ----------------------------------------------------------------------
+
+
+def test_a_dead_process_ends_the_run_clearly_and_it_resumes(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
+    experiment, _ = experiment_of("resnet18", data_dir, epochs=12)
+    folder = tmp_path / "runs" / experiment.name
+    killed = []
+
+    def kill_the_second():
+        while reading.epochs_done(folder) < 2:
+            time.sleep(0.01)
+        for process in psutil.Process().children(recursive=True):
+            if process.environ().get("PADDLE_TRAINER_ID") == "1":
+                process.kill()
+                killed.append(time.monotonic())
+
+    thread = threading.Thread(target=kill_the_second, daemon=True)
+    thread.start()
+    with pytest.raises(TrainingError, match=r"not finished: process \d ended .*; see .*workerlog"):
+        training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert len(killed) == 1
+    assert time.monotonic() - killed[0] < 60
+    assert not psutil.Process().children(recursive=True)
+    rows = (folder / "history.csv").read_text().splitlines()
+    assert 2 <= len(rows) - 1 < experiment.recipe.epochs
+
+    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "finished"
+    # Epochs that were done were not made again: even their times are the same.
+    assert (folder / "history.csv").read_text().splitlines()[:3] == rows[:3]
+    assert read_json(folder / "log" / "request.json")["experiment"] == experiment.to_dict()
+    monkeypatch.delenv("ATTN_BLOCKS_NPROC")
+    one = training_run.train_experiment(
+        experiment, tmp_path / "one", data_dir, "cpu", progress=False
+    )
+    np.testing.assert_allclose(run.history["train_loss"], one.history["train_loss"], rtol=1e-2)
+
+    # A run that is there is read, and nothing started.
+    monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started again"))
+    assert training_run.train_experiment(experiment, tmp_path, data_dir, "cpu").status == "finished"
+
+
+@pytest.mark.long
+def test_two_machines_meet_at_the_master(data_dir, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    line = [
+        sys.executable,
+        "-m",
+        "attn_blocks",
+        "train",
+        "sge",
+        "--profile",
+        "smoke",
+        "--nnodes",
+        "2",
+        "--master",
+        f"127.0.0.1:{port}",
+        "--data-dir",
+        str(data_dir),
+        "--results-dir",
+        str(tmp_path),
+    ]
+    nodes = [
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2)
+    ]
+    outputs = [node.communicate(timeout=600)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], "\n".join(outputs)
+    runs = [Run(path) for path in (tmp_path / "smoke" / "runs").iterdir()]
+    assert len(runs) == 2
+    for run in runs:
+        assert run.status == "finished"
+        assert run.record["compute"]["processes"] == 2
+
+
+def test_a_process_ends_when_the_others_are_silent_or_its_launcher_is_gone(monkeypatch, capsys):
+    ended = threading.Event()
+
+    def end(code):
+        assert code == 1
+        ended.set()
+        threading.Event().wait()  # as a process that has ended does nothing more
+
+    monkeypatch.setattr(parallel.os, "_exit", end)
+    group = distributed.Group(rank=1, size=2)
+    group.watch(limit=0.5)
+    assert ended.wait(10)
+    assert "process 1 heard nothing of the others for 0 s" in capsys.readouterr().err
+
+    ended.clear()
+    launchers = iter([1, 1, 2])
+    monkeypatch.setattr(parallel.os, "getppid", lambda: next(launchers))
+    group.watch(limit=1000)
+    assert ended.wait(10)
+
+
+# Settings ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, Processes()),
+        ({"NPROC": "2"}, Processes(local=2)),
+        ({"DEVICES": "0,3"}, Processes(local=2, devices=("0", "3"))),
+        (
+            {"NPROC": "2", "NNODES": "3", "MASTER": "10.0.0.1:6170"},
+            Processes(local=2, nodes=3, master="10.0.0.1:6170"),
+        ),
+    ],
+)
+def test_processes_from_the_environment(environment, expected):
+    found = Processes.from_environment({f"ATTN_BLOCKS_{k}": v for k, v in environment.items()})
+    assert found == expected
+    assert found.total == expected.local * expected.nodes
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"NPROC": "0"}, "ATTN_BLOCKS_NPROC is '0'"),
+        ({"NPROC": "two"}, "ATTN_BLOCKS_NPROC is 'two'"),
+        ({"DEVICES": "0,gpu"}, "ATTN_BLOCKS_DEVICES is '0,gpu'"),
+        ({"DEVICES": "0,0"}, "different GPUs"),
+        ({"DEVICES": "0,1", "NPROC": "3"}, "3 processes for 2 devices"),
+        ({"NNODES": "2"}, "2 machines need ATTN_BLOCKS_MASTER"),
+        ({"NNODES": "2", "MASTER": "10.0.0.1"}, "host:port"),
+    ],
+)
+def test_settings_that_cannot_be(environment, words):
+    with pytest.raises(SettingError, match=words):
+        Processes.from_environment({f"ATTN_BLOCKS_{k}": v for k, v in environment.items()})
+
+
+@pytest.mark.parametrize(
+    ("processes", "device", "words"),
+    [
+        (Processes(local=3), "cpu", "16 images cannot be shared equally by 3.*1, 2, 4, 8, 16"),
+        (Processes(local=2, devices=("0", "1")), "cpu", "device is cpu"),
+        (Processes(local=4), "gpu", "4 processes on 2 GPUs"),
+    ],
+)
+def test_processes_that_cannot_train(processes, device, words, monkeypatch):
+    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
+    with pytest.raises(SettingError, match=words):
+        processes.check(device, batch_size=16)
+    Processes(local=2).check(device, batch_size=16)
+
+
+def test_the_driver_trains_one_run_at_a_time_by_several_processes(data_dir, tmp_path, monkeypatch):
+    page = plan("04_sge", "smoke", data_dir=data_dir, results_dir=tmp_path)
+    monkeypatch.setattr(device, "cores", lambda: 4)
+    assert reproduce.job_count("auto", page) == 4
+    alone = reproduce._training(page, page.experiments[0], shows_bar=True)
+    monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
+    assert reproduce.job_count("auto", page) == 1
+    assert reproduce.job_count("2", page) == 2
+    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock == alone.lock
+    # Machines that train a run together must not keep one another from it.
+    monkeypatch.setenv("ATTN_BLOCKS_NNODES", "2")
+    monkeypatch.setenv("ATTN_BLOCKS_MASTER", "10.0.0.1:6170")
+    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock != alone.lock
+
+
+def test_the_command_line_says_what_cannot_be_before_it_starts(data_dir, tmp_path):
+    line = [sys.executable, "-m", "attn_blocks", "train", "sge", "--profile", "smoke"]
+    line += ["--nproc", "3", "--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "16 images cannot be shared equally by 3 processes" in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not list(tmp_path.glob("*/runs/*/log"))
+
+
+@pytest.mark.parametrize("value", ["soon", "0", "-1"])
+def test_a_wrong_timeout(value, monkeypatch):
+    monkeypatch.setenv("ATTN_BLOCKS_TIMEOUT", value)
+    with pytest.raises(SettingError, match="ATTN_BLOCKS_TIMEOUT"):
+        distributed._timeout()
+
+
+def test_the_command_and_its_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    gpus = Processes(local=2, devices=("0", "3"))
+    logs = launch.log_folder(tmp_path, gpus)
+    line = " ".join(launch.command({"seed": 1}, "some-run", logs, gpus))
+    assert "--nproc_per_node 2" in line
+    assert "--devices 0,3" in line
+    assert "--job_id some-run" in line
+    assert "--nnodes" not in line
+    assert read_json(tmp_path / "log" / "request.json") == {"seed": 1}
+    environment = launch.environment("gpu", gpus)
+    assert environment["OMP_NUM_THREADS"] == "3"
+    assert environment["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+    assert environment["GLOO_SOCKET_IFNAME"].startswith("lo")
+    assert "PADDLE_DISTRI_BACKEND" not in environment
+
+    many = Processes(local=1, nodes=2, master="10.0.0.1:6170")
+    logs = launch.log_folder(tmp_path, many)
+    line = " ".join(launch.command({}, "some-run", logs, many))
+    assert "--nnodes 2 --master 10.0.0.1:6170" in line
+    assert logs.parent == tmp_path / "log"  # apart from those of other machines
+    environment = launch.environment("cpu", many)
+    assert environment["PADDLE_DISTRI_BACKEND"] == "gloo"
+    assert "CUDA_VISIBLE_DEVICES" not in environment
+    assert "GLOO_SOCKET_IFNAME" not in environment
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(-9, "process 1 ended by SIGKILL"), (2, "process 1 ended with code 2")]
+)
+def test_why_a_training_ended(code, expected, tmp_path):
+    assert "ended early" in launch.why_ended(tmp_path)
+    (tmp_path / launch.LOG).write_text(
+        "error: no room left\nContainer rank 1 status failed cmd ['python'] "
+        f"code {code} log {tmp_path}/log/workerlog.1\n"
+    )
+    words = launch.why_ended(tmp_path)
+    assert words.startswith(expected)
+    assert ("no room left" in words) == (code > 0)
+    assert "workerlog.1" in words
+
+
+def test_a_lost_connection_is_named(monkeypatch):
+    monkeypatch.setenv("PADDLE_TRAINERS_NUM", "2")
+    monkeypatch.setenv("PADDLE_MASTER", "10.0.0.1:6170")
+    fake = SimpleNamespace(
+        init_parallel_env=lambda: None, get_rank=lambda: 0, get_world_size=lambda: 2
+    )
+    monkeypatch.setattr(parallel, "dist", fake)
+    monkeypatch.setattr(distributed.Group, "watch", lambda *_: None)
+    with pytest.raises(TrainingError, match="process 0 lost its connection"), distributed.joined():
+        assert os.environ["PADDLE_MASTER"] == "127.0.0.1:6170"
+        raise RuntimeError("[gloo/transport/tcp/pair.cc] Connection closed by peer")
+    with pytest.raises(RuntimeError, match="a bug"), distributed.joined():
+        raise RuntimeError("a bug")
+
+
+def test_a_process_of_its_own_is_alone(monkeypatch):
+    monkeypatch.delenv("PADDLE_TRAINERS_NUM", raising=False)
+    with distributed.joined() as group:
+        assert group is distributed.SINGLE_PROCESS
+    assert group.device("gpu:1") == "gpu:1"
+
+
+def test_each_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr(parallel.dist, "ParallelEnv", lambda: SimpleNamespace(device_id=3))
+    group = distributed.Group(rank=1, size=2)
+    assert group.device("gpu") == "gpu:3"
+    assert group.device("cpu") == "cpu"

@@ -1,0 +1,423 @@
+"""The training loop: it learns, repeats, resumes and fails in the open."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import paddle
+import pytest
+
+from attn_blocks import models
+from attn_blocks.errors import TrainingError
+from attn_blocks.files import load_tensors, read_json, save_tensors
+from attn_book.records.run import Run
+from attn_book.study.experiment import Experiment
+from attn_book.study.plan import load_images
+from attn_book.study.recipes import PROFILES
+from attn_book.training import build, checkpoint, loop
+from attn_book.training import compute as computing
+from attn_book.training import run as training_run
+
+RECIPE = replace(PROFILES["smoke"].recipes["animals10"], epochs=3, train_images=30)
+
+
+@pytest.fixture(scope="module")
+def experiment(data_dir):
+    return experiment_of("sge_resnet18", data_dir)
+
+
+def experiment_of(model, data_dir, **recipe_changes):
+    recipe = replace(RECIPE, **recipe_changes)
+    images = load_images("shapes", recipe, data_dir)
+    return Experiment("shapes", images.fingerprint, model, recipe, seed=1)
+
+
+@pytest.fixture(scope="module")
+def finished(experiment, data_dir, tmp_path_factory):
+    return training_run.train_experiment(
+        experiment, tmp_path_factory.mktemp("finished"), data_dir, "cpu", progress=False
+    )
+
+
+def assert_same_result(first: Run, second: Run) -> None:
+    for name, column in first.history.items():
+        if name != "seconds":
+            np.testing.assert_array_equal(column, second.history[name], name)
+    for which in ("last", "best"):
+        tensors = load_tensors(first.folder / f"{which}.safetensors")[0]
+        again = load_tensors(second.folder / f"{which}.safetensors")[0]
+        assert tensors.keys() == again.keys()
+        for name, array in tensors.items():
+            np.testing.assert_array_equal(array, again[name], name)
+
+
+def test_a_run_folder_holds_what_the_design_says(finished, experiment):
+    assert finished.status == "finished"
+    assert finished.folder.name == experiment.name
+    assert finished.experiment == experiment
+    record, metrics = finished.record, finished.metrics
+    assert record["compute"]["device"] == "cpu"
+    wheel = "paddlepaddle-gpu" if paddle.is_compiled_with_cuda() else "paddlepaddle"
+    assert record["versions"][wheel] == paddle.__version__
+    assert {"layers/sge.py", "models/resnet.py", "train.py", "datasets/loader.py"} <= (
+        record["sources"].keys()
+    )
+    assert "layers/se.py" not in record["sources"]
+    assert record["model_settings"]["width"] == RECIPE.width
+    np.testing.assert_array_equal(finished.history["epoch"], [1, 2, 3])
+    assert metrics["final_val_acc"] == finished.history["val_acc"][-1]
+    assert metrics["best_val_acc"] == finished.history["val_acc"].max()
+    assert metrics["best_epoch"] == 1 + finished.history["val_acc"].argmax()
+    assert np.trace(finished.confusion) / finished.confusion.sum() == metrics["final_val_acc"]
+    assert finished.confusion.sum() == RECIPE.validation_images
+    model = finished.load_model()
+    assert metrics["params"] == models.count_params(model)
+    assert list((finished.folder / "vdl").iterdir())
+
+
+def test_the_saved_model_gives_the_recorded_accuracy(finished, experiment, data_dir):
+    images = load_images("shapes", experiment.recipe, data_dir)
+    _, loader = build.build_loaders(experiment, images)
+    loss, confusion = loop.evaluate(finished.load_model(), loader, len(images.classes))
+    np.testing.assert_array_equal(confusion, finished.confusion)
+    assert loss == finished.history["val_loss"][-1]
+
+
+def test_the_same_seed_gives_the_same_numbers(finished, experiment, data_dir, tmp_path):
+    assert_same_result(
+        finished,
+        training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False),
+    )
+
+
+def test_another_seed_gives_others(finished, experiment, data_dir, tmp_path):
+    other = training_run.train_experiment(
+        replace(experiment, seed=2), tmp_path, data_dir, "cpu", progress=False
+    )
+    assert (other.history["train_loss"] != finished.history["train_loss"]).all()
+
+
+@pytest.mark.parametrize("moment", ["evaluate", "write_history", "save_checkpoint", "write_json"])
+def test_a_stopped_run_goes_on_to_the_same_numbers(
+    finished, experiment, data_dir, tmp_path, monkeypatch, moment
+):
+    calls = iter(range(100))
+    stop_at = {"write_json": 1, "save_checkpoint": 2}.get(moment, 1)
+    original = getattr(train, moment)
+
+    def stopping(*arguments, **keywords):
+        if next(calls) == stop_at:
+            raise KeyboardInterrupt
+        return original(*arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, moment, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    run = Run(tmp_path / "runs" / experiment.name)
+    assert run.status == "unfinished"
+    # Other models made in between must not disturb what is restored (Paddle numbers parameters).
+    models.create_model("resnet18", 3, width=1 / 16, stem="small", image_size=56)
+    assert_same_result(
+        finished,
+        training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False),
+    )
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_made_again(
+    finished, experiment, data_dir, tmp_path
+):
+    folder = tmp_path / "runs" / experiment.name
+    folder.mkdir(parents=True)
+    (folder / "last.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match=r"last\.safetensors is not a whole safetensors file"):
+        again = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert_same_result(finished, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: tensors.pop("conv1.weight"), "missing: conv1.weight"),
+        (lambda tensors: tensors.update(new=np.zeros(3)), "unknown: new"),
+        (
+            lambda tensors: tensors.update({"conv1.weight": np.zeros(3)}),
+            r"misshaped: conv1.weight is \[3\], needed \[",
+        ),
+        (
+            lambda tensors: tensors.update(
+                {f"{checkpoint.OPTIMIZER_PREFIX}fc.bias": np.zeros(11, np.float32)}
+            ),
+            r"misshaped: optimizer/velocity/fc.bias is \[11\], needed \[10\]",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_not_read(finished, experiment, tmp_path, change, words):
+    folder = shutil.copytree(finished.folder, tmp_path / experiment.name)
+    tensors, metadata = load_tensors(folder / "last.safetensors")
+    change(tensors)
+    save_tensors(folder / "last.safetensors", tensors, metadata)
+    model = build.build_model(experiment, len(finished.classes))
+    before = {name: value.numpy() for name, value in model.state_dict().items()}
+    optimizer = build.build_optimizer(model, experiment.recipe)
+    with pytest.warns(UserWarning, match=f"does not fit its model .*{words}.*from the start"):
+        assert checkpoint.restore(folder, model, optimizer, computing.compute("cpu").scaler()) == []
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(value.numpy(), before[name])
+
+
+def test_a_finished_run_is_not_trained_again(finished, experiment, data_dir, monkeypatch):
+    monkeypatch.setattr(training_run, "train", lambda *_: pytest.fail("trained again"))
+    results_dir = finished.folder.parents[1]
+    assert (
+        training_run.train_experiment(experiment, results_dir, data_dir, "cpu").metrics
+        == finished.metrics
+    )
+
+
+def test_a_network_learns_its_training_images(data_dir, tmp_path):
+    experiment = experiment_of(
+        "resnet18",
+        data_dir,
+        epochs=30,
+        learning_rate=0.02,
+        width=0.125,
+        train_images=20,
+        batch_size=10,
+        augmentation="rotate",
+    )
+    history = training_run.train_experiment(
+        experiment, tmp_path, data_dir, "cpu", progress=False
+    ).history
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0]
+    assert history["train_acc"][-1] > 0.5
+
+
+def test_divergence_is_recorded_and_not_repeated(data_dir, tmp_path, monkeypatch):
+    experiment = experiment_of("resnet18", data_dir, learning_rate=1e30, schedule="constant")
+    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    assert run.metrics["learning_rate"] == pytest.approx(1e30)
+    assert run.metrics["epoch"] >= 1
+    assert run.metrics["step"] >= 1
+    assert "not finite" in run.metrics["reason"]
+    monkeypatch.setattr(training_run, "train", lambda *_: pytest.fail("trained again"))
+    assert training_run.train_experiment(experiment, tmp_path, data_dir, "cpu").status == "failed"
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run(
+    experiment, data_dir, tmp_path, monkeypatch
+):
+    evaluate = loop.evaluate
+    monkeypatch.setattr(loop, "evaluate", lambda *given: (np.inf, evaluate(*given)[1]))
+    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    steps = experiment.recipe.train_images // experiment.recipe.batch_size
+    assert (run.metrics["epoch"], run.metrics["step"]) == (1, steps)
+    assert not (run.folder / "last.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_end_the_run_in_the_epoch_of_the_harm(
+    experiment, data_dir, tmp_path, monkeypatch
+):
+    epoch_done = loop.train_epoch
+
+    def harming(network, optimizer, scaler, recipe, epoch, *rest):
+        found = epoch_done(network, optimizer, scaler, recipe, epoch, *rest)
+        if epoch == 1:  # behind a ReLU, and so where no loss shows it
+            broken = network.conv1.weight.numpy()
+            broken[0, 0, 0, 0] = np.nan
+            network.conv1.weight.set_value(broken)
+        return found
+
+    monkeypatch.setattr(loop, "train_epoch", harming)
+    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert run.status == "failed"
+    assert run.metrics["epoch"] == 2
+    assert "1 weights, conv1.weight the first, are not finite" in run.metrics["reason"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")]
+)
+def test_out_of_memory_says_what_to_lower(experiment, data_dir, tmp_path, monkeypatch, error):
+    def exhausted(*_):
+        raise error
+
+    monkeypatch.setattr(training_run, "train", exhausted)
+    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
+    assert run.status == "failed"
+    assert f"batch size {RECIPE.batch_size}" in run.metrics["reason"]
+
+
+def test_other_errors_are_not_hidden(experiment, data_dir, tmp_path, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(training_run, "train", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
+
+
+def test_images_that_changed_are_noticed(experiment, data_dir, tmp_path):
+    with pytest.raises(TrainingError, match="changed"):
+        training_run.train_experiment(
+            replace(experiment, fingerprint="0" * 64), tmp_path, data_dir, "cpu"
+        )
+
+
+def spared_by_decay(model, recipe):
+    """Names of the parameters that a step without any gradient leaves as they are."""
+    trainable = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
+    for parameter in trainable.values():
+        parameter.set_value(paddle.ones_like(parameter))
+    optimizer = build.build_optimizer(model, recipe)
+    sum((0 * parameter).sum() for parameter in trainable.values()).backward()
+    optimizer.step()
+    return {name for name, parameter in trainable.items() if (parameter.numpy() == 1).all()}
+
+
+def test_weight_decay_spares_srm_and_on_request_norms():
+    model = models.create_model("srm_resnet18", 10, width=1 / 16, stem="small", image_size=56)
+    names = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    srm = {name for name in names if ".attn." in name}
+    norms = {name for name in names if "bn" in name or "downsample.1" in name}
+    assert spared_by_decay(model, RECIPE) == srm != set()
+    assert spared_by_decay(model, replace(RECIPE, decay_norms=False)) == srm | norms
+
+
+def test_the_optimiser_steps_as_the_formula_says():
+    weight = np.array([1.0, -2.0], dtype=np.float32)
+    layer = paddle.nn.Linear(2, 1, bias_attr=False)
+    layer.weight.set_value(weight.reshape(2, 1))
+    recipe = replace(RECIPE, weight_decay=0.1, momentum=0.9, nesterov=True, learning_rate=0.5)
+    optimizer = build.build_optimizer(layer, recipe)
+    velocity = np.zeros(2)
+    for x in ([1.0, 2.0], [0.5, -1.0]):
+        layer(paddle.to_tensor([x], dtype="float32")).sum().backward()
+        optimizer.step()
+        optimizer.clear_grad()
+        gradient = np.array(x) + 0.1 * weight  # L2: the decay is part of the gradient
+        velocity = 0.9 * velocity + gradient
+        weight = weight - 0.5 * (gradient + 0.9 * velocity)
+    np.testing.assert_allclose(layer.weight.numpy().ravel(), weight, rtol=1e-6)
+
+
+def test_records_are_plain_json(finished):
+    for name in ("experiment.json", "metrics.json"):
+        assert isinstance(read_json(finished.folder / name), dict)
+
+
+# Mixed precision: what can be shown without a GPU -------------------------------------------------
+
+
+@pytest.fixture
+def scaled(loss_scaler):
+    """How a GPU without bfloat16 computes, but for the float16 products themselves."""
+
+    class Scaled(computing.Compute):
+        def scaler(self):
+            return loss_scaler
+
+    return Scaled()
+
+
+def trained(experiment, data_dir, folder, compute):
+    images = load_images("shapes", experiment.recipe, data_dir)
+    training_run.train(experiment, images, folder, compute, progress=False)
+    return Run(folder)
+
+
+def test_a_scaled_loss_trains_as_the_loss_itself(finished, experiment, data_dir, tmp_path, scaled):
+    run = trained(experiment, data_dir, tmp_path, scaled)
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(run.history[name], finished.history[name], rtol=1e-5)
+    assert '"scale": [65536.0]' in load_tensors(tmp_path / "last.safetensors")[1]["scaler"]
+    assert "scaler" not in load_tensors(finished.folder / "last.safetensors")[1]
+
+
+@pytest.fixture
+def steep(monkeypatch):
+    """The loss keeps its value and has gradients that are no numbers: a root's slope at 0."""
+    loss = loop.F.cross_entropy
+
+    def patched(scores, *given, **how):
+        return loss(scores, *given, **how) + (0 * scores).sum().sqrt()
+
+    monkeypatch.setattr(loop.F, "cross_entropy", patched)
+
+
+def test_skipped_steps_are_no_divergence(
+    experiment, data_dir, tmp_path, scaled, loss_scaler, steep
+):
+    state = loss_scaler.state_dict()
+    run = trained(experiment, data_dir, tmp_path, scaled)
+    assert run.status == "finished"
+    assert loss_scaler.state_dict()["scale"] < state["scale"]
+    computing.seed_everything(experiment.seed)
+    fresh = build.build_model(experiment, len(run.classes))
+    tensors = load_tensors(tmp_path / "last.safetensors")[0]
+    for name, parameter in fresh.named_parameters():
+        if not parameter.stop_gradient:
+            np.testing.assert_array_equal(tensors[name], parameter.numpy(), name)
+
+    # A resumed run goes on with the scale that it had.
+    reached = loss_scaler.state_dict()["scale"]
+    loss_scaler.load_state_dict(state)
+    checkpoint.restore(
+        tmp_path, fresh, build.build_optimizer(fresh, experiment.recipe), loss_scaler
+    )
+    assert loss_scaler.state_dict()["scale"] == reached
+
+
+def test_divergence_is_noticed_under_a_loss_scale(
+    experiment, data_dir, tmp_path, scaled, monkeypatch
+):
+    build = build.build_model
+
+    def overflowing(*arguments):
+        model = build(*arguments)
+        model.fc.weight.set_value(np.full(model.fc.weight.shape, np.inf, "float32"))
+        return model
+
+    monkeypatch.setattr(build, "build_model", overflowing)
+    with pytest.raises(loop.Diverged, match="not finite in epoch 1, step 1"):
+        trained(experiment, data_dir, tmp_path, scaled)
+
+
+def test_a_run_that_skips_every_step_is_not_finished(data_dir, tmp_path, scaled, steep):
+    experiment = experiment_of("resnet18", data_dir, epochs=20)
+    with pytest.raises(TrainingError, match="overflow in float16 at every loss scale"):
+        trained(experiment, data_dir, tmp_path, scaled)
+
+
+def test_scores_in_bfloat16_are_counted_as_numbers(finished, experiment, data_dir):
+    class Half(paddle.nn.Layer):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x).astype("bfloat16")
+
+    images = load_images("shapes", experiment.recipe, data_dir)
+    _, loader = build.build_loaders(experiment, images)
+    model = finished.load_model()
+    loss, confusion = loop.evaluate(Half(model), loader, len(images.classes))
+    assert loss == pytest.approx(finished.history["val_loss"][-1], rel=0.02)
+    assert confusion.sum() == finished.confusion.sum()
+    scores = paddle.to_tensor([[0.25, 8.0, -3.0], [1.0, 0.5, -2.0]]).astype("bfloat16")
+    assert loop.count_correct(scores, paddle.to_tensor([1, 2])) == 1
+
+
+def test_a_compiled_network_trains_the_same(data_dir, tmp_path):
+    # Compiled, it sums in another order. A higher rate amplifies that, on some processors more.
+    gentle = experiment_of("sge_resnet18", data_dir, learning_rate=0.01)
+    eager = trained(gentle, data_dir, tmp_path / "eager", computing.Compute())
+    run = trained(gentle, data_dir, tmp_path / "compiled", computing.Compute(to_static=True))
+    assert run.record["compute"]["to_static"]
+    for name in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(run.history[name], eager.history[name], rtol=1e-3)
+    # The weights are those of the network, whatever it was compiled to.
+    tensors = load_tensors(run.folder / "last.safetensors")[0]
+    assert tensors.keys() == load_tensors(eager.folder / "last.safetensors")[0].keys()
