@@ -22,6 +22,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
+from attn_book.training.checkpoint import load_model
 
 Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
 CANDIDATES = 64  # validation images among which examples are looked for
@@ -118,7 +119,7 @@ class View:
     def __init__(self, plan: Plan, task: str, run: Run, index: int | None = None) -> None:
         images = plan.comparison(task).images
         recipe = run.experiment.recipe
-        self.model = run.load_model()
+        self.model = load_model(run)
         self.blocks = attention_blocks(self.model)
         if index is None:
             index = _first_correct(self.model, images, recipe)
@@ -271,7 +272,7 @@ def channel_gates_by_class(
         images: how many validation images, evenly spread, the means are over.
     """
     data = plan.comparison(task).images
-    model = run.load_model()
+    model = load_model(run)
     blocks = attention_blocks(model)
     indices = examples(data, images)
     labels = np.asarray(data.val.labels)[indices]
@@ -338,7 +339,7 @@ def grad_cams(
     first = {title: title_runs[0] for title, title_runs in runs.items() if title_runs}
     if not first:
         raise SettingError(f"no run of {plan.page} on {task} is finished; train first")
-    models = {title: run.load_model() for title, run in first.items()}
+    models = {title: load_model(run) for title, run in first.items()}
     recipe = next(iter(first.values())).experiment.recipe
     chosen = _of_different_classes(list(models.values()), data, recipe, images)
     inputs = network_input(data, chosen, recipe)
