@@ -197,7 +197,7 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
         seeds = [seeds]
     try:
         parsed = tuple(dict.fromkeys(int(seed) for seed in seeds))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for infinity
         parsed = ()
     if not parsed or min(parsed) < 0:
         raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {seeds!r}')
