@@ -136,10 +136,9 @@ reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print t
 reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
 	@$(BOOK) reproduce $* $(OPTIONS)
 
-estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100; CHECK=1 tries one real step
+estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100
 	@$(BOOK) estimate $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
-		$(if $(GPU),--gpu "$(GPU)") $(if $(CHECK),--check)
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu "$(GPU)")
 
 publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
 	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
