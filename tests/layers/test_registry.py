@@ -4,7 +4,7 @@ import paddle
 import pytest
 
 from attn_blocks.layers import ATTNS, create_attn, list_attns
-from attn_blocks.layers.base import hidden_width, nearest_divisor, register
+from attn_blocks.layers.base import hidden_width, largest_divisor, register
 
 NAMES = ["bat", "gc", "ge", "nl", "sa", "se", "sge", "srm"]
 
@@ -64,7 +64,7 @@ def test_hidden_width():
         hidden_width(8, 16)
 
 
-def test_nearest_divisor():
-    assert nearest_divisor(48, 32) == 24
-    assert nearest_divisor(7, 6) == 1
-    assert nearest_divisor(4, 64) == 4
+def test_largest_divisor():
+    assert largest_divisor(48, 32) == 24
+    assert largest_divisor(7, 6) == 1
+    assert largest_divisor(4, 64) == 4

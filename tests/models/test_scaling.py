@@ -5,11 +5,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks.layers import create_attn, list_attns
+from attn_blocks.layers.base import largest_divisor
 from attn_blocks.models.scaling import (
     block_settings,
     halve,
     keywords,
-    largest_divisor,
     scale_channels,
 )
 

@@ -5,8 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-import attn_blocks  # noqa: F401  (before paddle)
 from attn_blocks import native
+from attn_blocks.native import conv, library
 
 import paddle  # isort: skip
 from paddle import nn  # isort: skip
@@ -64,7 +64,7 @@ def make(shape, arguments, options, bias=True):
     own = nn.Conv2D(*arguments, bias_attr=None if bias else False, **options)
     fast = copy.deepcopy(own)
     # Whatever its channels: the operator must be right also where accelerate() finds it slow.
-    fast.__class__ = native.NativeConv2D
+    fast.__class__ = conv.NativeConv2D
     image = np.random.default_rng(1).standard_normal(shape).astype("float32")
     return own, fast, image
 
@@ -87,7 +87,7 @@ def make(shape, arguments, options, bias=True):
 )
 def test_only_layers_with_a_fast_kernel_are_changed(arguments, options, fast):
     layer = native.accelerate(nn.Conv2D(*arguments, **options))
-    assert (type(layer) is native.NativeConv2D) == fast
+    assert (type(layer) is conv.NativeConv2D) == fast
 
 
 @needs_native
@@ -249,9 +249,9 @@ def fresh(monkeypatch, tmp_path):
     """The module as in a new process with an empty cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("ATTN_BLOCKS_NATIVE", raising=False)
-    native._ready.cache_clear()
+    library.why_not.cache_clear()
     yield tmp_path
-    native._ready.cache_clear()
+    library.why_not.cache_clear()
 
 
 def falls_back_because(reason):
@@ -267,7 +267,7 @@ def falls_back_because(reason):
 @needs_cpu_build
 def test_without_a_compiler(fresh, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    monkeypatch.setattr(library.shutil, "which", lambda name: None)
     falls_back_because("compiler")
 
 
@@ -281,9 +281,9 @@ def test_with_a_compiler_that_fails(fresh, monkeypatch):
 @needs_cpu_build
 def test_without_headers(fresh, monkeypatch):
     def missing(name):
-        raise native.metadata.PackageNotFoundError(name)
+        raise library.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(native.metadata, "files", missing)
+    monkeypatch.setattr(library.metadata, "files", missing)
     falls_back_because("onednn-devel")
 
 
@@ -294,9 +294,9 @@ def test_on_the_gpu_build(fresh, monkeypatch):
 
 @needs_native
 def test_wrong_results_are_noticed(fresh, monkeypatch):
-    monkeypatch.setattr(native, "_call", lambda x, *rest: x * 0)
-    with pytest.raises(native._Unavailable):
-        native._load(native._target(native._library()[1]))
+    monkeypatch.setattr(conv, "_call", lambda x, *rest: x * 0)
+    with pytest.raises(library.Unavailable):
+        library.load(library._target(library.onednn()[1]))
 
 
 @needs_cpu_build

@@ -5,9 +5,8 @@ import copy
 import numpy as np
 import pytest
 
-import attn_blocks  # noqa: F401  (before paddle)
 from attn_blocks import native
-from attn_blocks.models.fused import AddReLU, norm_relu
+from attn_blocks.native.norm import add_relu, norm_relu
 
 import paddle  # isort: skip
 from paddle import nn  # isort: skip
@@ -76,14 +75,16 @@ def test_a_mean_far_above_the_deviation_costs_no_digits():
 
 def test_relu_and_addition_equal_paddles():
     x, y = draw([3, 8, 6, 5]), draw([3, 8, 6, 5], 1)
-    for own, arrays in ((nn.ReLU(), [x]), (AddReLU(), [x, y])):
-        fast = native.accelerate(copy.deepcopy(own))
-        assert type(fast) is not type(own)
+    relu = native.accelerate(nn.ReLU())
+    assert type(relu) is native.norm.NativeReLU
+    for fast, own, arrays in (
+        (relu, F.relu, [x]),
+        (add_relu, lambda x, y: F.relu(x + y), [x, y]),
+    ):
         for a, b in zip(gradients(fast, *arrays), gradients(own, *arrays), strict=True):
             np.testing.assert_array_equal(a, b)
-    added = native.accelerate(AddReLU())
     x = paddle.to_tensor(x, stop_gradient=False)
-    (added(x, x) + added(x, x)).sum().backward()  # one tensor on both sides
+    (add_relu(x, x) + add_relu(x, x)).sum().backward()  # one tensor on both sides
     np.testing.assert_array_equal(x.grad.numpy(), 4 * (x.numpy() > 0))
 
 
@@ -124,9 +125,8 @@ def test_paddles_own_way_for_what_is_not_covered():
         fast(paddle.zeros([2, 3, 4]))
     double = paddle.to_tensor(image.astype("float64"))
     assert native.accelerate(nn.ReLU())(double).dtype == paddle.float64
-    added = native.accelerate(AddReLU())
     x, y = paddle.to_tensor(image), paddle.ones([1, 3, 1, 1])
-    np.testing.assert_array_equal(added(x, y).numpy(), F.relu(x + y).numpy())
+    np.testing.assert_array_equal(add_relu(x, y).numpy(), F.relu(x + y).numpy())
     assert native.accelerate(nn.ReLU())(paddle.zeros([0, 3])).shape == [0, 3]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import paddle
@@ -30,6 +31,14 @@ def positive(name: str, value: int) -> int:
     return value
 
 
+def positive_number(name: str, value: float, example: float) -> float:
+    """Return ``value`` if it is a finite number above 0; else raise ValueError with an example."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 < value < math.inf):
+        raise ValueError(f"{name}={value!r} must be a number above 0; {name}={example:g} works")
+    return value
+
+
 def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> int:
     """``hidden`` if it is given, else ``channels // reduction``, which must not be 0."""
     if hidden is not None:
@@ -42,9 +51,9 @@ def hidden_width(channels: int, reduction: int, hidden: int | None = None) -> in
     return channels // reduction
 
 
-def nearest_divisor(channels: int, at_most: int) -> int:
-    """The largest divisor of ``channels`` that is not above ``at_most``: what an error proposes."""
-    return max(d for d in range(1, max(1, min(channels, at_most)) + 1) if channels % d == 0)
+def largest_divisor(number: int, at_most: int) -> int:
+    """The largest divisor of ``number`` that is not above ``at_most``; at least 1."""
+    return max(d for d in range(1, max(1, min(number, at_most)) + 1) if number % d == 0)
 
 
 def conv2d(
@@ -83,28 +92,9 @@ def kaiming_fan_out(outputs: int, kernel_area: int = 1) -> nn.initializer.Initia
     return nn.initializer.KaimingNormal(fan_in=outputs * kernel_area)
 
 
-def runs_on_cpu(x: paddle.Tensor) -> bool:
-    """Whether what is done to ``x`` is computed now and on the CPU, not traced and not on a GPU.
-
-    Some operations are several times slower than others on Paddle's CPU that give the same. A
-    traced program, which also is what multiply-adds are counted in, keeps the usual ones.
-    """
-    return paddle.in_dynamic_mode() and x.place.is_cpu_place()
-
-
-def pixel_mean(x: paddle.Tensor) -> paddle.Tensor:
-    """The mean of each map, [N, C, H, W] -> [N, C, 1, 1].
-
-    On the CPU as a product with a vector of 1 / (H*W), three times as fast as Paddle's mean. Else
-    over one flat axis, because its gradient over two is several times slower on the CPU, and that
-    of its average pooling has a constant in float32, visible in float64.
-    """
-    maps = x.flatten(2)
-    if runs_on_cpu(x) and x.size:
-        pixels = maps.shape[2]
-        mean = maps.flatten(0, 1) @ paddle.full([pixels, 1], 1 / pixels, x.dtype)
-        return mean.reshape([*x.shape[:2], 1, 1])
-    return maps.mean(axis=-1, keepdim=True).unsqueeze(-1)
+def pixels_in_a_row(x: paddle.Tensor) -> paddle.Tensor:
+    """[N, C, H, W] -> [N, C, H*W]. Paddle's own ``flatten`` has no second derivative."""
+    return x.reshape([0, 0, -1])  # 0: as many as before
 
 
 def known_shape(x: paddle.Tensor) -> list[int | None]:

@@ -28,7 +28,7 @@ from attn_blocks.layers.base import (
     hidden_width,
     kaiming_fan_out,
     known_shape,
-    nearest_divisor,
+    largest_divisor,
     positive,
     register,
 )
@@ -65,7 +65,7 @@ class BATransform(nn.Layer):
         if channels % groups:
             raise ValueError(
                 f"the {channels} channels that are transformed do not divide into {groups} groups; "
-                f"groups={nearest_divisor(channels, groups)} works"
+                f"groups={largest_divisor(channels, groups)} works"
             )
         entries = groups * size * size
         init = {"weight_init": kaiming_fan_out(entries, kernel_area=size)}
@@ -79,7 +79,7 @@ class BATransform(nn.Layer):
         k, s = self.groups, self.size
         sizes = [size for size in known_shape(x)[2:] if size is not None]
         if any(size % s for size in sizes):
-            works = nearest_divisor(math.gcd(*sizes), s)
+            works = largest_divisor(math.gcd(*sizes), s)
             raise ValueError(
                 f"a map of {'x'.join(map(str, sizes))} does not divide into {s}x{s} blocks; "
                 f"size={works} works"
@@ -146,8 +146,8 @@ class BilinearAttnTransform(nn.Layer):
     ) -> None:
         super().__init__()
         self.channels = positive("channels", channels)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout} must be at least 0 and less than 1")
+        if not (isinstance(dropout, int | float) and 0 <= dropout < 1):
+            raise ValueError(f"dropout={dropout!r} must be at least 0 and less than 1, such as 0.2")
         inner = hidden_width(channels, reduction, hidden)
         self.conv1 = conv_bn_relu(channels, inner, conv_bias)
         self.transform = BATransform(inner, size, groups, conv_bias)

@@ -11,7 +11,7 @@ defaults here are the official ones; so are the initial values.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import paddle
 import paddle.nn.functional as F
@@ -19,7 +19,14 @@ from paddle import nn
 from paddle.nn.initializer import Constant, KaimingNormal
 
 from attn_blocks.errors import choose
-from attn_blocks.layers.base import check_input, conv2d, pixel_mean, positive, register
+from attn_blocks.layers.base import (
+    check_input,
+    conv2d,
+    pixels_in_a_row,
+    positive,
+    positive_number,
+    register,
+)
 
 
 @register("gc")
@@ -40,8 +47,8 @@ class GlobalContext(nn.Layer):
         epsilon: of the layer norm.
 
     Raises:
-        ValueError: an unknown pooling or fusion, no fusion, int(C * ratio) = 0, or an input that
-            is not [N, C, H, W].
+        ValueError: an unknown pooling or fusion, no fusion, int(C * ratio) = 0, an epsilon that is
+            not above 0, or an input that is not [N, C, H, W].
     """
 
     def __init__(
@@ -56,18 +63,19 @@ class GlobalContext(nn.Layer):
         super().__init__()
         self.channels = positive("channels", channels)
         self.pooling = choose("pooling", pooling, ("att", "avg"))
-        if isinstance(fusion, str) or not fusion:
+        if isinstance(fusion, str) or not isinstance(fusion, Collection) or not fusion:
             raise ValueError(f'fusion={fusion!r}; give ("add",), ("mul",) or ("mul", "add")')
         for name in fusion:
             choose("fusion", name, ("add", "mul"))
         if hidden is None:
-            hidden = int(channels * ratio)
+            hidden = int(channels * positive_number("ratio", ratio, 1 / 16))
             if hidden < 1:
                 raise ValueError(
                     f"ratio={ratio} leaves none of {channels} channels; choose ratio >= "
                     f"1/{channels}, or give hidden"
                 )
         positive("hidden", hidden)
+        positive_number("epsilon", epsilon, 1e-5)
 
         zero = Constant(0.0)
         if pooling == "att":
@@ -90,15 +98,15 @@ class GlobalContext(nn.Layer):
         """The weight of each pixel in the context, [N, 1, H, W], summing to 1."""
         if self.pooling == "avg":
             raise ValueError('pooling="avg" weighs all pixels alike; attention needs "att"')
-        logits = self.conv_mask(x)
-        return F.softmax(logits.flatten(2), axis=-1).reshape([-1, 1, *x.shape[2:]])
+        logits = pixels_in_a_row(self.conv_mask(x))
+        return F.softmax(logits, axis=-1).reshape([-1, 1, *x.shape[2:]])
 
     def context(self, x: paddle.Tensor) -> paddle.Tensor:
         """The one vector that every pixel receives, [N, C, 1, 1]."""
         if self.pooling == "avg":
-            return pixel_mean(x)
-        weights = self.attention(x).flatten(2)
-        return paddle.matmul(x.flatten(2), weights, transpose_y=True).unsqueeze(-1)
+            return x.mean((2, 3), keepdim=True)
+        weights = pixels_in_a_row(self.attention(x))
+        return paddle.matmul(pixels_in_a_row(x), weights, transpose_y=True).unsqueeze(-1)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)

@@ -29,7 +29,7 @@ from attn_blocks.layers.base import (
     conv2d,
     hidden_width,
     known_shape,
-    pixel_mean,
+    pixels_in_a_row,
     positive,
     register,
 )
@@ -39,7 +39,8 @@ def window_means(size: int, extent: int, dtype: paddle.dtype) -> paddle.Tensor:
     """Matrix [ceil(size / E), size]: row i takes the mean of the pixels less than E from i * E.
 
     What average pooling with kernel 2E-1, stride E and padding E-1 does along one axis when the
-    padding does not count; as a matrix because of what ``pixel_mean`` says of Paddle's pooling.
+    padding does not count. A matrix, because the gradient of Paddle's pooling divides by a count in
+    float32, which shows in float64.
     """
     centres, pixels = paddle.arange(0, size, extent), paddle.arange(size)
     near = ((pixels - centres.unsqueeze(1)).abs() < extent).astype(dtype)
@@ -49,9 +50,10 @@ def window_means(size: int, extent: int, dtype: paddle.dtype) -> paddle.Tensor:
 def whole_map_conv(x: paddle.Tensor, conv: nn.Conv2D) -> paddle.Tensor:
     """A depth-wise convolution whose kernel is as large as the map: [N, C, H, W] -> [N, C, 1, 1].
 
-    It is one inner product a channel. Convolution kernels, made for sliding, are ten times slower.
+    It is one inner product a channel, and is computed as that.
     """
-    y = x.flatten(2).transpose([1, 0, 2]) @ conv.weight.flatten(1).unsqueeze(2)  # [C, N, 1]
+    weight = conv.weight.reshape([conv.weight.shape[0], -1, 1])  # [C, H*W, 1]
+    y = pixels_in_a_row(x).transpose([1, 0, 2]) @ weight  # [C, N, 1]
     y = y.transpose([1, 0, 2]).unsqueeze(3).astype(x.dtype)  # autocast lowers products only
     return y if conv.bias is None else y + conv.bias.reshape([1, -1, 1, 1])
 
@@ -109,9 +111,9 @@ class GatherExcite(nn.Layer):
         self.variant = choose("variant", variant, ("theta_minus", "theta", "theta_plus"))
         self.extent = extent
         choose("padding", padding, ("valid", "same"))
-        if extent != 0 and (extent < 2 or extent & (extent - 1)):
+        if type(extent) is not int or extent < 0 or extent == 1 or extent & (extent - 1):
             raise ValueError(
-                f"extent={extent} must be 0 (the whole map) or a power of two: 2, 4 or 8"
+                f"extent={extent!r} must be 0 (the whole map) or a power of two: 2, 4 or 8"
             )
         self.is_local = extent != 0 or (variant != "theta_minus" and padding == "same")
         self.feat_size = None
@@ -141,9 +143,11 @@ class GatherExcite(nn.Layer):
                 f"variant={self.variant!r} at the global extent has a convolution of the map's "
                 "size; give feat_size=(height, width), or extent=2, 4 or 8"
             )
-        height, width = (feat_size, feat_size) if isinstance(feat_size, int) else feat_size
-        positive("feat_size", height)
-        positive("feat_size", width)
+        if not isinstance(feat_size, tuple | list):
+            feat_size = (feat_size, feat_size)
+        if len(feat_size) != 2:
+            raise ValueError(f"feat_size={feat_size!r} must be (height, width), such as (56, 56)")
+        height, width = (positive("feat_size", side) for side in feat_size)
         if padding == "valid":
             self.feat_size, pad = (height, width), (0, 0)
         else:
@@ -172,7 +176,7 @@ class GatherExcite(nn.Layer):
                 x = whole_map_conv(x, layer) if is_whole_map else layer(x)
             return x
         if self.extent == 0:
-            return pixel_mean(x)
+            return x.mean((2, 3), keepdim=True)
         # The mean over a window is a mean over rows of means over columns.
         rows = window_means(x.shape[2], self.extent, x.dtype)
         columns = window_means(x.shape[3], self.extent, x.dtype)

@@ -33,7 +33,9 @@ from attn_blocks.layers.base import (
     hidden_width,
     kaiming_fan_out,
     known_shape,
+    pixels_in_a_row,
     positive,
+    positive_number,
     register,
 )
 
@@ -68,8 +70,9 @@ class NonLocal(nn.Layer):
         epsilon: of the batch norm.
 
     Raises:
-        ValueError: an unknown mode or ``subsample``, no inner channel, an input that is not
-            [N, C, H, W], or a map with a side of 1 that is to be pooled.
+        ValueError: an unknown mode or ``subsample``, no inner channel, a scale or an epsilon not
+            above 0, an input that is not [N, C, H, W], or a map with a side of 1 that is to be
+            pooled.
     """
 
     def __init__(
@@ -91,7 +94,10 @@ class NonLocal(nn.Layer):
         self.subsample = subsample
         inner = hidden_width(channels, 2) if inner is None else positive("inner", inner)
         width = channels if mode == "gaussian" else inner
-        self.scale = (width**-0.5 if scale else 1.0) if isinstance(scale, bool) else float(scale)
+        if isinstance(scale, bool):
+            scale = width**-0.5 if scale else 1.0
+        self.scale = positive_number("scale", scale, width**-0.5)
+        positive_number("epsilon", epsilon, 1e-5)
 
         zero = Constant(0.0)
         project = {"weight_init": kaiming_fan_out(inner), "bias_init": zero}
@@ -121,10 +127,10 @@ class NonLocal(nn.Layer):
         if self.mode == "concatenation":
             # w . [theta_i, phi_j] is a sum of two dot products: no concatenated pairs needed.
             w_theta, w_phi = self.concat.weight.split(2, axis=1)
-            queries = F.conv2d(theta, w_theta).flatten(2).transpose([0, 2, 1])
-            keys = F.conv2d(phi, w_phi).flatten(2)
+            queries = pixels_in_a_row(F.conv2d(theta, w_theta)).transpose([0, 2, 1])
+            keys = pixels_in_a_row(F.conv2d(phi, w_phi))
             return F.relu(queries + keys) / keys.shape[-1]
-        theta, phi = theta.flatten(2), phi.flatten(2)
+        theta, phi = pixels_in_a_row(theta), pixels_in_a_row(phi)
         if self.mode == "dot_product":
             return paddle.matmul(theta, phi, transpose_x=True) / phi.shape[-1]
         return F.softmax(paddle.matmul(theta * self.scale, phi, transpose_x=True), axis=-1)
@@ -137,7 +143,7 @@ class NonLocal(nn.Layer):
                 "does not allow; use subsample=None"
             )
         source = self._pool(x, "input")
-        values = self._pool(self.g(source), "projections").flatten(2)
+        values = pixels_in_a_row(self._pool(self.g(source), "projections"))
         y = paddle.matmul(values, self._pairwise(x, source), transpose_y=True)
         y = self.z(y.reshape([-1, y.shape[1], *x.shape[2:]]))
         return x + (y if self.norm is None else self.norm(y))

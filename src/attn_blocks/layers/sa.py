@@ -16,14 +16,7 @@ import paddle.nn.functional as F
 from paddle import nn
 from paddle.nn.initializer import Constant
 
-from attn_blocks.layers.base import (
-    check_input,
-    nearest_divisor,
-    pixel_mean,
-    positive,
-    register,
-    runs_on_cpu,
-)
+from attn_blocks.layers.base import check_input, largest_divisor, positive, register
 
 
 @register("sa")
@@ -51,7 +44,7 @@ class ShuffleAttention(nn.Layer):
         if channels % (2 * groups):
             raise ValueError(
                 f"{channels} channels do not divide into 2 * {groups} groups; "
-                f"groups={nearest_divisor(channels // 2, groups)} works"
+                f"groups={largest_divisor(channels // 2, groups)} works"
             )
         half = channels // (2 * groups)
         zero, one = Constant(0.0), Constant(1.0)
@@ -63,41 +56,24 @@ class ShuffleAttention(nn.Layer):
 
     def channel_gate(self, x0: paddle.Tensor) -> paddle.Tensor:
         """The gate of the first halves, [N*G, m, 1, 1]."""
-        return F.sigmoid(self.cweight * pixel_mean(x0) + self.cbias)
+        return F.sigmoid(self.cweight * x0.mean((2, 3), keepdim=True) + self.cbias)
 
     def spatial_gate(self, x1: paddle.Tensor) -> paddle.Tensor:
         """The gate of the second halves, [N*G, m, H, W]: sigmoid(sweight * GN(x1) + sbias)."""
-        # Two affine maps in a row are one. Joined before the norm they cost vectors, not maps.
-        weight = self.sweight.flatten() * self.gn.weight
-        bias = self.sweight.flatten() * self.gn.bias + self.sbias.flatten()
-        return F.sigmoid(self.normalise(x1, weight, bias))
-
-    def normalise(
-        self, x1: paddle.Tensor, weight: paddle.Tensor, bias: paddle.Tensor
-    ) -> paddle.Tensor:
-        """weight * (x1 - mean) / sqrt(variance + epsilon) + bias, each map by itself.
-
-        On the CPU as the batch norm of one image whose channels are all the maps, which is the
-        same: Paddle's gradient of the instance norm takes several times as long. (Its batch norm
-        leaves a single value as it is, so maps of 1x1 go the other way.)
-        """
-        if not runs_on_cpu(x1) or x1.shape[2:] == [1, 1]:
-            # As many groups as channels: the official group norm is an instance norm.
-            return F.instance_norm(x1, weight=weight, bias=bias, eps=self.gn._epsilon)
-        y = F.batch_norm(
-            x1.flatten(0, 1).unsqueeze(0),
-            running_mean=paddle.zeros([x1.shape[0] * x1.shape[1]], x1.dtype),  # not used
-            running_var=paddle.zeros([x1.shape[0] * x1.shape[1]], x1.dtype),
-            weight=weight.tile([x1.shape[0]]),
-            bias=bias.tile([x1.shape[0]]),
-            training=True,
-            epsilon=self.gn._epsilon,
-        )
-        return y.reshape(x1.shape)
+        # With as many groups as channels, a group norm is an instance norm; Paddle differentiates
+        # only the latter twice.
+        gn = self.gn
+        normed = F.instance_norm(x1, weight=gn.weight, bias=gn.bias, eps=gn._epsilon)
+        return F.sigmoid(self.sweight * normed + self.sbias)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
         grouped = x.reshape([-1, self.channels // self.groups, *x.shape[2:]])
         x0, x1 = grouped.split(2, axis=1)
         y = paddle.concat([x0 * self.channel_gate(x0), x1 * self.spatial_gate(x1)], axis=1)
-        return F.channel_shuffle(y.reshape([-1, *x.shape[1:]]), 2)
+        return self.shuffle(y.reshape([-1, *x.shape[1:]]))
+
+    def shuffle(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Channels a1 a2 ... b1 b2 ... as a1 b1 a2 b2 ..., [N, C, H, W]."""
+        pairs = x.reshape([-1, 2, self.channels // 2, *x.shape[2:]]).transpose([0, 2, 1, 3, 4])
+        return pairs.reshape([-1, self.channels, *x.shape[2:]])

@@ -22,14 +22,7 @@ import paddle.nn.functional as F
 from paddle import nn
 
 from attn_blocks.errors import choose
-from attn_blocks.layers.base import (
-    check_input,
-    conv2d,
-    hidden_width,
-    pixel_mean,
-    positive,
-    register,
-)
+from attn_blocks.layers.base import check_input, conv2d, hidden_width, positive, register
 
 
 @register("se")
@@ -69,7 +62,7 @@ class SqueezeExcite(nn.Layer):
 
     def excite(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor | None]:
         """The factor and, with ``shift``, the summand of each channel (else None)."""
-        z = pixel_mean(x) if self.squeeze == "avg" else x
+        z = x.mean((2, 3), keepdim=True) if self.squeeze == "avg" else x
         e = self.fc2(F.relu(self.fc1(z)))
         w, b = e.split(2, axis=1) if self.shift else (e, None)
         return F.sigmoid(w), b

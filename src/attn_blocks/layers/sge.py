@@ -19,11 +19,9 @@ from paddle.nn.initializer import Constant
 from attn_blocks.layers.base import (
     check_input,
     check_pixels,
-    nearest_divisor,
-    pixel_mean,
+    largest_divisor,
     positive,
     register,
-    runs_on_cpu,
 )
 
 
@@ -50,7 +48,7 @@ class SpatialGroupEnhance(nn.Layer):
         if channels % groups:
             raise ValueError(
                 f"{channels} channels do not divide into {groups} groups; "
-                f"groups={nearest_divisor(channels, groups)} works"
+                f"groups={largest_divisor(channels, groups)} works"
             )
         self.weight = self.create_parameter([1, groups, 1, 1], default_initializer=Constant(0.0))
         self.bias = self.create_parameter([1, groups, 1, 1], default_initializer=Constant(1.0))
@@ -58,26 +56,20 @@ class SpatialGroupEnhance(nn.Layer):
     def attention(self, x: paddle.Tensor) -> paddle.Tensor:
         """The gate of every group and pixel, [N, G, H, W]."""
         height, width = x.shape[2:]
-        x = x.reshape([-1, self.channels // self.groups, height, width])
-        means, maps = pixel_mean(x).flatten(2), x.flatten(2)
-        if runs_on_cpu(x):  # element by element takes several times as long there
-            a = paddle.matmul(means, maps, transpose_x=True).squeeze(1)
-        else:
-            a = (maps * means).sum(axis=1)
-        a = a - a.mean(axis=1, keepdim=True)
-        variance = a.square().sum(axis=1) / (a.shape[1] - 1)
+        x = x.reshape([-1, self.channels // self.groups, height, width])  # each group by itself
+        a = (x * x.mean((2, 3), keepdim=True)).sum(axis=1)  # [N*G, H, W]
+        a = a - a.mean((1, 2), keepdim=True)
+        variance = a.square().sum((1, 2), keepdim=True) / (height * width - 1)
         # The root has no finite slope at 0. A floor far below eps^2 leaves the value as it is
         # (a is 0 where it acts) and makes the gradient at constant maps finite.
-        std = variance.clip(min=1e-24).sqrt() + 1e-5
-        # weight * (a / std) + bias with one number a map for each step: Paddle is slow at
-        # broadcasting over any but the last axis.
-        scale = self.weight.flatten() / std.reshape([-1, self.groups])
-        shift = self.bias.flatten().expand_as(scale)
-        gate = F.sigmoid(a * scale.reshape([-1, 1]) + shift.reshape([-1, 1]))
-        return gate.reshape([-1, self.groups, height, width])
+        a = a / (variance.clip(min=1e-24).sqrt() + 1e-5)
+        a = a.reshape([-1, self.groups, height, width])
+        return F.sigmoid(self.weight * a + self.bias)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         check_input(self, x)
         check_pixels(self, x)
-        # Repeating costs less than broadcasting, whose gradient sums slowly over the middle axis.
-        return x * self.attention(x).repeat_interleave(self.channels // self.groups, axis=1)
+        height, width = x.shape[2:]
+        grouped = x.reshape([-1, self.channels // self.groups, height, width])
+        gate = self.attention(x).reshape([-1, 1, height, width])
+        return (grouped * gate).reshape([-1, self.channels, height, width])

@@ -19,6 +19,7 @@ from attn_blocks.layers.base import (
     check_batch_statistics,
     check_input,
     check_pixels,
+    pixels_in_a_row,
     positive,
     register,
 )
@@ -52,7 +53,7 @@ class StyleRecalibration(nn.Layer):
 
     def style(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor]:
         """Mean and standard deviation of each channel, two [N, C]."""
-        x = x.flatten(2)
+        x = pixels_in_a_row(x)
         mean = x.mean(axis=-1, keepdim=True)
         variance = (x - mean).square().sum(axis=-1) / (x.shape[-1] - 1)
         return mean.squeeze(-1), (variance + 1e-5).sqrt()

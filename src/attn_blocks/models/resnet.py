@@ -23,11 +23,11 @@ from functools import partial
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 from paddle.nn.initializer import Normal, Uniform
 
 from attn_blocks.errors import choose
 from attn_blocks.layers import create_attn
-from attn_blocks.models.fused import AddReLU, norm_relu
 from attn_blocks.models.scaling import block_settings, halve, keywords, scale_channels
 
 INSIDE = {"inside": (1, 2, 3, 4), "inside_c3_c5": (2, 3, 4)}  # placement: stages
@@ -76,12 +76,11 @@ class BasicBlock(nn.Layer):
         self.bn2 = nn.BatchNorm2D(planes)
         self.attn = attn
         self.downsample = _shortcut(inputs, planes, stride)
-        self.add_relu = AddReLU()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = norm_relu(self.bn1, self.conv1(x))
+        y = F.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.add_relu(self.attn(y), self.downsample(x))
+        return F.relu(self.attn(y) + self.downsample(x))
 
 
 class Bottleneck(nn.Layer):
@@ -100,13 +99,12 @@ class Bottleneck(nn.Layer):
         self.bn3 = nn.BatchNorm2D(outputs)
         self.attn = attn
         self.downsample = _shortcut(inputs, outputs, stride)
-        self.add_relu = AddReLU()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        y = norm_relu(self.bn1, self.conv1(x))
-        y = norm_relu(self.bn2, self.conv2(y))
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.add_relu(self.attn(y), self.downsample(x))
+        return F.relu(self.attn(y) + self.downsample(x))
 
 
 @dataclass(frozen=True)
@@ -174,8 +172,12 @@ class ResNet(nn.Layer):
         self.avgpool = nn.AdaptiveAvgPool2D(1)
         self.fc = linear(channels, num_classes)
 
+    def stem(self, x: paddle.Tensor) -> paddle.Tensor:
+        """Images [N, 3, H, W] -> the map that the first stage sees."""
+        return self.maxpool(F.relu(self.bn1(self.conv1(x))))
+
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        x = self.maxpool(norm_relu(self.bn1, self.conv1(x)))
+        x = self.stem(x)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import paddle
 from paddle import nn
+from paddle.nn import functional as F
 
 from attn_blocks.errors import SettingError
 from attn_blocks.layers import create_attn
-from attn_blocks.models.fused import AddReLU
 from attn_blocks.models.scaling import block_settings, halve, scale_channels
 
 BN_EPSILON = 1e-3
@@ -62,10 +62,9 @@ class ResidualInception(nn.Layer):
         super().__init__()
         self.inception = inception
         self.shortcut = nn.Conv2D(inputs, outputs, 1)
-        self.add_relu = AddReLU()
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return self.add_relu(self.inception(x), self.shortcut(x))
+        return F.relu(self.inception(x) + self.shortcut(x))
 
 
 class SAInception(nn.Layer):

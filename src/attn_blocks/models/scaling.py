@@ -13,6 +13,7 @@ from math import gcd
 
 from attn_blocks.errors import SettingError
 from attn_blocks.layers import ATTNS
+from attn_blocks.layers.base import largest_divisor
 
 STEMS = ("imagenet", "small", "cifar")
 LARGEST_BAT_SIZE = 7  # the official network's block size
@@ -33,11 +34,6 @@ def halve(size: int, times: int = 1) -> int:
     for _ in range(times):
         size = (size + 1) // 2
     return size
-
-
-def largest_divisor(number: int, limit: int) -> int:
-    """The largest divisor of ``number`` that is not above ``limit``."""
-    return max(d for d in range(1, max(1, limit) + 1) if number % d == 0)
 
 
 def keywords(attn: str) -> dict[str, object]:

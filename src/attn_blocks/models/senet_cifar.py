@@ -14,7 +14,6 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from attn_blocks.layers import create_attn
-from attn_blocks.models.fused import norm_relu
 from attn_blocks.models.resnet import BasicBlock, conv, linear
 from attn_blocks.models.scaling import block_settings, halve, scale_channels
 
@@ -77,6 +76,6 @@ class SENetCifar(nn.Layer):
         }
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        x = norm_relu(self.bn1, self.conv1(x))
-        x = norm_relu(self.bn2, self.conv2(self.blocks(x)))
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(self.blocks(x))))
         return F.log_softmax(self.fc(self.avgpool(x).flatten(1)))

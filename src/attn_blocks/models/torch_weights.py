@@ -198,14 +198,19 @@ def _translate(layer: nn.Layer, torch_name: str) -> str:
     """The name in this package; for a model the block's own table applies below its path."""
     path, _, leaf = torch_name.rpartition(".")
     block_path, block = "", layer
-    if type(layer) not in RENAMES:
+    if not _renames(layer):
         block_path, block, path = _find_block(layer, path)
-    for pattern, replacement in RENAMES.get(type(block), {}).items():
+    for pattern, replacement in _renames(block).items():
         match = re.fullmatch(pattern, path)
         if match:
             path = match.expand(replacement)
             break
     return ".".join(part for part in (block_path, path, LEAVES.get(leaf, leaf)) if part)
+
+
+def _renames(layer: nn.Layer) -> dict[str, str]:
+    """The table of the layer's class, or of the one that it is made of."""
+    return next((table for kind, table in RENAMES.items() if isinstance(layer, kind)), {})
 
 
 def _find_block(model: nn.Layer, path: str) -> tuple[str, nn.Layer, str]:

@@ -1,8 +1,8 @@
 """The layers whose forward and backward passes ``norm.cc`` computes on the CPU.
 
-``native.accelerate`` makes these out of Paddle's layers and ``models.fused.AddReLU``, nobody else
-does. Paddle's own way is taken for what the operators do not cover: static graphs, other types
-than float32, and gradients through a batch norm in evaluation mode.
+``native.accelerate`` makes these out of Paddle's layers, nobody else does. Paddle's own way is
+taken for what the operators do not cover: static graphs, other types than float32, and gradients
+through a batch norm in evaluation mode.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import numpy as np
 import paddle
 from paddle import nn
 from paddle.nn import functional as F
-
-from attn_blocks.models.fused import AddReLU
 
 
 def _covered(*tensors: paddle.Tensor) -> bool:
@@ -42,7 +40,7 @@ class NativeBatchNorm2D(nn.BatchNorm2D):
         return self._normalise(x, False) if self._is_covered(x) else super().forward(x)
 
     def forward_relu(self, x: paddle.Tensor) -> paddle.Tensor:
-        """relu(forward(x)) in one pass; see ``models.fused.norm_relu``."""
+        """relu(forward(x)) in one pass; see ``norm_relu``."""
         return self._normalise(x, True) if self._is_covered(x) else F.relu(super().forward(x))
 
     def _is_covered(self, x: paddle.Tensor) -> bool:
@@ -71,11 +69,15 @@ class NativeReLU(nn.ReLU):
         return _call("add_relu", x, _nothing()) if _covered(x) else super().forward(x)
 
 
-class NativeAddReLU(AddReLU):
-    """``AddReLU`` in one pass; two tensors that are broadcast go Paddle's way."""
+def norm_relu(norm: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
+    """relu(norm(x)), in one pass where the norm is a native one."""
+    is_native = isinstance(norm, NativeBatchNorm2D)
+    return norm.forward_relu(x) if is_native else F.relu(norm(x))
 
-    def forward(self, x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
-        return _call("add_relu", x, y) if _covered(x, y) else super().forward(x, y)
+
+def add_relu(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
+    """relu(x + y) in one pass; two tensors that are broadcast go Paddle's way."""
+    return _call("add_relu", x, y) if _covered(x, y) else F.relu(x + y)
 
 
 def native_class(layer: nn.Layer) -> type[nn.Layer] | None:
@@ -84,7 +86,7 @@ def native_class(layer: nn.Layer) -> type[nn.Layer] | None:
         plain = layer._data_format == "NCHW" and not layer._use_global_stats
         affine = layer.weight is not None and layer.bias is not None
         return NativeBatchNorm2D if plain and affine else None
-    return {nn.ReLU: NativeReLU, AddReLU: NativeAddReLU}.get(type(layer))
+    return NativeReLU if type(layer) is nn.ReLU else None
 
 
 def difference() -> float:
@@ -94,13 +96,12 @@ def difference() -> float:
     start, other, weight, bias = draw([3, 5, 7, 6]), draw([3, 5, 7, 6]), draw(5), draw(5)
     results = []
     for native in (True, False):
-        norm, end = nn.BatchNorm2D(5), AddReLU()
+        norm = (NativeBatchNorm2D if native else nn.BatchNorm2D)(5)
         norm.weight.set_value(weight), norm.bias.set_value(bias)
-        if native:
-            norm.__class__, end.__class__ = NativeBatchNorm2D, NativeAddReLU
         x, y = (paddle.to_tensor(array, stop_gradient=False) for array in (start, other))
         # At a quarter: no value lies so close to the ReLU's edge that rounding decides.
-        z = end(norm(x) + (norm.forward_relu(x) if native else F.relu(norm(x))), y + 0.25)
+        summands = norm(x) + norm_relu(norm, x), y + 0.25
+        z = add_relu(*summands) if native else F.relu(sum(summands))
         (z * paddle.to_tensor(start)).sum().backward()
         found = (z, x.grad, y.grad, norm.weight.grad, norm.bias.grad, norm._mean, norm._variance)
         results.append([tensor.numpy() for tensor in found])

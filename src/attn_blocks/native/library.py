@@ -1,0 +1,203 @@
+"""The compiled operators: found in the user's cache or compiled, tried, loaded and compared.
+
+They are compiled once and kept in the user's cache folder (``$XDG_CACHE_HOME`` or ``~/.cache``,
+below ``attn_blocks``). They need Linux, a C++ compiler, the CPU build of Paddle and the headers of
+oneDNN (``pip install --no-deps onednn-devel``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import paddle
+from filelock import FileLock
+
+from attn_blocks.device import processor
+from attn_blocks.native import conv, norm
+
+SOURCES = (Path(__file__).with_name("conv.cc"), Path(__file__).with_name("norm.cc"))
+# Loops are vectorised for this very processor, as if no comparison could raise an exception.
+# -w: the warnings are about Paddle's headers.
+FLAGS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fPIC",
+    "-shared",
+    "-w",
+    "-DPADDLE_WITH_CUSTOM_KERNEL",
+)
+OPENMP = 2  # DNNL_RUNTIME_OMP
+# oneDNN's results differ from Paddle's by the order of addition, far below this; an operator
+# that computes something else differs by far more. bfloat16 carries 8 bits.
+TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2}
+
+
+class Unavailable(Exception):
+    """Why the native operators cannot be used here."""
+
+
+class _Version(ctypes.Structure):
+    """``dnnl_version_t``, https://oneapi-src.github.io/oneDNN/."""
+
+    _fields_ = (
+        ("major", ctypes.c_int),
+        ("minor", ctypes.c_int),
+        ("patch", ctypes.c_int),
+        ("hash", ctypes.c_char_p),
+        ("cpu_runtime", ctypes.c_uint),
+        ("gpu_runtime", ctypes.c_uint),
+    )
+
+
+def _paddle_libraries() -> Path:
+    return Path(paddle.__file__).parent / "libs"
+
+
+def onednn() -> tuple[Path, str]:
+    """The oneDNN in Paddle's wheel: its path and its version."""
+    if not sys.platform.startswith("linux"):
+        raise Unavailable(f"it is built on Linux only, not on {sys.platform}")
+    if paddle.is_compiled_with_cuda():
+        raise Unavailable("this is the GPU build of Paddle")
+    path = _paddle_libraries() / "libdnnl.so.3"
+    if not path.exists():
+        raise Unavailable(f"Paddle {paddle.__version__} carries no oneDNN 3 ({path.name})")
+    function = ctypes.CDLL(str(path)).dnnl_version
+    function.restype = ctypes.POINTER(_Version)
+    version = function().contents
+    if version.cpu_runtime != OPENMP:
+        raise Unavailable("Paddle's oneDNN is not built on OpenMP")
+    return path, f"{version.major}.{version.minor}.{version.patch}"
+
+
+def _headers() -> Path:
+    """The include folder of the PyPI package onednn-devel."""
+    try:
+        files = metadata.files("onednn-devel") or []
+    except metadata.PackageNotFoundError:
+        raise Unavailable(
+            "oneDNN's headers are missing; pip install --no-deps onednn-devel==2025.0.1"
+        ) from None
+    for file in files:
+        if file.as_posix().endswith("include/oneapi/dnnl/dnnl.hpp"):
+            return Path(file.locate()).resolve().parents[2]
+    raise Unavailable("the package onednn-devel holds no dnnl.hpp; install version 2025.0.1")
+
+
+def _compiler() -> str:
+    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
+    if not command:
+        raise Unavailable("there is no C++ compiler (g++)")
+    return command
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "attn_blocks" / "native"
+
+
+def source_hash() -> str:
+    """Of what the operators are compiled from."""
+    texts = [path.read_text(encoding="utf-8") for path in SOURCES]
+    return hashlib.sha256("\n".join([*texts, *FLAGS]).encode()).hexdigest()[:12]
+
+
+def _target(version: str) -> Path:
+    """Where the operators for this source, Paddle, oneDNN and processor are kept."""
+    cpu = processor()
+    identity = (
+        source_hash(),
+        paddle.__version__,
+        paddle.version.commit,
+        version,
+        cpu["name"],
+        *sorted(cpu["flags"]),
+    )
+    key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    return _cache_folder() / f"operators-{key}.so"
+
+
+def _run(command: list[str], what: str) -> None:
+    # The package may have been imported from a folder that another Python does not search.
+    search = [str(SOURCES[0].parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if result.returncode != 0:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        reason = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise Unavailable(f"{what} failed: {reason.strip()[:300]}")
+
+
+def _compile(target: Path) -> None:
+    """Compile, try in a process of its own (a crash must not reach this one), then publish."""
+    library, _ = onednn()
+    base = Path(paddle.__file__).parent
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        output = Path(folder) / target.name
+        include = [base / "include", base / "include" / "third_party", _headers()]
+        # With libiomp5, Paddle's own OpenMP: the operators share its threads.
+        names = ("libphi_core.so", "libphi.so", "libcommon.so", "libiomp5.so")
+        libraries = [
+            base / "base" / Path(paddle.base.core.libpaddle.__file__).name,
+            *(base / "libs" / name for name in names),
+            library,
+        ]
+        _run(
+            [
+                _compiler(),
+                *FLAGS,
+                *(f"-I{path}" for path in include),
+                *map(str, SOURCES),
+                "-o",
+                str(output),
+                *(str(path) for path in libraries if path.exists()),
+            ],
+            "compiling",
+        )
+        trial = "import sys; from attn_blocks.native import library; library.load(sys.argv[1])"
+        _run([sys.executable, "-c", trial, str(output)], "the trial run")
+        output.replace(target)
+
+
+def load(path: str | os.PathLike) -> None:
+    """Register the operators with Paddle and compare their results with Paddle's own."""
+    register = paddle.utils.cpp_extension.load_op_meta_info_and_register_op
+    try:
+        register(str(path))
+        with paddle.enable_grad():
+            worst = max(conv.difference(), norm.difference())
+    except Exception as error:  # whatever Paddle raises, there is another way to train
+        raise Unavailable(f"loading it failed: {error}") from error
+    if not worst <= TOLERANCE[conv.maths()]:
+        raise Unavailable(f"its results differ from Paddle's own by {worst:.1e}")
+
+
+@functools.cache
+def why_not() -> str:
+    """Build the operators if that has not been done, and load them: why not, or ''."""
+    try:
+        _, version = onednn()
+        target = _target(version)
+        if not target.exists():
+            _cache_folder().mkdir(parents=True, exist_ok=True)
+            with FileLock(target.with_suffix(".lock")):
+                if not target.exists():
+                    _compile(target)
+        load(target)
+    except (Unavailable, OSError) as error:
+        return str(error)
+    return ""

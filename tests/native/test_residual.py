@@ -1,0 +1,80 @@
+"""Networks with their passes joined: the plain ones' numbers, gradients and weights."""
+
+import copy
+
+import numpy as np
+import pytest
+
+import attn_blocks as ab
+from attn_blocks import native
+from attn_blocks.models.resnet import BasicBlock, Bottleneck, ResNet
+from attn_blocks.models.sa_inception import ResidualInception
+from attn_blocks.models.senet_cifar import SENetCifar
+from attn_blocks.models.torch_weights import load_torch_state_dict
+from attn_blocks.native import residual
+
+import paddle  # isort: skip
+
+needs_native = pytest.mark.skipif(
+    not native.available(), reason=f"no native operators here: {native.describe()['reason']}"
+)
+JOINED = (BasicBlock, Bottleneck, ResNet, SENetCifar, ResidualInception)
+NAMES = ["resnet18", "se_resnet50", "senet_cifar", "sa_inception"]
+
+
+def step(network, size):
+    """Logits, the images' gradient and every parameter's after a step of training."""
+    x = paddle.to_tensor(np.random.default_rng(0).normal(size=[4, 3, size, size]), "float32")
+    x.stop_gradient = False
+    logits = network(x)
+    paddle.nn.functional.cross_entropy(logits, paddle.arange(4) % 3).backward()
+    gradients = {n: p.grad.numpy() for n, p in network.named_parameters() if not p.stop_gradient}
+    return {"logits": logits.numpy(), "images": x.grad.numpy(), **gradients}
+
+
+@needs_native
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_gives_the_same(name):
+    size = 64 if name == "sa_inception" else 32
+    paddle.seed(0)
+    plain = ab.create_model(name, 3, width=1 / 8, stem="small", image_size=size)
+    fast = native.accelerate(copy.deepcopy(plain))
+    assert list(fast.state_dict()) == list(plain.state_dict())
+    for own, other in zip(
+        plain.sublayers(include_self=True), fast.sublayers(include_self=True), strict=True
+    ):
+        if isinstance(own, JOINED):
+            assert type(other).__module__ == residual.__name__
+            assert isinstance(other, type(own))
+    # Deep in the network a rounding error can pass a ReLU's edge: single values differ visibly.
+    expected, found = step(plain, size), step(fast, size)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        off, size = np.abs(found[key] - value).mean(), np.abs(value).mean()
+        assert off < 1e-2 * size + 1e-5, key  # biases before a norm: gradients of rounding alone
+
+
+@needs_native
+@pytest.mark.parametrize("kind", [BasicBlock, Bottleneck])
+def test_a_residual_block_gives_the_same(kind):
+    paddle.seed(0)
+    plain = kind(16, 8, 2, ab.create_attn("se", 8 * kind.expansion, reduction=2))
+    fast = native.accelerate(copy.deepcopy(plain))
+    x = paddle.randn([4, 16, 6, 6])
+    np.testing.assert_allclose(fast(x).numpy(), plain(x).numpy(), rtol=1e-4, atol=1e-5)
+    assert (fast(x).numpy() >= 0).all()
+
+
+@needs_native
+def test_weights_of_the_papers_code_load_into_an_accelerated_block():
+    plain = ab.create_attn("se", 32)
+    state = {  # moskomule's names; a linear weight is [out, in]
+        f"fc.{2 * i}.{leaf}": paddle.randn(shape).numpy()
+        for i, shapes in enumerate([([2, 32], [2]), ([32, 2], [32])])
+        for leaf, shape in zip(("weight", "bias"), shapes, strict=True)
+    }
+    fast = native.accelerate(copy.deepcopy(plain))
+    for layer in (plain, fast):
+        load_torch_state_dict(layer, state)
+    for name, value in plain.state_dict().items():
+        np.testing.assert_array_equal(fast.state_dict()[name].numpy(), value.numpy())
