@@ -7,7 +7,7 @@ import paddle
 import pytest
 
 import attn_blocks as ab
-from attn_blocks import models
+from attn_blocks.models import published
 from attn_blocks.models.published import ROWS
 
 COUNTS = [  # name, options, parameters of 1000 classes, of 10 classes, MACs of 1000 classes
