@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 # The GPU build where the machine has an NVIDIA driver that answers, else the CPU build.
 PADDLE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
+PADDLE_VERSION = $(shell sed -n 's/^paddlepaddle==//p' constraints.txt)
 STAMP := $(VENV)/.ready-$(PADDLE)
 PORT ?= 8000
 # Where serve, lab and visualdl listen: this machine alone, unless `make serve HOST=0.0.0.0` says
@@ -33,12 +34,26 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(RESULTS),--results-dir "$(RESULTS)") $(if $(filter-out 0,$(FRESH)),--fresh)
 BOOK := $(BIN)/python -m attn_book
 
+# $(call venv,FOLDER) makes FOLDER a virtual environment, unless a working one is there already.
+# Debian and Ubuntu ship Python without ensurepip, which venv needs.
+define venv
+@$(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' 2>/dev/null || { \
+		echo "Python 3.10 to 3.13 is needed, but $(PYTHON) is $$($(PYTHON) -V 2>/dev/null || echo missing): install one" \
+			"(apt install python3 python3-venv on Debian 12 and 13 and Ubuntu 22.04 and 24.04," \
+			"brew install python@3.12 on macOS, uv python install 3.12 anywhere)" \
+			"and name it, as in make PYTHON=/path/to/python3.12"; exit 1; }; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments yet: apt install python3-venv"; exit 1; }; \
+	$(PYTHON) -m venv $(1); }
+endef
+
 # As variables, so that they reach the notebooks too. Only from make's own command line: an
 # environment may have such names for other purposes.
 $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
-.PHONY: help setup test test-long test-gpu-wheel lint data models train reproduce-all estimate publish \
+.PHONY: help setup lock check-lock test test-long test-gpu-wheel lint data models train reproduce-all estimate publish \
 	verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
@@ -47,32 +62,53 @@ help: ## list the targets
 setup: $(STAMP) ## make .venv and install everything (the other targets do it when needed)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
-		echo "Python 3.10 to 3.12 is needed, $(PYTHON) is $$($(PYTHON) -V); use make PYTHON=python3.11"; exit 1; }
-	@echo "Setting up $(VENV) with the $(PADDLE) build of Paddle; this takes a few minutes once ..."
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(call venv,$(VENV))
+	@echo "Installing the $(PADDLE) build of Paddle and all else into $(VENV): $(if $(filter gpu,$(PADDLE)),several GB,400 MB) to download, once ..."
 ifeq ($(PADDLE),gpu)
-	@$(BIN)/pip install --quiet --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
-		'paddlepaddle-gpu>=3.0'
+	@$(BIN)/pip install --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
+		paddlepaddle-gpu==$(PADDLE_VERSION)
 endif
-	@$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[$(PADDLE),book,dev]'
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[$(PADDLE),book,dev]'
 ifeq ($(PADDLE),cpu)
-# Headers only: the package's own dependencies are a compiler of several gigabytes.
-	-@$(BIN)/pip install --quiet --constraint constraints.txt --no-deps onednn-devel
+# Headers only, so not in the lock: the package's own dependencies are a compiler of several
+# gigabytes.
+	-@$(BIN)/pip install --quiet --no-deps onednn-devel==2025.0.1
+	@echo "Compiling operators for the processor, where there is a compiler; this takes a minute once ..."
 	@$(BIN)/python -c 'from attn_blocks import native; print(native.build())'
 endif
 	@touch $@
 
+# The lock: one version of every package, direct or not, for each Python. Versions that still fit
+# are kept; delete constraints.txt first to have the newest of everything. The GPU build that PyPI
+# serves is an older one and wants older packages, so it has its own lock, as close to the first as
+# can be.
+LOCK = .venv-lock/bin/uv pip compile --quiet --no-annotate pyproject.toml --extra book --extra dev
+WRITE_LOCK = $(LOCK) --universal --python-version 3.10 --custom-compile-command "make lock"
+
+.venv-lock/bin/uv:
+	$(call venv,.venv-lock)
+	@.venv-lock/bin/pip install --quiet uv==0.13.9
+
+lock: .venv-lock/bin/uv ## write constraints*.txt anew from pyproject.toml
+	@$(WRITE_LOCK) --extra cpu --output-file constraints.txt >/dev/null
+	@cp constraints.txt constraints-gpu-wheel.txt
+	@$(WRITE_LOCK) --extra gpu-wheel --output-file constraints-gpu-wheel.txt >/dev/null
+
+# Debian 12 has 3.11.2, which some packages no longer take.
+check-lock: $(addprefix check-lock-,3.10 3.11.2 3.11.9 3.12 3.13) ## check that the lock fits each Python
+
+check-lock-%: .venv-lock/bin/uv
+	@needed=$$($(LOCK) --no-header --extra cpu --constraint constraints.txt --only-binary :all: \
+		--python-version $*) && ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
+		echo "constraints.txt does not fit Python $*: make lock"; exit 1; }
+
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
 
-# The GPU build of Paddle that PyPI serves is an older one, and wants an older NumPy. Of two pins
-# of a package, the first is kept.
-.venv-gpu/.ready: pyproject.toml constraints.txt constraints-gpu-wheel.txt
-	@echo "Setting up .venv-gpu (4 GB); this takes a few minutes once ..."
-	@test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
-	@awk -F '==' '!seen[$$1]++' constraints-gpu-wheel.txt constraints.txt > $(@D)/constraints.txt
-	@$(@D)/bin/pip install --quiet --constraint $(@D)/constraints.txt --editable '.[gpu,book,dev]'
+.venv-gpu/.ready: pyproject.toml constraints-gpu-wheel.txt
+	$(call venv,$(@D))
+	@echo "Installing PyPI's GPU build of Paddle into $(@D): 4 GB, Python 3.10 to 3.12; this takes a few minutes once ..."
+	@$(@D)/bin/pip install --constraint constraints-gpu-wheel.txt --editable '.[gpu-wheel,book,dev]'
 	@touch $@
 
 test-gpu-wheel: .venv-gpu/.ready ## run the tests on PyPI's paddlepaddle-gpu; needs no GPU
@@ -100,10 +136,9 @@ reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print t
 reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
 	@$(BOOK) reproduce $* $(OPTIONS)
 
-estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100; CHECK=1 tries one real step
+estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100
 	@$(BOOK) estimate $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \
-		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
-		$(if $(GPU),--gpu "$(GPU)") $(if $(CHECK),--check)
+		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu "$(GPU)")
 
 publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
 	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
@@ -130,7 +165,7 @@ endif
 
 .venv-torch/.ready:
 	@echo "Setting up .venv-torch with PyTorch; this takes a while once ..."
-	@$(PYTHON) -m venv .venv-torch
+	$(call venv,$(@D))
 	@.venv-torch/bin/pip install --quiet torch timm
 	@touch $@
 

@@ -158,7 +158,11 @@ def worker(threads: int) -> Worker:
 
 
 def chosen(plan: Plan, task: str, title: str) -> Experiment:
-    return next(experiment for entry, experiment in plan.comparison(task).experiments if entry.title == title)
+    return next(
+        experiment
+        for entry, experiment in plan.comparison(task).experiments
+        if entry.title == title
+    )
 
 
 def measure_jobs(plan: Plan, rounds: int) -> list[dict]:
@@ -168,7 +172,9 @@ def measure_jobs(plan: Plan, rounds: int) -> list[dict]:
         for task, title in JOBS.items():
             experiment = chosen(plan, task, title)
             for side in (first, second, wide):
-                side.build(part="jobs", experiment=experiment.to_dict(), data_dir=str(plan.data_dir))
+                side.build(
+                    part="jobs", experiment=experiment.to_dict(), data_dir=str(plan.data_dir)
+                )
             batch = experiment.recipe.batch_size
 
             def alone(side: Worker, batch: int = batch) -> float:
@@ -198,7 +204,9 @@ def measure_data(plan: Plan, rounds: int) -> list[dict]:
                 return batch / side.turn(step, TURN)
 
             def build(experiment: Experiment) -> dict:
-                return side.build(part="data", experiment=experiment.to_dict(), data_dir=str(plan.data_dir))
+                return side.build(
+                    part="data", experiment=experiment.to_dict(), data_dir=str(plan.data_dir)
+                )
 
             speeds = {}
             for entry, experiment in comparison.experiments:
@@ -289,7 +297,11 @@ def measure_reproduce(settings: dict[str, object]) -> list[dict]:
     _, second, said = reproduce_all(settings)
     plans = [planning.plan(page, **settings) for page in PAGES]
     jobs = reproduce.job_count("auto", plans[0])
-    runs = {experiment.name: planned.run_of(plans[0], experiment) for p in plans for experiment in p.experiments}
+    runs = {
+        experiment.name: planned.run_of(plans[0], experiment)
+        for p in plans
+        for experiment in p.experiments
+    }
     steps = sum(run.metrics["seconds"] for run in runs.values()) / jobs
     # From the description of a run, written when it begins, to its results, written at its end.
     loops = (

@@ -97,7 +97,6 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "images": images(plans),
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
-        "paper": benchmarks(RECORDS / "paper"),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
     }
     for name, text in texts.items():
@@ -265,31 +264,23 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
     for title in accuracy.index:
         sign, size = judged.get((title, False)), judged.get((title, True))
         row = sign.row() if sign else {}
+        gain = tables.signed(row.get("ours_mean"))
+        if row.get("ours_ci_low") is not None:
+            gain += " " + tables.interval(row["ours_ci_low"], row["ours_ci_high"], "+.1f")
         rows.append(
             {
                 "Model": title,
                 "Accuracy reported": accuracy.loc[title, "Reported"],
                 "Accuracy here": accuracy.loc[title, "Final accuracy"],
                 "Seeds": accuracy.loc[title, "Seeds"],
-                "Gain reported": signed(row.get("reported")),
-                "Gain in the paper": signed(row.get("paper_delta")),
-                "Gain here": signed(row.get("ours_mean"))
-                + interval(row.get("ours_ci_low"), row.get("ours_ci_high")),
+                "Gain reported": tables.signed(row.get("reported")),
+                "Gain in the paper": tables.signed(row.get("paper_delta")),
+                "Gain here": gain,
                 "Is it a gain?": sign.verdict if sign else "–",
                 "As large as reported?": size.verdict if size else "–",
             }
         )
     return pd.DataFrame(rows).set_index("Model")
-
-
-def signed(value: float | None) -> str:
-    """Points with their sign, or a dash."""
-    return "–" if value is None else f"{value:+.2f}"
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """An interval in points, if there is one."""
-    return "" if low is None or high is None else f" [{low:+.1f}, {high:+.1f}]"
 
 
 def judged_claims(pages: dict[str, Plan]) -> dict[str, verdicts.Verdict]:

@@ -10,11 +10,17 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ATTN_BLOCKS_RESULTS"] = os.devnull  # a test that forgets its own folder must fail
 
+import numpy as np
 import pytest
 
 import attn_book  # noqa: F401  (before paddle)
 from attn_blocks import datasets
+from attn_blocks.files import save_tensors, write_json
+from attn_book.records import reading
+from attn_book.records.run import WEIGHTS
+from attn_book.records.semantics import versions_of
 from attn_book.training import compute as computing
+from attn_book.training.run import write_history
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +68,58 @@ def loss_scaler(monkeypatch):
     state = paddle.amp.auto_cast.__globals__["amp_global_state"]()
     monkeypatch.setattr(state, "amp_dtype", "float16")
     return made
+
+
+def write_finished_run(folder, experiment, weights=False):
+    """The files of a finished run of two epochs and two classes, made up."""
+    data = {
+        "title": "Shapes",
+        "label": "Shapes (2 classes; 8 / 4 images)",
+        "classes": ["a", "b"],
+        "class_total": 2,
+        "train_images": 8,
+        "validation_images": 4,
+    }
+    rows = [
+        dict(
+            zip(
+                reading.HISTORY_COLUMNS, (epoch, 0.1, 0.7, 0.5, 0.6, 0.25 * epoch, 1.5), strict=True
+            )
+        )
+        for epoch in range(1, experiment.recipe.epochs + 1)
+    ]
+    accuracy = rows[-1]["val_acc"]
+    write_json(
+        folder / "experiment.json",
+        {
+            **experiment.to_dict(),
+            "data": data,
+            "compute": {"device": "cpu", "threads": 1},
+            "semantics": versions_of(experiment),
+        },
+    )
+    write_json(
+        folder / "metrics.json",
+        {
+            "status": "finished",
+            "final_val_acc": accuracy,
+            "best_val_acc": accuracy,
+            "best_epoch": len(rows),
+            "params": 10,
+            "macs": 20,
+            "seconds": 3.0,
+            "images_per_second": 5.3,
+            "peak_memory_mb": 100.0,
+            "confusion": [[1, 1], [1, 1]],
+            "finished": "2026-01-02T03:04:05+00:00",
+        },
+    )
+    write_history(folder / "history.csv", rows)
+    for name in WEIGHTS if weights else ():
+        save_tensors(folder / name, {"w": np.zeros(3)}, {"epoch": str(len(rows))})
+
+
+@pytest.fixture
+def write_run():
+    """The function that writes a run's files: ``write_run(folder, experiment, weights=False)``."""
+    return write_finished_run

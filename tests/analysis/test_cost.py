@@ -1,6 +1,7 @@
 """The cost of a block: counted exactly, timed in turn."""
 
 import pytest
+from paddle import nn
 
 from attn_blocks import models
 from attn_book.analysis import cost
@@ -55,3 +56,28 @@ def test_table(page, task, plain, data_dir, tmp_path):
     for title, value in params.items():
         extra = 100 * (value - params[plain]) / params[plain]
         assert table.loc[title, "Extra parameters (%)"] == pytest.approx(extra, abs=0.006)
+
+
+def test_kept_bytes_are_the_inputs_that_gradients_need():
+    # Kept: the image and the convolution's output, which is the batch norm's input; the ReLU
+    # keeps its own output, and of the sum over it only shapes are needed.
+    side, channels = 8, 6
+
+    class Net(nn.Layer):
+        def __init__(self):
+            super().__init__()
+            body = nn.Conv2D(3, channels, 1), nn.BatchNorm2D(channels), nn.ReLU()
+            self.body = nn.Sequential(*body)
+
+        def forward(self, x):
+            return self.body(x).mean(axis=[2, 3])
+
+    maps = 4 * side * side * (3 + channels + channels)
+    assert maps <= cost.kept_bytes(Net(), side, batch=16) <= 1.1 * maps
+
+
+def test_kept_bytes_of_an_image_do_not_depend_on_the_batch_and_grow_with_its_area():
+    model = models.create_model("resnet18", num_classes=10, width=0.25)
+    at_64 = cost.kept_bytes(model, 64, batch=4)
+    assert cost.kept_bytes(model, 64, batch=8) == pytest.approx(at_64, rel=0.02)
+    assert cost.kept_bytes(model, 128, batch=4) == pytest.approx(4 * at_64, rel=0.05)

@@ -189,6 +189,43 @@ def test_walk_goes_from_the_image_to_the_output(page, title, task, stage, first)
     np.testing.assert_allclose(steps["output"], np.abs(y).mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+class Halving(nn.Layer):
+    """A block that the book does not know, with a gate."""
+
+    def gate(self, x):
+        return paddle.full([*x.shape[:2], 1, 1], 0.5)
+
+    def forward(self, x):
+        return x * self.gate(x)
+
+
+class Negation(nn.Layer):
+    """One that nothing can be asked."""
+
+    def forward(self, x):
+        return -x
+
+
+def test_a_block_that_the_book_does_not_know_is_asked_what_it_can_say(page):
+    def put(block):
+        def change(model):
+            for layer in model.sublayers():
+                if hasattr(layer, "attn"):
+                    layer.attn = block()
+
+        return change
+
+    view = view_of(page, "SE-ResNet-50", change=put(Halving))
+    assert len(view.blocks) == 16
+    assert list(view.walk(2)) == [f"image: {view.label}", "input", "gate", "output"]
+    assert all((gate == 0.5).all() for gate in view.channel_gates().values())
+    view = view_of(page, "SE-ResNet-50", change=put(Negation))
+    assert list(view.walk("layer2.0.attn")) == [f"image: {view.label}", "input", "output"]
+    with pytest.raises(SettingError, match=r"layer1\.0\.attn is a Negation, which has no gate"):
+        view.channel_gates()
+    assert explain.attention_blocks(FakeRun(page, "animals10", "ResNet-50").load_model()) == {}
+
+
 def test_the_view_knows_its_image(page):
     images = page.comparison("animals10").images
     view = view_of(page, "SE-ResNet-50", index=4)
@@ -213,8 +250,15 @@ def test_errors_say_what_works(page):
     view = view_of(page, "SE-ResNet-50")
     with pytest.raises(SettingError, match=r"layer1\.0\.attn"):
         view.walk(7)
-    with pytest.raises(SettingError, match="SqueezeExcite.*SpatialGroupEnhance"):
+    with pytest.raises(SettingError, match=r"SqueezeExcite, which has no attention\(x\)"):
         view.group_gates(1)
+    with pytest.raises(SettingError, match="NonLocal is a map for each pixel.*map for each group"):
+        view_of(page, "NL-ResNet-50").group_gates(2)
+    with pytest.raises(SettingError, match="SpatialGroupEnhance is a map for each group"):
+        view_of(page, "SGE-ResNet-50").context_map(1)
+    sge = FakeRun(page, "animals10", "SGE-ResNet-50")
+    with pytest.raises(SettingError, match=r"SpatialGroupEnhance, which has no gate\(x\)"):
+        explain.channel_gates_by_class(page, "animals10", sge)
     with pytest.raises(SettingError, match="index=100"):
         view_of(page, "SE-ResNet-50", index=100)
     with pytest.raises(SettingError, match="train first"):

@@ -1,22 +1,15 @@
 """Figures: what they draw, and that nothing in them covers anything else."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
-import matplotlib
-
-matplotlib.use("Agg")
-
+import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from attn_blocks.errors import SettingError
-from attn_blocks.layers import list_attns
-from attn_book.analysis import diagrams, plots
-from attn_book.analysis.diagrams import DIAGRAMS
+from attn_book.analysis import plots
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.records import planned
 from attn_book.study.claims import CLAIMS
@@ -24,12 +17,6 @@ from attn_book.study.pages import PAGES
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.random((24, 24, 3))
-
-
-@pytest.fixture(autouse=True)
-def _close_figures():
-    yield
-    plt.close("all")
 
 
 def texts_of(figure):
@@ -51,86 +38,6 @@ def texts_of(figure):
         if text.get_text().strip() and text.get_visible() and text not in hidden
     ]
     return [(t.get_text(), t.get_window_extent(renderer)) for t in written]
-
-
-def covered(boxes):
-    """Pairs of names whose boxes overlap by more than a pixel."""
-    return [
-        (first, second)
-        for i, (first, a) in enumerate(boxes)
-        for second, b in boxes[i + 1 :]
-        if min(a.x1, b.x1) - max(a.x0, b.x0) > 1 and min(a.y1, b.y1) - max(a.y0, b.y0) > 1
-    ]
-
-
-# Diagrams ----------------------------------------------------------------------------------------
-
-
-def faults(diagram):
-    """What overlaps, sticks out of its box or is cut off in the drawing of a diagram."""
-    figure = diagrams.draw(diagram)
-    figure.canvas.draw()
-    renderer = figure.canvas.get_renderer()
-    axis = figure.axes[0]
-    shapes = {
-        p.get_gid().removeprefix("node-"): p.get_window_extent(renderer)
-        for p in axis.patches
-        if p.get_gid()
-    }
-    found, free = [], [("legend", axis.get_legend().get_window_extent(renderer))]
-    for text in axis.texts:
-        extent, key = text.get_window_extent(renderer), (text.get_gid() or "").removeprefix("text-")
-        if not text.get_text():
-            continue
-        if key in shapes:
-            box = shapes[key]
-            if not (box.x0 < extent.x0 and extent.x1 < box.x1 and extent.height < box.height):
-                found.append(f"{text.get_text()!r} sticks out of its box")
-        else:
-            free.append((text.get_text(), extent))
-    found += [f"{a!r} covers {b!r}" for a, b in covered([*shapes.items(), *free])]
-    canvas = figure.bbox
-    found += [
-        f"{name!r} is cut off"
-        for name, e in [*shapes.items(), *free]
-        if e.x0 < 0 or e.y0 < 0 or e.x1 > canvas.x1 or e.y1 > canvas.y1
-    ]
-    drawn = {k for k, node in diagram.nodes.items() if node.kind != "word"}
-    return found + [f"{key} is not drawn" for key in drawn - shapes.keys()]
-
-
-@pytest.mark.parametrize("name", DIAGRAMS)
-def test_every_box_of_a_diagram_is_drawn_and_nothing_covers_anything(name):
-    assert faults(DIAGRAMS[name]) == []
-    assert plots.block_diagram(name).get_size_inches()[0] < 10  # readable at 700 pixels
-
-
-def test_a_bad_diagram_is_noticed():
-    good = DIAGRAMS["se"]
-    moved = {**good.nodes, "fc1": replace(good.nodes["fc1"], x=good.nodes["fc2"].x)}
-    assert any("covers" in fault for fault in faults(replace(good, nodes=moved)))
-    wordy = {**good.nodes, "fc1": replace(good.nodes["fc1"], text="far too long for its box")}
-    assert any("sticks out" in fault for fault in faults(replace(good, nodes=wordy)))
-
-
-@pytest.mark.parametrize("name", DIAGRAMS)
-def test_everything_in_a_diagram_lies_on_a_way_from_x_to_y(name):
-    def reached(start, ways):
-        seen, edge = {start}, {start}
-        while edge := {b for a, b in ways if a in edge} - seen:
-            seen |= edge
-        return seen
-
-    ways = [(arrow.start, arrow.end) for arrow in DIAGRAMS[name].arrows]
-    nodes = set(DIAGRAMS[name].nodes)
-    assert reached("x", ways) == nodes
-    assert reached("y", [(b, a) for a, b in ways]) == nodes
-
-
-def test_every_block_has_a_diagram():
-    assert set(DIAGRAMS) == set(list_attns())
-    with pytest.raises(SettingError, match="sge"):
-        plots.block_diagram("sgee")
 
 
 # Runs --------------------------------------------------------------------------------------------
@@ -170,7 +77,7 @@ def test_curves_of_runs(seeds):
     reported = {"epoch": [1, 2], "test_loss": [1, 0.5], "test_acc": [0.3, 0.4]}
     assert len(plots.training_curves(runs, reported).axes[0].lines) == 7
     lines = plots.validation_curves(runs).axes[0].lines
-    assert [line.get_color() for line in lines] == [plots.COLOURS[title] for title in runs]
+    assert [line.get_color() for line in lines] == [plots.colour(title) for title in runs]
     np.testing.assert_allclose(
         lines[0].get_ydata()[-1], np.mean([r.metrics["final_val_acc"] for r in runs["ResNet-50"]])
     )
@@ -181,6 +88,19 @@ def test_confusion_is_a_share_of_the_true_class():
     image = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(image.sum(axis=1), 1)
     np.testing.assert_allclose(image[0], [9 / 11, 1 / 11, 1 / 11])
+
+
+def test_a_model_has_one_colour_everywhere_also_one_that_the_book_does_not_know():
+    assert plots.colour("ResNet-50") == "#7a7a7a"
+    mine = plots.colour("Mine-ResNet-50")
+    assert mine == plots.colour("Mine-ResNet-50") != plots.colour("Yours-ResNet-50")
+    assert mine not in {plots.colour(title) for title in ALL}
+    runs = runs_of(["ResNet-50", "Mine-ResNet-50"], 2)
+    for figure in (plots.validation_curves(runs), plots.training_curves(runs)):
+        assert figure.axes[0].lines[-1].get_color() == mine
+    assert plots.accuracy_against_cost(runs).legends[0].get_patches()[1].get_facecolor()[:3] == (
+        pytest.approx(matplotlib.colors.to_rgb(mine))
+    )
 
 
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
@@ -207,7 +127,7 @@ def test_sample_grid_shows_the_classes_in_turn():
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
-def test_gain_forest(seeds, monkeypatch):
+def test_gain_forest(seeds, monkeypatch, covered):
     runs = runs_of(ALL, seeds) | {"GC-ResNet-50": []}
     monkeypatch.setattr(planned, "runs_of", lambda plan, task: runs)
     figure = plots.gain_forest(None, "animals10")
@@ -265,7 +185,7 @@ def inside_figures():
     yield "walk", plots.walk(steps)
 
 
-def test_nothing_written_in_a_figure_covers_anything_written():
+def test_nothing_written_in_a_figure_covers_anything_written(covered):
     for name, figure in inside_figures():
         boxes = [(t, b) for t, b in texts_of(figure) if b.width > 0]
         assert covered(boxes) == [], name

@@ -14,6 +14,7 @@ from attn_blocks.files import write_json
 from attn_book.driver import publish as publishing
 from attn_book.records import recorded
 from attn_book.records.reading import HISTORY_COLUMNS
+from attn_book.records.semantics import versions_of
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import GC, RESNET, SENETS, SGE
 from attn_book.study.recipes import PROFILES
@@ -54,10 +55,7 @@ def write_run(folder, entry, task, seed, accuracy, fingerprint="f" * 64, finishe
             "compute": {"device": "cpu", "threads": 1, "processor": "a processor"},
             "versions": {"python": "3.11"},
             "git_commit": None,
-            "sources": {
-                name: provenance.source_hash(provenance.PACKAGE / name)
-                for name in ("train.py", "layers/sge.py")
-            },
+            "semantics": versions_of(experiment),
         },
     )
     rows = [

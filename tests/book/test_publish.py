@@ -14,7 +14,9 @@ from attn_blocks.errors import CheckpointError
 from attn_blocks.files import PROJECT
 from attn_book.driver import publish as publishing
 from attn_book.driver import verify
-from attn_book.driver.verify import PublishError, check
+from attn_book.driver.verify import check
+from attn_book.records import semantics
+from attn_book.records.published import PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
@@ -57,7 +59,7 @@ def test_trials_before_the_study_are_whole_and_used_none_of_its_seeds():
 
 def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):
     names = [path.name for path in (made_up / "smoke" / "runs").iterdir()]
-    records = [f"runs/{n}/{r}" for n in names for r in publish.RECORDS]
+    records = [f"runs/{n}/{r}" for n in names for r in RECORDS]
     figure = "figures/09_comparison_gains.png"
     extra = ["summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb", figure]
     assert files(published / "smoke") == sorted(records + extra)
@@ -112,11 +114,11 @@ def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, ad
     assert f"left out {foreign.name}: it follows no recipe of the profile smoke" in notes
 
 
-def test_runs_of_changed_code_stay_out_and_the_file_is_named(made_up, tmp_path, edit):
+def test_runs_of_changed_semantics_stay_out_and_the_part_is_named(made_up, tmp_path, edit):
     run = run_of(made_up, SGE)
-    edit(run / "experiment.json", sources={"layers/sge.py": "0" * 12})
+    edit(run / "experiment.json", semantics={"training": 1, "block/sge": 0})
     notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
-    assert f"left out {run.name}: layers/sge.py changed since it was made" in notes
+    assert f"left out {run.name}: block/sge (0, now 1) changed since it was made" in notes
     assert "page 04_sge: no run of SGE-ResNet-50 on animals10, seed 0 is published" in notes
 
 
@@ -158,10 +160,10 @@ def test_nothing_to_publish_changes_nothing(published, tmp_path):
     assert files(published) == before
 
 
-def break_source(folder, edit):
-    sources = {"layers/sge.py": "0" * 12, "layers/gone.py": "0" * 12}
-    edit(run_of(folder, SGE) / "experiment.json", sources=sources)
-    return f"run {run_of(folder, SGE).name}: layers/sge.py, layers/gone.py changed"
+def break_semantics(folder, edit):
+    semantics = {"block/sge": 0, "block/gone": 3}
+    edit(run_of(folder, SGE) / "experiment.json", semantics=semantics)
+    return f"run {run_of(folder, SGE).name}: block/sge (0, now 1), block/gone (3, now 1) changed"
 
 
 def break_accuracy(folder, edit):
@@ -261,7 +263,7 @@ def bloat(folder, edit):
 @pytest.mark.parametrize(
     "damage",
     [
-        break_source,
+        break_semantics,
         break_accuracy,
         break_confusion,
         break_history,
@@ -291,13 +293,11 @@ def test_check_knows_the_profiles(published):
     assert check(published)[0].startswith("study2: is not a profile; choose one of: smoke, quick")
 
 
-def test_a_source_changed_since_is_found_by_its_content(published, monkeypatch):
-    known = provenance.source_hash
-    monkeypatch.setattr(
-        provenance, "source_hash", lambda p: "new" if p.name == "train.py" else known(p)
-    )
+def test_a_change_of_semantics_makes_every_record_old(published, monkeypatch):
+    monkeypatch.setattr(semantics, "TRAINING", 2)
     problems = check(published)
-    assert len(problems) == 12 and all("train.py changed since it was made" in p for p in problems)
+    assert len(problems) == 12
+    assert all("training (1, now 2) changed since it was made" in p for p in problems)
 
 
 def test_a_published_run_is_trained_again(tmp_path, data_dir):

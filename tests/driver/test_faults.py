@@ -326,7 +326,7 @@ def test_a_failed_run_stops_no_other_and_stands_on_the_page(
     (sge.folder / "metrics.json").write_text(json.dumps({"status": "failed", "reason": reason}))
     shutil.rmtree(plain.folder)
     reading = READING.format(data=str(data_dir), results=str(results_dir))
-    cells = [reading, "runs['SGE-ResNet-50'][0].load_model()", "results.verdict_text(page)"]
+    cells = [reading, "load_model(runs['SGE-ResNet-50'][0])", "results.verdict_text(page)"]
     code, output = finish(write_page(tmp_path / "pages", *cells), data_dir, results_dir)
     assert code == 1, output
     assert f"FAILED {sge.folder.name}: {reason}" in output

@@ -6,11 +6,11 @@ import re
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 
 from attn_blocks import native
-from attn_book.analysis import plots
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import OVERVIEW, PAGES
 
@@ -84,7 +84,7 @@ def test_its_figures_exist_and_none_is_blank(results_dir, page):
     expected = FIGURES if page != OVERVIEW else {"sge", "srm", "nonlocal", "sa", "senet"}
     assert {name for name in expected if not any(name in found for found in made)} == set()
     for path in made.values():
-        image = plots.plt.imread(path)
+        image = plt.imread(path)
         assert min(image.shape[:2]) > 100
         assert image[..., :3].std() > 0.02, path.name
 

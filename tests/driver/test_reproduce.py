@@ -14,12 +14,13 @@ import pytest
 from attn_blocks.errors import CheckpointError, SettingError
 from attn_blocks.files import read_json, write_json
 from attn_book.driver import pages, reproduce
-from attn_book.records import planned, reading, reproduction
+from attn_book.records import planned, published, reading, reproduction
 from attn_book.records import run as records_run
-from attn_book.study import pages
-from attn_book.study.pages import PAGES
+from attn_book.study.pages import PAGES, page_name
 from attn_book.study.plan import plan
 from attn_book.study.recipes import PROFILES
+from attn_book.training import run as training_run
+from attn_book.training.checkpoint import load_model
 from attn_book.training.run import write_history
 
 PAGE = "04_sge"
@@ -27,7 +28,7 @@ PAGE = "04_sge"
 
 def command(*arguments, **environment):
     return subprocess.run(
-        [sys.executable, "-m", "attn_blocks", *map(str, arguments)],
+        [sys.executable, "-m", "attn_book", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | environment,
@@ -116,7 +117,7 @@ def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, t
 
     # Weights of the very record need no word; those of a run that drifted do, or are refused.
     capsys.readouterr()
-    run.load_model()
+    load_model(run)
     assert capsys.readouterr().out == ""
     near = run.repeat.metrics["final_val_acc"] + 0.01
     for accuracy in (near, 1.0):
@@ -126,22 +127,24 @@ def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, t
         metrics = read_json(run.folder / "metrics.json")
         write_json(run.folder / "metrics.json", metrics | {"final_val_acc": rows[-1]["val_acc"]})
         if accuracy == near:
-            records_run.Run(run.folder).load_model()
+            load_model(records_run.Run(run.folder))
             assert "The weights are of a repeat. " + run.folder.name in capsys.readouterr().out
         else:
             with pytest.raises(CheckpointError, match="more than 0.05 apart"):
-                records_run.Run(run.folder).load_model()
+                load_model(records_run.Run(run.folder))
 
 
 def test_published_runs_are_taken_or_if_fresh_trained(
     first, data_dir, tmp_path, monkeypatch, capsys
 ):
-    published = tmp_path / "published"
-    shutil.copytree(first[1], published / "smoke")
+    folder = tmp_path / "published"
+    shutil.copytree(first[1], folder / "smoke")
     shared = replace(PROFILES["smoke"], shared=True)
-    monkeypatch.setattr(results, "PROFILES", {**PROFILES, "smoke": shared})
-    for name in ("take_published", "return_published"):
-        monkeypatch.setattr(results, name, partial(getattr(results, name), published=published))
+    monkeypatch.setattr(published, "PROFILES", {**PROFILES, "smoke": shared})
+    for name in ("import_published_record", "return_published"):
+        patched = partial(getattr(published, name), published=folder)
+        for module in (published, reproduce, training_run):
+            monkeypatch.setattr(module, name, patched, raising=False)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path / "results"}
     runs = [planned.run_of(plan(PAGE, **settings), e) for e in plan(PAGE, **settings).experiments]
 
@@ -224,7 +227,7 @@ def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
     ("name", "page"), [("sge", "04_sge"), ("04_sge", "04_sge"), ("04", "04_sge"), ("01", "01_se")]
 )
 def test_short_page_names(name, page):
-    assert pages.page_name(name) == page
+    assert page_name(name) == page
 
 
 @pytest.mark.parametrize("bad", ["0", "-1", "two"])

@@ -39,6 +39,10 @@ def finished(experiment, data_dir, tmp_path_factory):
     )
 
 
+def evaluate(model, images, recipe):
+    return loop.evaluate(build.prepare(model, images, recipe, compute=computing.Compute()))
+
+
 def assert_same_result(first: Run, second: Run) -> None:
     for name, column in first.history.items():
         if name != "seconds":
@@ -59,10 +63,12 @@ def test_a_run_folder_holds_what_the_design_says(finished, experiment):
     assert record["compute"]["device"] == "cpu"
     wheel = "paddlepaddle-gpu" if paddle.is_compiled_with_cuda() else "paddlepaddle"
     assert record["versions"][wheel] == paddle.__version__
-    assert {"layers/sge.py", "models/resnet.py", "train.py", "datasets/loader.py"} <= (
-        record["sources"].keys()
-    )
-    assert "layers/se.py" not in record["sources"]
+    assert record["semantics"] == {
+        "training": 1,
+        "data/shapes": 1,
+        "model/resnet": 1,
+        "block/sge": 1,
+    }
     assert record["model_settings"]["width"] == RECIPE.width
     np.testing.assert_array_equal(finished.history["epoch"], [1, 2, 3])
     assert metrics["final_val_acc"] == finished.history["val_acc"][-1]
@@ -70,15 +76,14 @@ def test_a_run_folder_holds_what_the_design_says(finished, experiment):
     assert metrics["best_epoch"] == 1 + finished.history["val_acc"].argmax()
     assert np.trace(finished.confusion) / finished.confusion.sum() == metrics["final_val_acc"]
     assert finished.confusion.sum() == RECIPE.validation_images
-    model = finished.load_model()
+    model = checkpoint.load_model(finished)
     assert metrics["params"] == models.count_params(model)
     assert list((finished.folder / "vdl").iterdir())
 
 
 def test_the_saved_model_gives_the_recorded_accuracy(finished, experiment, data_dir):
     images = load_images("shapes", experiment.recipe, data_dir)
-    _, loader = build.build_loaders(experiment, images)
-    loss, confusion = loop.evaluate(finished.load_model(), loader, len(images.classes))
+    loss, confusion = evaluate(checkpoint.load_model(finished), images, experiment.recipe)
     np.testing.assert_array_equal(confusion, finished.confusion)
     assert loss == finished.history["val_loss"][-1]
 
@@ -97,13 +102,21 @@ def test_another_seed_gives_others(finished, experiment, data_dir, tmp_path):
     assert (other.history["train_loss"] != finished.history["train_loss"]).all()
 
 
-@pytest.mark.parametrize("moment", ["evaluate", "write_history", "save_checkpoint", "write_json"])
+@pytest.mark.parametrize(
+    ("module", "moment"),
+    [
+        (loop, "evaluate"),
+        (training_run, "write_history"),
+        (training_run, "save_checkpoint"),
+        (training_run, "write_json"),
+    ],
+)
 def test_a_stopped_run_goes_on_to_the_same_numbers(
-    finished, experiment, data_dir, tmp_path, monkeypatch, moment
+    finished, experiment, data_dir, tmp_path, monkeypatch, module, moment
 ):
     calls = iter(range(100))
     stop_at = {"write_json": 1, "save_checkpoint": 2}.get(moment, 1)
-    original = getattr(train, moment)
+    original = getattr(module, moment)
 
     def stopping(*arguments, **keywords):
         if next(calls) == stop_at:
@@ -111,7 +124,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         return original(*arguments, **keywords)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, moment, stopping)
+        patched.setattr(module, moment, stopping)
         with pytest.raises(KeyboardInterrupt):
             training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
     run = Run(tmp_path / "runs" / experiment.name)
@@ -167,7 +180,7 @@ def test_a_checkpoint_of_another_network_is_not_read(finished, experiment, tmp_p
 
 
 def test_a_finished_run_is_not_trained_again(finished, experiment, data_dir, monkeypatch):
-    monkeypatch.setattr(training_run, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training_run, "train_into", lambda *_: pytest.fail("trained again"))
     results_dir = finished.folder.parents[1]
     assert (
         training_run.train_experiment(experiment, results_dir, data_dir, "cpu").metrics
@@ -201,7 +214,7 @@ def test_divergence_is_recorded_and_not_repeated(data_dir, tmp_path, monkeypatch
     assert run.metrics["epoch"] >= 1
     assert run.metrics["step"] >= 1
     assert "not finite" in run.metrics["reason"]
-    monkeypatch.setattr(training_run, "train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training_run, "train_into", lambda *_: pytest.fail("trained again"))
     assert training_run.train_experiment(experiment, tmp_path, data_dir, "cpu").status == "failed"
 
 
@@ -220,14 +233,14 @@ def test_a_validation_loss_that_is_no_number_ends_the_run(
 def test_weights_that_are_no_numbers_end_the_run_in_the_epoch_of_the_harm(
     experiment, data_dir, tmp_path, monkeypatch
 ):
-    epoch_done = loop.train_epoch
+    train_epoch = loop.train_epoch
 
-    def harming(network, optimizer, scaler, recipe, epoch, *rest):
-        found = epoch_done(network, optimizer, scaler, recipe, epoch, *rest)
+    def harming(training, epoch, report):
+        found = train_epoch(training, epoch, report)
         if epoch == 1:  # behind a ReLU, and so where no loss shows it
-            broken = network.conv1.weight.numpy()
+            broken = training.model.conv1.weight.numpy()
             broken[0, 0, 0, 0] = np.nan
-            network.conv1.weight.set_value(broken)
+            training.model.conv1.weight.set_value(broken)
         return found
 
     monkeypatch.setattr(loop, "train_epoch", harming)
@@ -244,7 +257,7 @@ def test_out_of_memory_says_what_to_lower(experiment, data_dir, tmp_path, monkey
     def exhausted(*_):
         raise error
 
-    monkeypatch.setattr(training_run, "train", exhausted)
+    monkeypatch.setattr(training_run, "train_into", exhausted)
     run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
     assert run.status == "failed"
     assert f"batch size {RECIPE.batch_size}" in run.metrics["reason"]
@@ -254,7 +267,7 @@ def test_other_errors_are_not_hidden(experiment, data_dir, tmp_path, monkeypatch
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(training_run, "train", broken)
+    monkeypatch.setattr(training_run, "train_into", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
 
@@ -324,7 +337,7 @@ def scaled(loss_scaler):
 
 def trained(experiment, data_dir, folder, compute):
     images = load_images("shapes", experiment.recipe, data_dir)
-    training_run.train(experiment, images, folder, compute, progress=False)
+    training_run.train_into(folder, experiment, images, compute, progress=False)
     return Run(folder)
 
 
@@ -373,14 +386,14 @@ def test_skipped_steps_are_no_divergence(
 def test_divergence_is_noticed_under_a_loss_scale(
     experiment, data_dir, tmp_path, scaled, monkeypatch
 ):
-    build = build.build_model
+    build_model = build.build_model
 
     def overflowing(*arguments):
-        model = build(*arguments)
+        model = build_model(*arguments)
         model.fc.weight.set_value(np.full(model.fc.weight.shape, np.inf, "float32"))
         return model
 
-    monkeypatch.setattr(build, "build_model", overflowing)
+    monkeypatch.setattr(training_run, "build_model", overflowing)
     with pytest.raises(loop.Diverged, match="not finite in epoch 1, step 1"):
         trained(experiment, data_dir, tmp_path, scaled)
 
@@ -401,9 +414,8 @@ def test_scores_in_bfloat16_are_counted_as_numbers(finished, experiment, data_di
             return self.model(x).astype("bfloat16")
 
     images = load_images("shapes", experiment.recipe, data_dir)
-    _, loader = build.build_loaders(experiment, images)
-    model = finished.load_model()
-    loss, confusion = loop.evaluate(Half(model), loader, len(images.classes))
+    model = Half(checkpoint.load_model(finished))
+    loss, confusion = evaluate(model, images, experiment.recipe)
     assert loss == pytest.approx(finished.history["val_loss"][-1], rel=0.02)
     assert confusion.sum() == finished.confusion.sum()
     scores = paddle.to_tensor([[0.25, 8.0, -3.0], [1.0, 0.5, -2.0]]).astype("bfloat16")

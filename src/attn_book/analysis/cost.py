@@ -1,4 +1,4 @@
-"""What a block costs: parameters, multiply-adds, and step times measured on this machine."""
+"""What a block costs: parameters, multiply-adds, memory, and step times measured here."""
 
 from __future__ import annotations
 
@@ -130,3 +130,26 @@ def _measure(
         model.eval()
     inference = {title: inference_step(model) for title, model in networks.items()}
     return training_seconds, interleaved(inference, rounds, SECONDS / 3)
+
+
+def kept_bytes(model: nn.Layer, side: int, batch: int = 2) -> int:
+    """Bytes that a forward pass in training mode keeps of each image for the backward pass.
+
+    Paddle shows every tensor that it saves for a gradient. One that several operations save
+    counts once, parameters not at all.
+    """
+    sizes: dict[int, int] = {}
+    alive = []  # holds their memory, so that no later tensor can take the place of an earlier one
+
+    def save(tensor: paddle.Tensor) -> None:
+        alive.append(tensor.detach())  # the tensor itself Paddle 2.6 would free too early
+        size = int(np.prod(tensor.shape)) * tensor.element_size()
+        sizes[tensor.data_ptr()] = max(size, sizes.get(tensor.data_ptr(), 0))
+
+    model.train()
+    images = paddle.randn([batch, 3, side, side])
+    with paddle.autograd.saved_tensors_hooks(save, lambda _: None):  # no backward pass will ask
+        F.cross_entropy(model(images), paddle.zeros([batch], dtype="int64"))
+    alive.clear()  # the hooks outlive this function
+    weights = {parameter.data_ptr() for parameter in model.parameters()}
+    return sum(size for place, size in sizes.items() if place not in weights) // batch

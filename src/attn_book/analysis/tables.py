@@ -97,10 +97,12 @@ def class_report(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def signed(value: float | None, form: str = "+.2f") -> str:
+    """A difference with its sign; a dash for None."""
     return "–" if value is None else f"{value:{form}}"
 
 
 def interval(low: float | None, high: float | None, form: str = "+.2f") -> str:
+    """``[low, high]``; a dash for None and NaN, as of a single seed."""
     if low is None or high is None or math.isnan(low):
         return "–"
     return f"[{low:{form}}, {high:{form}}]"

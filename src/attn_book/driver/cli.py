@@ -59,12 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
     estimate.add_argument("--seeds", help='such as "0 1 2"')
     estimate.add_argument("--epochs", type=int, help="instead of the recipe's")
-    estimate.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    estimate.add_argument(
-        "--check",
-        action="store_true",
-        help="train each model for two steps on this processor instead",
-    )
     estimate.set_defaults(command=_estimate)
 
     data = commands.add_parser("data", help="show the data sets; prepare one")
@@ -132,13 +126,8 @@ def _estimate(options: argparse.Namespace) -> int:
         "profile": options.profile or "paper",
         "seeds": options.seeds or None,
         "epochs": options.epochs,
-        "data_dir": options.data_dir or None,
     }
-    if options.check:
-        for row in estimate.check(pages, **settings):
-            print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-    else:
-        print(estimate.report(pages, options.gpu or None, **settings))
+    print(estimate.report(pages, options.gpu or None, **settings))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``csv`` with every run and ``verdicts.csv`` with every claim."""
+"""``summary.csv`` with every run and ``verdicts.csv`` with every claim."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from attn_book.study.plan import Plan
 
 
 def write_summary(plans: Sequence[Plan]) -> None:
-    """Write ``csv`` (every run) and ``verdicts.csv`` (every claim the plans speak to)."""
+    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim the plans speak to)."""
     folder = plans[0].results_dir
     pages: dict[str, list[str]] = {}
     for page in plans:
         for experiment in page.experiments:
             pages.setdefault(experiment.name, []).append(page.page)
-    write_csv(folder / "csv", SUMMARY_COLUMNS, summary_rows(folder, pages))
+    write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, pages))
     judged = {v.claim: v.row() for page in plans for v in verdicts.verdicts(page)}
     rows = [judged[claim] for claim in CLAIMS if claim in judged]
     write_csv(folder / "verdicts.csv", verdicts.VERDICT_COLUMNS, rows)

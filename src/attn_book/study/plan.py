@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attn_blocks import datasets
+from attn_blocks.device import select_device
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.files import project_folder
 from attn_book.study.experiment import Experiment, Recipe
@@ -147,7 +148,7 @@ def plan(
         page=page,
         profile=profile,
         seeds=seeds,
-        device=device.select_device(device),
+        device=select_device(device),
         data_dir=data_dir,
         results_dir=results_folder(results_dir) / profile,
         comparisons=tuple(planned),
@@ -196,7 +197,7 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
         seeds = [seeds]
     try:
         parsed = tuple(dict.fromkeys(int(seed) for seed in seeds))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last for infinity
         parsed = ()
     if not parsed or min(parsed) < 0:
         raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {seeds!r}')

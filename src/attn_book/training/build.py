@@ -70,10 +70,11 @@ def prepare(
     compute = compute or computing.compute()
     train_loader, validation_loader = build_loaders(images, recipe, seed, compute, group)
     model = model if compute.on_gpu else native.accelerate(model)
+    optimizer = build_optimizer(model, recipe)  # before several processes change its batch norms
     return Training(
         model=model,
         network=group.network(compute.network(model)),
-        optimizer=build_optimizer(model, recipe),
+        optimizer=optimizer,
         scaler=compute.scaler(),
         train_loader=train_loader,
         validation_loader=validation_loader,

@@ -1,10 +1,14 @@
-"""Starting the processes that train one run together."""
+"""Starting the processes that train one run together, through ``paddle.distributed.launch``.
+
+Paddle's launcher gives each process its number, its GPU and its log, brings machines together, and
+ends all processes of a machine when one of them dies. Here it gets its command and environment,
+and its log is read when it fails.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,21 +17,20 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import paddle
 from tqdm import tqdm
 
 from attn_blocks import datasets
+from attn_blocks.device import cores, select_device
 from attn_blocks.errors import SettingError, TrainingError
 from attn_blocks.files import write_json
 from attn_book.records.reading import epochs_done
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment
-from attn_book.training.distributed import POLL_SECONDS
+from attn_book.training.distributed import remove_environments
 
 LOG = "launch.log"
-START = "from attn_book.training import run; run.main()"
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,14 @@ class Processes:
         devices: numbers of the GPUs they use, one each; empty for the first ones, or the CPU.
         nodes: machines.
         master: "host:port" where the machines meet.
+        timeout: seconds after which a process ends that waits for a lost machine.
     """
 
     local: int = 1
     devices: tuple[str, ...] = ()
     nodes: int = 1
     master: str | None = None
+    timeout: int = 1800
 
     @property
     def total(self) -> int:
@@ -53,40 +58,48 @@ class Processes:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Processes:
-        """Read the variables of this module's description; SettingError for what cannot be."""
-        listed = environment.get("ATTN_BLOCKS_DEVICES", "").replace(",", " ").split()
-        if not all(number.isdigit() for number in listed) or len(set(listed)) < len(listed):
+        """What ATTN_BLOCKS_NPROC, _DEVICES, _NNODES, _MASTER and _TIMEOUT ask for.
+
+        Raises:
+            SettingError: one of them is no such value, or they do not go together.
+        """
+
+        def count(name: str, default: int) -> int:
+            value = environment.get(name) or str(default)
+            if not value.isdigit() or int(value) < 1:
+                raise SettingError(f"{name} is {value!r}; it must be a number from 1")
+            return int(value)
+
+        devices = tuple(environment.get("ATTN_BLOCKS_DEVICES", "").replace(",", " ").split())
+        if not all(map(str.isdigit, devices)) or len(set(devices)) < len(devices):
             raise SettingError(
                 f"ATTN_BLOCKS_DEVICES is {environment['ATTN_BLOCKS_DEVICES']!r}; it must list "
                 "different GPUs by number, such as 0,1"
             )
-        local = _count(environment, "ATTN_BLOCKS_NPROC", len(listed) or 1)
-        if listed and local != len(listed):
+        local = count("ATTN_BLOCKS_NPROC", len(devices) or 1)
+        if devices and local != len(devices):
             raise SettingError(
-                f"{local} processes for {len(listed)} devices; leave out ATTN_BLOCKS_NPROC, every "
+                f"{local} processes for {len(devices)} devices; leave out ATTN_BLOCKS_NPROC, every "
                 "device gets one"
             )
-        nodes = _count(environment, "ATTN_BLOCKS_NNODES", 1)
+        nodes = count("ATTN_BLOCKS_NNODES", 1)
         master = environment.get("ATTN_BLOCKS_MASTER") or None
         if nodes > 1 and not (master and re.fullmatch(r"[^:]+:\d+", master)):
             raise SettingError(
                 f"{nodes} machines need ATTN_BLOCKS_MASTER=host:port, an address of the first of "
                 f"them and a free port; it is {master!r}"
             )
-        return cls(local, tuple(listed), nodes, master)
+        return cls(local, devices, nodes, master, count("ATTN_BLOCKS_TIMEOUT", cls.timeout))
 
     def check(self, device: str, batch_size: int) -> None:
         """Raise SettingError if they cannot train with that batch size on that device."""
-        on_gpu = device.startswith("gpu")
-        if self.devices and not on_gpu:
+        if self.total > 1 and ":" in device:
+            raise SettingError(f"device {device} is a single GPU; list several with DEVICES=")
+        gpus = paddle.device.cuda.device_count() if device.startswith("gpu") else 0
+        if self.local > gpus and (gpus or self.devices):
             raise SettingError(
-                f"devices {','.join(self.devices)} asked for, but the device is {device}; choose "
-                "the number of processes instead (NPROC=)"
-            )
-        if on_gpu and self.local > paddle.device.cuda.device_count():
-            raise SettingError(
-                f"{self.local} processes on {paddle.device.cuda.device_count()} GPUs; choose at "
-                "most one process a GPU"
+                f"{self.local} processes take {self.local} GPUs, and device {device} has {gpus}; "
+                "choose fewer, or DEVICE=cpu with NPROC="
             )
         if batch_size % self.total:
             possible = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
@@ -94,49 +107,6 @@ class Processes:
                 f"a batch of {batch_size} images cannot be shared equally by {self.total} "
                 f"processes; choose a number of: {', '.join(map(str, possible))}"
             )
-
-
-def _count(environment: Mapping[str, str], name: str, default: int) -> int:
-    value = environment.get(name) or str(default)
-    if not value.isdigit() or int(value) < 1:
-        raise SettingError(f"{name} is {value!r}; it must be a number from 1")
-    return int(value)
-
-
-def log_folder(folder: Path, processes: Processes) -> Path:
-    """Where this machine's processes log the run in ``folder``, emptied of earlier logs."""
-    logs = folder / "log"
-    if processes.nodes > 1:  # the other machines' logs lie there as well, and nothing is removed
-        return logs / f"{socket.gethostname()}-{os.getpid()}"
-    shutil.rmtree(logs, ignore_errors=True)
-    return logs
-
-
-def command(request: Mapping[str, Any], job: str, logs: Path, processes: Processes) -> list[str]:
-    """The command that trains the run named ``job``; writes the request into ``logs``."""
-    write_json(logs / "request.json", request)
-    options = ["--nproc_per_node", str(processes.local), "--log_dir", str(logs)]
-    options += ["--job_id", job]  # machines that work on different runs must not meet
-    if processes.devices:
-        options += ["--devices", ",".join(processes.devices)]
-    if processes.nodes > 1:
-        options += ["--nnodes", str(processes.nodes), "--master", processes.master]
-    worker = [sys.executable, "-c", START, str(logs / "request.json")]
-    return [sys.executable, "-m", "paddle.distributed.launch", *options, *worker]
-
-
-def environment(device: str, processes: Processes) -> dict[str, str]:
-    """The environment of that command: threads divided, talk over the loopback, gloo on a CPU."""
-    threads = int(os.environ.get("OMP_NUM_THREADS") or device.cores())
-    changed = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, threads // processes.local))}
-    if processes.nodes == 1:
-        loopback = "lo" if sys.platform == "linux" else "lo0"
-        for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
-            changed.setdefault(name, loopback)
-    if not device.startswith("gpu"):
-        changed["PADDLE_DISTRI_BACKEND"] = "gloo"
-        changed.pop("CUDA_VISIBLE_DEVICES", None)  # the launcher takes it for a sign of GPUs
-    return changed
 
 
 def launch(
@@ -148,62 +118,100 @@ def launch(
     progress: bool,
     weights: bool,
 ) -> None:
-    """``train.run`` by several new processes; shows the epochs as they are finished.
+    """``run.train_experiment`` by several new processes; shows the epochs as they are finished.
 
     Raises:
         SettingError: that many processes cannot train it.
         TrainingError: one of them ended early.
     """
-    device = device.select_device(device)
+    device = select_device(device)
     processes.check(device, experiment.recipe.batch_size)
+    logs = folder / "log"
+    if processes.nodes > 1:  # all machines log into the same run
+        logs /= f"{socket.gethostname()}-{os.getpid()}"
     request = {
         "experiment": experiment.to_dict(),
         "results_dir": str(folder.parents[1].absolute()),
         "data_dir": str(datasets.data_folder(data_dir)),
-        "device": device,
+        "device": device,  # "gpu" stands for the one that the launcher gives each of them
         "weights": weights,
     }
-    logs = log_folder(folder, processes)
-    line = command(request, folder.name, logs, processes)
+    write_json(logs / "request.json", request)
     bar = tqdm(
         desc=folder.name,
         total=experiment.recipe.epochs,
         unit="epoch",
-        disable=not progress,
         leave=False,
-        mininterval=0.5 if sys.stderr.isatty() else 15,
+        disable=not progress,
     )
     with bar, (logs / LOG).open("w", encoding="utf-8") as log:
-        if processes.nodes > 1 and progress:
-            bar.write(f"{processes.nodes} machines meet at {processes.master}", file=sys.stderr)
-        process = subprocess.Popen(
-            line,
+        launcher = subprocess.Popen(
+            command(folder.name, logs, processes),
+            env=environment(device, processes),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=environment(device, processes),
         )
         try:
-            while process.poll() is None:
+            while launcher.poll() is None:
                 bar.update(epochs_done(folder) - bar.n)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(POLL_SECONDS)
+                    launcher.wait(2)
         finally:
-            process.terminate()
-            process.wait()
-    if process.returncode and Run(folder).status != "failed":
+            launcher.terminate()
+            launcher.wait()
+            clean(logs)
+    if launcher.returncode and Run(folder).status != "failed":
         raise TrainingError(f"{experiment.name} is not finished: {why_ended(logs)}")
+
+
+def command(job: str, logs: Path, processes: Processes) -> list[str]:
+    """The command that trains the run named ``job`` as ``request.json`` in ``logs`` asks."""
+    options = ["--nproc_per_node", str(processes.local), "--log_dir", str(logs)]
+    options += ["--log_overwrite", "1", "--enable_gpu_log", "0"]
+    options += ["--job_id", job]  # machines that work on different runs must not meet
+    if processes.devices:
+        options += ["--devices", ",".join(processes.devices)]
+    if processes.nodes > 1:
+        options += ["--nnodes", str(processes.nodes), "--master", processes.master]
+    else:
+        options += ["--host", "127.0.0.1"]
+    code = "from attn_book.training import run; run.main()"
+    worker = [sys.executable, "-c", code, str(logs / "request.json")]
+    return [sys.executable, "-m", "paddle.distributed.launch", *options, *worker]
+
+
+def environment(device: str, processes: Processes) -> dict[str, str]:
+    """The environment of that command: threads divided, talk over the loopback, gloo on a CPU."""
+    threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
+    changed = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, threads // processes.local))}
+    if processes.nodes == 1:
+        changed = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} | changed
+    if not device.startswith("gpu"):
+        changed["PADDLE_DISTRI_BACKEND"] = "gloo"
+        changed.pop("CUDA_VISIBLE_DEVICES", None)  # the launcher takes it for a sign of GPUs
+    return changed
+
+
+def clean(logs: Path) -> None:
+    """Remove the environment from what the launcher wrote; Paddle 2.6 puts it in its log, too."""
+    remove_environments(logs)
+    text = (logs / LOG).read_text(encoding="utf-8", errors="replace")
+    text = re.sub(r"^env \{.*\n", "", text, flags=re.MULTILINE)
+    (logs / LOG).write_text(text, encoding="utf-8")
 
 
 def why_ended(logs: Path) -> str:
     """Which process ended a training early, how, and where to read on; from what it logged."""
     log = logs / LOG
-    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    text = log.read_text(encoding="utf-8")
     found = re.search(r"Container rank (\d+) status failed .* code (-?\d+) log (\S.*)", text)
     if not found:
         return f"the processes ended early; see {log}"
     code = int(found[2])
-    how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     errors = re.findall(r"^error: (.*)$", text, flags=re.MULTILINE)
-    reason = f" ({errors[-1]})" if errors and code >= 0 else ""
+    if code == -signal.SIGALRM:
+        errors = ["it heard nothing of the others for ATTN_BLOCKS_TIMEOUT seconds"]
+    how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
+    reason = f" ({errors[-1]})" if errors else ""
     return f"process {found[1]} ended {how}{reason}; see {found[3].strip()} and {log}"

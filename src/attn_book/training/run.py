@@ -95,7 +95,7 @@ def train_experiment(
         return Run(folder)
     group = group or SINGLE_PROCESS
     # One trains; another that wants the same run waits here and then finds it finished.
-    with group.hold(folder):
+    with group.lock_folder(folder):
         if group.writes:
             for problem in remove_corrupt_files(Run(folder)):
                 warnings.warn(problem, stacklevel=2)
@@ -107,7 +107,7 @@ def train_experiment(
                 f"the images of {images.title} changed while {experiment.name} was waiting; "
                 "run the command again"
             )
-        compute = computing.compute(group.device(device), group.size, group.local_size)
+        compute = computing.compute(device, group.size, group.local_size)
         if group.writes:
             # Records without weights are made again; until then the run is not finished.
             (folder / "metrics.json").unlink(missing_ok=True)
@@ -314,9 +314,8 @@ def main() -> None:
     request = read_json(sys.argv[1])
     experiment = Experiment.from_dict(request.pop("experiment"))
     try:
-        with joined() as group:
-            done = train_experiment(experiment, group=group, **request)
+        with joined(Processes.from_environment().timeout) as group:
+            train_experiment(experiment, group=group, **request)
     except AttnBlocksError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    sys.exit(1 if done.status == "failed" else 0)  # unfinished: the first process still writes

@@ -1,4 +1,4 @@
-"""What a trained network looks at: its gates, attention maps and Grad-CAM on real images.
+"""One image on its way through a trained network: gates, attention maps, matrices.
 
 Nothing is computed twice: the network runs once, what entered each attention block is recorded,
 and the block's own methods (``gate``, ``attention``, ``transforms``, ...) are asked about it.
@@ -7,81 +7,34 @@ and the block's own methods (``gate``, ``attention``, ``transforms``, ...) are a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import paddle
 from paddle import nn
 
-from attn_blocks import datasets
 from attn_blocks.datasets import ImageDataset
 from attn_blocks.errors import SettingError
-from attn_blocks.layers import ATTNS
+from attn_book.analysis.explain.probes import (
+    BATCH,
+    CANDIDATES,
+    attention_blocks,
+    examples,
+    network_input,
+    pictures,
+    predict,
+    recording,
+)
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
+from attn_book.training.checkpoint import load_model
 
-Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
-CANDIDATES = 64  # validation images among which examples are looked for
-BATCH = 16
-CAM_SIDE = 4  # pixels
-POOLS = (nn.MaxPool2D, nn.AdaptiveAvgPool2D)
 # (row, column) as shares of the image: the middle, and points around it.
 QUERIES = ((0.5, 0.5), (0.2, 0.2), (0.35, 0.75), (0.8, 0.5))
-
-
-@contextmanager
-def recording(layers: Mapping[str, nn.Layer]) -> Iterator[Features]:
-    """Within it, every forward of the layers fills the dict: name -> (first input, output)."""
-    seen: Features = {}
-
-    def note(name: str) -> Callable[..., None]:
-        def hook(_layer, inputs, output):
-            seen[name] = inputs[0], output
-
-        return hook
-
-    handles = [layer.register_forward_post_hook(note(name)) for name, layer in layers.items()]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def attention_blocks(model: nn.Layer) -> dict[str, nn.Layer]:
-    """The attention blocks of a network by their names, in the order of the network."""
-    kinds = tuple(ATTNS.values())
-    return {name: layer for name, layer in model.named_sublayers() if isinstance(layer, kinds)}
-
-
-def network_input(images: ImageDataset, indices: Sequence[int], recipe: Recipe) -> np.ndarray:
-    """Validation images as the network gets them, float32 [B, 3, S, S]."""
-    source = datasets.DATASETS[images.name]
-    transform = datasets.create_transform(
-        recipe.augmentation, recipe.image_size, source.mean, source.std, train=False
-    )
-    return transform(images.val, np.asarray(indices), np.random.default_rng(0))
-
-
-def pictures(images: ImageDataset, inputs: np.ndarray) -> np.ndarray:
-    """Network inputs with the normalisation undone, for people: float [B, S, S, 3] in 0 to 1."""
-    source = datasets.DATASETS[images.name]
-    return np.clip(inputs.transpose(0, 2, 3, 1) * source.std + source.mean, 0, 1)
-
-
-def examples(images: ImageDataset, count: int = CANDIDATES) -> np.ndarray:
-    """Indices of ``count`` validation images, evenly spread, so that classes are mixed."""
-    total = len(images.val)
-    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
-
-
-@paddle.no_grad()
-def predict(model: nn.Layer, inputs: np.ndarray) -> np.ndarray:
-    """Probabilities [B, classes]."""
-    return paddle.nn.functional.softmax(model(paddle.to_tensor(inputs))).numpy()
+# Forms of attention: NL's, GC's and SGE's.
+A_PIXEL, ONE, A_GROUP = "a map for each pixel", "one map for all pixels", "a map for each group"
 
 
 class Transforms(NamedTuple):
@@ -118,7 +71,7 @@ class View:
     def __init__(self, plan: Plan, task: str, run: Run, index: int | None = None) -> None:
         images = plan.comparison(task).images
         recipe = run.experiment.recipe
-        self.model = run.load_model()
+        self.model = load_model(run)
         self.blocks = attention_blocks(self.model)
         if index is None:
             index = _first_correct(self.model, images, recipe)
@@ -132,51 +85,55 @@ class View:
         self.label = images.classes[images.val.labels[index]]
         self.predicted = images.classes[int(probabilities.argmax())]
 
-    def _block(self, stage: int | str, *kinds: str) -> tuple[nn.Layer, paddle.Tensor]:
-        """The block and what enters it; an error unless the block is one of ``kinds``."""
-        names = [
-            name
-            for name in self.blocks
-            if name == stage or re.search(r"\d+", name)[0] == str(stage)
-        ]
+    def _block(self, stage: int | str, *methods: str) -> tuple[nn.Layer, paddle.Tensor]:
+        """The block and what enters it; an error unless the block has those methods."""
+        wanted = str(stage)
+        names = [n for n in self.blocks if n == wanted or re.findall(r"\d+", n)[:1] == [wanted]]
         if not names:
             raise SettingError(
                 f"no attention block {stage!r}; choose one of: {', '.join(self.blocks) or 'none'}"
             )
-        layer = self.blocks[names[0]]
-        if kinds and not isinstance(layer, tuple(ATTNS[kind] for kind in kinds)):
+        _check_methods(names[0], self.blocks[names[0]], *methods)
+        return self.blocks[names[0]], self._features[names[0]][0]
+
+    def _attention(self, stage: int | str, *forms: str) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """A block's attention and what enters it; an error unless it has one of those forms."""
+        layer, x = self._block(stage, "attention")
+        attention = layer.attention(x)
+        found = _form(attention)
+        if found not in forms:
             raise SettingError(
-                f"{names[0]} is a {type(layer).__name__}; this view is of "
-                f"{' or '.join(ATTNS[kind].__name__ for kind in kinds)}"
+                f"the attention of {type(layer).__name__} is {found}; this view is of {forms[0]}"
             )
-        return layer, self._features[names[0]][0]
+        return attention, x
 
     @paddle.no_grad()
     def channel_gates(self) -> dict[str, np.ndarray]:
-        """SE, GE, SRM: block -> the gate of each channel, [C]."""
-        return {name: _mean_gate(*self._block(name, "se", "ge", "srm"))[0] for name in self.blocks}
+        """Blocks with a ``gate`` (SE, GE, SRM): block -> the gate of each channel, [C]."""
+        return {name: _mean_gate(*self._block(name, "gate"))[0] for name in self.blocks}
 
     @paddle.no_grad()
     def pixel_gates(self, stage: int | str, count: int = 7) -> dict[str, np.ndarray]:
-        """SE without squeeze and local GE: channel -> its gate at each pixel, [H, W].
+        """A ``gate`` of each pixel (SE without squeeze, local GE): channel -> its gate, [H, W].
 
-        The ``count`` channels whose gates differ most over the image come first.
+        The ``count`` channels whose gates differ most over the image come first. A gate of the
+        whole channel is a map of one pixel.
         """
-        layer, x = self._block(stage, "se", "ge")
+        layer, x = self._block(stage, "gate")
         return _most_varied("channel", layer.gate(x)[0].numpy(), count)
 
     @paddle.no_grad()
     def group_gates(self, stage: int | str, count: int = 7) -> dict[str, np.ndarray]:
         """SGE: group -> its gate at each pixel, [H, W]; the ``count`` that differ most."""
-        layer, x = self._block(stage, "sge")
-        return _most_varied("group", layer.attention(x)[0].numpy(), count)
+        attention, _ = self._attention(stage, A_GROUP, ONE)
+        return _most_varied("group", attention[0].numpy(), count)
 
     @paddle.no_grad()
     def shuffle_gates(
         self, stage: int | str, count: int = 7
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """SA: the gates of the channel halves, [C/2], and channel -> gate map of the others."""
-        layer, x = self._block(stage, "sa")
+        layer, x = self._block(stage, "channel_gate", "spatial_gate")
         x0, x1 = _halves(layer, x)
         spatial = layer.spatial_gate(x1).numpy().reshape([-1, *x.shape[2:]])
         return layer.channel_gate(x0).numpy().ravel(), _most_varied("channel", spatial, count)
@@ -189,8 +146,7 @@ class View:
 
         Rows and columns are shares of the image; those returned are the middles of the pixels.
         """
-        layer, x = self._block(stage, "nl")
-        maps = _attention_maps(layer, x)
+        maps = _maps_by_pixel(*self._attention(stage, A_PIXEL))
         height, width = maps.shape[:2]
         pixels = [(int(row * height), int(column * width)) for row, column in queries]
         return {((i + 0.5) / height, (j + 0.5) / width): maps[i, j] for i, j in pixels}
@@ -201,8 +157,7 @@ class View:
 
         1 if all pixels look at the same place, the finding behind GC; NaN if no map varies.
         """
-        layer, x = self._block(stage, "nl")
-        maps = _attention_maps(layer, x)
+        maps = _maps_by_pixel(*self._attention(stage, A_PIXEL))
         maps = maps.reshape(maps.shape[0] * maps.shape[1], -1).astype(np.float64)
         maps = maps[np.ptp(maps, axis=1) > 0]
         if len(maps) < 2:
@@ -213,13 +168,13 @@ class View:
     @paddle.no_grad()
     def context_map(self, stage: int | str) -> np.ndarray:
         """GC: the weight of each pixel in the one context vector, [H, W]; they sum to 1."""
-        layer, x = self._block(stage, "gc")
-        return layer.attention(x)[0, 0].numpy()
+        attention, _ = self._attention(stage, ONE)
+        return attention[0, 0].numpy()
 
     @paddle.no_grad()
     def transforms(self, stage: int | str) -> Transforms:
         """BAT: the matrices that mix rows and columns, and the map before and after."""
-        layer, x = self._block(stage, "bat")
+        layer, x = self._block(stage, "transforms", "transform")
         # What enters conv2 of the inner transform is the product of the matrices and the map.
         with recording({"before": layer.transform, "after": layer.transform.conv2}) as seen:
             layer(x)
@@ -252,8 +207,10 @@ class View:
             Feature maps are shown by their mean magnitude over the channels.
         """
         layer, x = self._block(stage)
-        kind = next(name for name, cls in ATTNS.items() if isinstance(layer, cls))
-        inner = INNER[kind](layer, x) if kind in INNER else {}
+        inner: dict[str, paddle.Tensor] = {}
+        for method, ask in INNER.items():
+            if hasattr(layer, method):
+                inner |= ask(layer, x)
         return {
             f"image: {self.label}": self.picture,
             "input": x[0].abs().mean(axis=0).numpy(),
@@ -265,14 +222,16 @@ class View:
 def channel_gates_by_class(
     plan: Plan, task: str, run: Run, images: int = CANDIDATES
 ) -> dict[str, dict[str, np.ndarray]]:
-    """SE, GE, SRM: block -> class -> the mean gate of each channel, [C] (SE paper, figure 6).
+    """Blocks with a ``gate``: block -> class -> the mean of each channel's, [C] (SE's figure 6).
 
     Args:
         images: how many validation images, evenly spread, the means are over.
     """
     data = plan.comparison(task).images
-    model = run.load_model()
+    model = load_model(run)
     blocks = attention_blocks(model)
+    for name, layer in blocks.items():
+        _check_methods(name, layer, "gate")
     indices = examples(data, images)
     labels = np.asarray(data.val.labels)[indices]
     gates: dict[str, list[np.ndarray]] = {name: [] for name in blocks}
@@ -291,86 +250,13 @@ def channel_gates_by_class(
     }
 
 
-class Evidence(NamedTuple):
-    """Grad-CAM of several networks on one image.
-
-    Attributes:
-        picture: float [S, S, 3].
-        label: the true class, whose evidence is shown.
-        maps: model title -> map [h, w], at least 0.
-        probabilities: model title -> probability of the true class.
-    """
-
-    picture: np.ndarray
-    label: str
-    maps: dict[str, np.ndarray]
-    probabilities: dict[str, float]
-
-
-def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int]) -> np.ndarray:
-    """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of the classes ``labels``, [B, h, w].
-
-    Of the last map that enters a pooling and has at least ``CAM_SIDE`` pixels a side; where there
-    is none, of the one that enters the last pooling. It is most networks' final map, but
-    SA-Residual-Inception's has a single pixel, which says nothing of places. The score that is
-    differentiated is the network's output: a logit, or SENet's log-probability.
-    """
-    pools = {name: layer for name, layer in model.named_sublayers() if isinstance(layer, POOLS)}
-    with recording(pools) as seen:
-        scores = model(paddle.to_tensor(inputs))
-    maps = [entering for entering, _ in seen.values()]
-    features = ([m for m in maps if min(m.shape[2:]) >= CAM_SIDE] or maps)[-1]
-    chosen = scores[paddle.arange(len(labels)), paddle.to_tensor(np.asarray(labels))]
-    (gradient,) = paddle.grad(chosen.sum(), features)
-    weights = gradient.mean(axis=[2, 3], keepdim=True)
-    return paddle.nn.functional.relu((weights * features).sum(axis=1)).numpy()
-
-
-def grad_cams(
-    plan: Plan, task: str, runs: Mapping[str, Sequence[Run]], images: int = 3
-) -> list[Evidence]:
-    """Grad-CAM of each model's first run on the same validation images, of different classes.
-
-    Images that all models classify correctly come first: there the true class is also the
-    decision.
-    """
-    data = plan.comparison(task).images
-    first = {title: title_runs[0] for title, title_runs in runs.items() if title_runs}
-    if not first:
-        raise SettingError(f"no run of {plan.page} on {task} is finished; train first")
-    models = {title: run.load_model() for title, run in first.items()}
-    recipe = next(iter(first.values())).experiment.recipe
-    chosen = _of_different_classes(list(models.values()), data, recipe, images)
-    inputs = network_input(data, chosen, recipe)
-    labels = np.asarray(data.val.labels)[chosen]
-    maps = {title: grad_cam(model, inputs, labels) for title, model in models.items()}
-    shares = {title: predict(model, inputs) for title, model in models.items()}
-    return [
-        Evidence(
-            picture,
-            data.classes[label],
-            {title: values[i] for title, values in maps.items()},
-            {title: float(values[i, label]) for title, values in shares.items()},
-        )
-        for i, (picture, label) in enumerate(zip(pictures(data, inputs), labels, strict=True))
-    ]
-
-
-def _of_different_classes(
-    models: Sequence[nn.Layer], data: ImageDataset, recipe: Recipe, count: int
-) -> list[int]:
-    candidates = examples(data)
-    labels = np.asarray(data.val.labels)[candidates]
-    right = np.ones(len(candidates), dtype=int)
-    for start in range(0, len(candidates), BATCH):
-        part = slice(start, start + BATCH)
-        inputs = network_input(data, candidates[part], recipe)
-        for model in models:
-            right[part] += predict(model, inputs).argmax(axis=1) == labels[part]
-    # The best image of each class; then the classes whose image most models get right.
-    best = [max(np.flatnonzero(labels == c), key=lambda i: right[i]) for c in np.unique(labels)]
-    best.sort(key=lambda i: -right[i])
-    return [int(candidates[i]) for i in best[:count]]
+def _check_methods(name: str, layer: nn.Layer, *methods: str) -> None:
+    for method in methods:
+        if not hasattr(layer, method):
+            raise SettingError(
+                f"{name} is a {type(layer).__name__}, which has no {method}(x) that this view "
+                "could ask"
+            )
 
 
 def _first_correct(model: nn.Layer, images: ImageDataset, recipe: Recipe) -> int:
@@ -394,10 +280,17 @@ def _halves(layer: nn.Layer, x: paddle.Tensor) -> list[paddle.Tensor]:
     return x.reshape([-1, layer.channels // layer.groups, *x.shape[2:]]).split(2, axis=1)
 
 
-def _attention_maps(layer: nn.Layer, x: paddle.Tensor) -> np.ndarray:
+def _form(attention: paddle.Tensor) -> str:
+    """What [N, HW, keys], [N, 1, H, W] and [N, groups, H, W] are."""
+    if attention.ndim == 3:
+        return A_PIXEL
+    return ONE if attention.shape[1] == 1 else A_GROUP
+
+
+def _maps_by_pixel(attention: paddle.Tensor, x: paddle.Tensor) -> np.ndarray:
     """NL's weights as [rows, columns, key rows, key columns]; pooled keys are half as many."""
     height, width = x.shape[2:]
-    weights = layer.attention(x)[0].numpy()
+    weights = attention[0].numpy()
     keys = (height, width) if weights.shape[1] == height * width else (height // 2, width // 2)
     return weights.reshape(height, width, *keys)
 
@@ -417,27 +310,26 @@ def _as_map_or_profile(value: paddle.Tensor) -> np.ndarray:
     return value.mean(axis=0)
 
 
-def _middle_query(layer: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
-    maps = _attention_maps(layer, x)
-    return paddle.to_tensor(maps[maps.shape[0] // 2, maps.shape[1] // 2][None, None])
+def _seen_attention(layer: nn.Layer, x: paddle.Tensor) -> dict[str, paddle.Tensor]:
+    attention = layer.attention(x)
+    form = _form(attention)
+    if form == A_PIXEL:
+        maps = _maps_by_pixel(attention, x)
+        middle = maps[maps.shape[0] // 2, maps.shape[1] // 2]
+        return {"attention of the middle": paddle.to_tensor(middle[None, None])}
+    return {"attention" if form == ONE else "gate, mean over groups": attention}
 
 
-# What the walk shows between input and output: the block's own methods, asked about its input.
+# What the walk shows between input and output: what a block's own methods say of its input.
 INNER: dict[str, Callable[[nn.Layer, paddle.Tensor], dict[str, paddle.Tensor]]] = {
-    "se": lambda layer, x: {"gate": layer.gate(x)},
-    "ge": lambda layer, x: {"gathered": layer.gather(x), "gate": layer.gate(x)},
-    "srm": lambda layer, x: {
-        **dict(zip(("mean", "deviation"), layer.style(x), strict=True)),
-        "gate": layer.gate(x),
-    },
-    "sge": lambda layer, x: {"gate, mean over groups": layer.attention(x)},
-    "sa": lambda layer, x: {
-        "channel gate": layer.channel_gate(_halves(layer, x)[0]),
-        "pixel gate, mean": layer.spatial_gate(_halves(layer, x)[1]),
-    },
-    "nl": lambda layer, x: {"attention of the middle": _middle_query(layer, x)},
-    "gc": lambda layer, x: {"attention": layer.attention(x), "context": layer.context(x)},
-    "bat": lambda layer, x: dict(
+    "gather": lambda layer, x: {"gathered": layer.gather(x)},
+    "style": lambda layer, x: dict(zip(("mean", "deviation"), layer.style(x), strict=True)),
+    "gate": lambda layer, x: {"gate": layer.gate(x)},
+    "channel_gate": lambda layer, x: {"channel gate": layer.channel_gate(_halves(layer, x)[0])},
+    "spatial_gate": lambda layer, x: {"pixel gate, mean": layer.spatial_gate(_halves(layer, x)[1])},
+    "attention": _seen_attention,
+    "context": lambda layer, x: {"context": layer.context(x)},
+    "transforms": lambda layer, x: dict(
         zip(("P, mean over groups", "Q, mean over groups"), layer.transforms(x), strict=True)
     ),
 }

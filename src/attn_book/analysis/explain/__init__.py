@@ -1,0 +1,27 @@
+"""What a trained network looks at: its gates, attention maps and Grad-CAM on real images."""
+
+from attn_book.analysis.explain.cam import Evidence, grad_cam, grad_cams
+from attn_book.analysis.explain.probes import (
+    attention_blocks,
+    examples,
+    network_input,
+    pictures,
+    predict,
+    recording,
+)
+from attn_book.analysis.explain.view import Transforms, View, channel_gates_by_class
+
+__all__ = [
+    "Evidence",
+    "Transforms",
+    "View",
+    "attention_blocks",
+    "channel_gates_by_class",
+    "examples",
+    "grad_cam",
+    "grad_cams",
+    "network_input",
+    "pictures",
+    "predict",
+    "recording",
+]

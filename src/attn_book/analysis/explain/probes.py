@@ -1,0 +1,80 @@
+"""What goes into a trained network, and what is recorded within it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import paddle
+from paddle import nn
+
+from attn_blocks import datasets
+from attn_blocks.datasets import ImageDataset
+from attn_blocks.layers import ATTNS
+from attn_book.study.experiment import Recipe
+
+Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
+CANDIDATES = 64  # validation images among which examples are looked for
+BATCH = 16
+PLACE = re.compile(r"(^|\.)(attn|nl\d+)$")  # in a residual block, and between two
+
+
+@contextmanager
+def recording(layers: Mapping[str, nn.Layer]) -> Iterator[Features]:
+    """Within it, every forward of the layers fills the dict: name -> (first input, output)."""
+    seen: Features = {}
+
+    def note(name: str) -> Callable[..., None]:
+        def hook(_layer, inputs, output):
+            seen[name] = inputs[0], output
+
+        return hook
+
+    handles = [layer.register_forward_post_hook(note(name)) for name, layer in layers.items()]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def attention_blocks(model: nn.Layer) -> dict[str, nn.Layer]:
+    """The attention blocks of a network by their names, in the order of the network.
+
+    Those of a registered class, and those of any class where the book's networks have them.
+    """
+    kinds = tuple(ATTNS.values())
+    return {
+        name: layer
+        for name, layer in model.named_sublayers()
+        if isinstance(layer, kinds) or (PLACE.search(name) and not isinstance(layer, nn.Identity))
+    }
+
+
+def network_input(images: ImageDataset, indices: Sequence[int], recipe: Recipe) -> np.ndarray:
+    """Validation images as the network gets them, float32 [B, 3, S, S]."""
+    source = datasets.DATASETS[images.name]
+    transform = datasets.create_transform(
+        recipe.augmentation, recipe.image_size, source.mean, source.std, train=False
+    )
+    return transform(images.val, np.asarray(indices), np.random.default_rng(0))
+
+
+def pictures(images: ImageDataset, inputs: np.ndarray) -> np.ndarray:
+    """Network inputs with the normalisation undone, for people: float [B, S, S, 3] in 0 to 1."""
+    source = datasets.DATASETS[images.name]
+    return np.clip(inputs.transpose(0, 2, 3, 1) * source.std + source.mean, 0, 1)
+
+
+def examples(images: ImageDataset, count: int = CANDIDATES) -> np.ndarray:
+    """Indices of ``count`` validation images, evenly spread, so that classes are mixed."""
+    total = len(images.val)
+    return np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
+
+
+@paddle.no_grad()
+def predict(model: nn.Layer, inputs: np.ndarray) -> np.ndarray:
+    """Probabilities [B, classes]."""
+    return paddle.nn.functional.softmax(model(paddle.to_tensor(inputs))).numpy()

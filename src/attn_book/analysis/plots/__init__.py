@@ -1,0 +1,41 @@
+"""Every figure of the book. Functions take runs or arrays and return a matplotlib Figure."""
+
+from attn_book.analysis.diagrams import block_diagram
+from attn_book.analysis.plots.blocks import channel_gates, parameter_spread, walk
+from attn_book.analysis.plots.code import source
+from attn_book.analysis.plots.maps import (
+    grad_cam,
+    maps_over_image,
+    query_attention,
+    shuffle_gates,
+    transforms,
+)
+from attn_book.analysis.plots.outcomes import (
+    accuracy_against_cost,
+    confusion_matrices,
+    gain_forest,
+)
+from attn_book.analysis.plots.style import STYLE, colour, show
+from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
+
+__all__ = [
+    "STYLE",
+    "accuracy_against_cost",
+    "block_diagram",
+    "channel_gates",
+    "colour",
+    "confusion_matrices",
+    "gain_forest",
+    "grad_cam",
+    "maps_over_image",
+    "parameter_spread",
+    "query_attention",
+    "sample_grid",
+    "show",
+    "shuffle_gates",
+    "source",
+    "training_curves",
+    "transforms",
+    "validation_curves",
+    "walk",
+]

@@ -1,0 +1,228 @@
+"""What blocks and networks look at: maps laid over the grey image, all on one colour scale."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.figure import Figure
+
+from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.analysis.plots.style import STYLE
+
+
+def maps_over_image(
+    picture: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    columns: int | None = None,
+    label: str = "gate",
+) -> Figure:
+    """An image and maps of it laid over its grey version, all on one colour scale.
+
+    Args:
+        picture: [S, S, 3], uint8 or 0 to 1.
+        maps: title -> [h, w], of any resolution.
+        columns: panels in a row; None for one row of up to five, else four.
+        label: of the colour scale.
+    """
+    columns = columns or (len(maps) + 1 if len(maps) < 5 else 4)
+    rows = math.ceil((len(maps) + 1) / columns)
+    low, high = shared_range(maps.values())
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(2.1 * columns + 0.7, 2.3 * rows),
+            layout="constrained",
+            squeeze=False,
+        )
+        for axis in axes.flat:
+            axis.axis("off")
+        axes.flat[0].imshow(picture)
+        axes.flat[0].set_title("image", fontsize=9)
+        for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
+            drawn = overlay(axis, picture, values, low, high)
+            axis.set_title(title, fontsize=9)
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label=label).solids.set(alpha=1)
+    return figure
+
+
+def shuffle_gates(
+    picture: np.ndarray, channel: np.ndarray, spatial: Mapping[str, np.ndarray]
+) -> Figure:
+    """Both halves of shuffle attention: the channel gates as bars, the pixel gates as maps.
+
+    Args:
+        picture: [S, S, 3].
+        channel: the gates of the channel halves, one a channel.
+        spatial: title -> gate map of a channel of the other halves.
+    """
+    columns = 4
+    rows = math.ceil((len(spatial) + 1) / columns)
+    low, high = shared_range(spatial.values())
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure = plt.figure(figsize=(2.1 * columns + 0.7, 1.9 + 2.3 * rows), layout="constrained")
+        grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.7] + [1] * rows)
+        bars = figure.add_subplot(grid[0, :])
+        bars.bar(range(len(channel)), channel, width=0.9, color="#0072b2")
+        bars.axhline(_sigmoid(1), color="black", linestyle="--", linewidth=1)
+        bars.set(
+            xlabel="channel of the first halves",
+            ylabel="gate",
+            xlim=(-1, len(channel)),
+            title="gated by channel (dashed: where training began)",
+        )
+        axes = [
+            figure.add_subplot(grid[1 + i // columns, i % columns]) for i in range(len(spatial) + 1)
+        ]
+        for axis in axes:
+            axis.axis("off")
+        axes[0].imshow(picture)
+        axes[0].set_title("image", fontsize=9)
+        for axis, (title, values) in zip(axes[1:], spatial.items(), strict=True):
+            drawn = overlay(axis, picture, values, low, high)
+            axis.set_title(f"by pixel: {title}", fontsize=9)
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label="gate").solids.set(alpha=1)
+    return figure
+
+
+def query_attention(
+    picture: np.ndarray,
+    queries: Mapping[tuple[float, float], np.ndarray],
+    context: np.ndarray | None = None,
+    correlation: float | None = None,
+) -> Figure:
+    """Where the pixels marked by a dot look (non-local), beside the single map of global context.
+
+    Each map is drawn relative to its own largest weight.
+
+    Args:
+        picture: [S, S, 3].
+        queries: (row, column), as shares of the image -> attention [h, w].
+        context: GC's map [h, w], or None.
+        correlation: the mean correlation of all pixels' maps, written above the figure.
+    """
+    panels = [("image", None, None)]
+    panels += [(f"query {i}", values, at) for i, (at, values) in enumerate(queries.items(), 1)]
+    if context is not None:
+        panels.append(("global context:\none map for all", context, None))
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            1, len(panels), figsize=(1.75 * len(panels), 2.5), layout="constrained", squeeze=False
+        )
+        side = len(picture)
+        for axis, (title, values, at) in zip(axes.flat, panels, strict=True):
+            axis.axis("off")
+            axis.set_title(title, fontsize=9)
+            if values is None:
+                axis.imshow(picture)
+                dots = {str(i): place for i, place in enumerate(queries, 1)}
+            else:
+                overlay(axis, picture, values / values.max(), 0, 1)
+                dots = {} if at is None else {"": at}
+            for number, (row, column) in dots.items():
+                _mark(axis, number, (column * side - 0.5, row * side - 0.5))
+        if correlation is not None:
+            figure.suptitle(
+                f"mean correlation between the maps of all pixels: {correlation:.2f}", fontsize=10
+            )
+    return figure
+
+
+def _mark(axis, number, place):
+    """A ring, through which the map at the query itself can be seen, and its number."""
+    for ink, size in (("white", 10), ("#ff2d2d", 8)):
+        axis.plot(*place, "o", color=ink, markerfacecolor="none", markersize=size)
+    outline = [patheffects.withStroke(linewidth=2, foreground="black")]
+    style = {"color": "white", "fontsize": 9, "weight": "bold", "path_effects": outline}
+    axis.annotate(number, place, (6, 5), textcoords="offset points", **style)
+
+
+def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
+    """BAT's matrices of each group, and the group's mean feature map before and after them.
+
+    Args:
+        picture: [S, S, 3].
+        seen: ``explain.View.transforms``.
+    """
+    groups = len(seen.rows)
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            groups, 4, figsize=(8.2, 1.8 * groups + 0.3), layout="constrained", squeeze=False
+        )
+        largest = max(seen.rows.max(), seen.columns.max())
+        for group, row in enumerate(axes):
+            low, high = shared_range([seen.before[group], seen.after[group]])
+            for axis, matrix in zip(row[:2], (seen.rows, seen.columns), strict=True):
+                weights = axis.imshow(matrix[group], cmap="Purples", vmin=0, vmax=largest)
+            for axis, maps in zip(row[2:], (seen.before, seen.after), strict=True):
+                overlay(axis, picture, maps[group], low, high)
+            row[0].set_ylabel(f"group {group}")
+            for axis in row:
+                axis.set(xticks=[], yticks=[])
+        titles = ("P: mixes rows", "Q: mixes columns", "map before", "P · map · Q")
+        for axis, title in zip(axes[0], titles, strict=True):
+            axis.set_title(title, fontsize=10)
+        figure.colorbar(weights, ax=axes, shrink=0.6, label="weight in P and Q")
+    return figure
+
+
+def grad_cam(evidence: Sequence[Evidence]) -> Figure:
+    """Grad-CAM of each model, a row an image, with the probability of the true class.
+
+    Each map is drawn relative to its own largest value; a map that is 0 everywhere stays dark.
+
+    Args:
+        evidence: ``explain.grad_cams``.
+    """
+    titles = list(evidence[0].maps)
+    columns = len(titles) + 1
+    side = min(2.2, 12 / columns)
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            len(evidence),
+            columns,
+            layout="constrained",
+            squeeze=False,
+            figsize=(side * columns, (side + 0.3) * len(evidence)),
+        )
+        for row, seen in zip(axes, evidence, strict=True):
+            row[0].imshow(seen.picture)
+            row[0].set_title(seen.label, fontsize=9)
+            for axis, title in zip(row[1:], titles, strict=True):
+                values = seen.maps[title]
+                overlay(axis, seen.picture, values / max(values.max(), 1e-12), 0, 1)
+                axis.set_title(f"{title}\np = {seen.probabilities[title]:.2f}", fontsize=8)
+            for axis in row:
+                axis.axis("off")
+    return figure
+
+
+def overlay(axis, picture, values, low, high):
+    """Draw a map in colour over the grey picture, each of its pixels where it belongs."""
+    side_y, side_x = picture.shape[:2]
+    axis.imshow(np.asarray(picture, dtype=float).mean(axis=2), cmap="gray")
+    return axis.imshow(
+        values,
+        cmap="inferno",
+        vmin=low,
+        vmax=high,
+        alpha=0.65,
+        interpolation="bilinear",
+        extent=(-0.5, side_x - 0.5, side_y - 0.5, -0.5),
+    )
+
+
+def shared_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:
+    """One colour scale for several maps, never empty."""
+    maps = list(maps)
+    low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
+    room = max(0.0, 0.01 - (high - low)) / 2
+    return low - room, high + room
+
+
+def _sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))

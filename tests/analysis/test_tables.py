@@ -1,0 +1,34 @@
+"""The tables of the pages."""
+
+from attn_blocks.files import write_json
+from attn_book.analysis import tables
+from attn_book.records import planned
+from attn_book.records import run as records_run
+from attn_book.study.plan import plan
+
+
+def test_recipe_table_has_a_column_for_each_task(tmp_path):
+    page = plan("01_se", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+    table = tables.recipe_table(page)
+    assert list(table.columns) == ["CIFAR-10", "Animals-10"]
+    assert table.loc["stem"].tolist() == ["cifar", "small"]
+
+
+def test_a_model_without_results_says_why(tmp_path, write_run):
+    page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
+    experiments = {
+        e.title: experiment for e, experiment in page.comparison("animals10").experiments
+    }
+    folders = {
+        title: planned.run_of(page, experiment).folder for title, experiment in experiments.items()
+    }
+    for title in ("ResNet-50", "SRM-ResNet-50"):
+        write_run(folders[title], experiments[title])
+    write_json(folders["SRM-ResNet-50"] / "metrics.json", {"status": "failed", "reason": "nan"})
+    found = tables.accuracy_table(page, "animals10")["Final accuracy"]
+    assert (
+        found["ResNet-50"]
+        == f"{records_run.Run(folders['ResNet-50']).metrics['final_val_acc']:.4f}"
+    )
+    assert found["SRM-ResNet-50"] == "failed"
+    assert found["SE-ResNet-50"] == found["GE-ResNet-50"] == "not trained"

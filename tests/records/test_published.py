@@ -1,0 +1,82 @@
+"""Published records in place of training, and the way back."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from attn_blocks.files import read_json, save_tensors, write_json
+from attn_book.records import planned, published, reading
+from attn_book.study.plan import plan
+from attn_book.study.recipes import PROFILES
+
+
+@pytest.fixture
+def shared_study(tmp_path, monkeypatch, data_dir, write_run):
+    """A study of one run that another machine made and published; its experiment."""
+    study = plan("01_se", "smoke", 0, data_dir, tmp_path / "results")
+    experiment = study.experiments[0]
+    shared = replace(PROFILES["smoke"], shared=True)
+    monkeypatch.setattr(published, "PROFILES", {**PROFILES, "smoke": shared})
+    record = tmp_path / "published" / "smoke" / "runs" / experiment.name
+    write_run(record, experiment)
+    return study, experiment, record
+
+
+def test_a_published_run_is_finished_here_too(shared_study, write_run):
+    study, experiment, record = shared_study
+    run = planned.run_of(study, experiment)
+    assert published.import_published_record(run, record.parents[2])
+    assert run.status == "finished" and not run.has_weights
+    assert {path.name for path in run.folder.iterdir()} == set(reading.RECORDS)
+    # The pages look into the networks of the first seed, so its weights are made beside the record.
+    assert not planned.is_done(study, experiment)
+    assert planned.is_done(replace(study, weights=False), experiment)
+    assert planned.training_of(study, experiment).folder == run.repeat.folder
+    write_run(run.repeat.folder, experiment, weights=True)
+    assert run.has_weights and planned.is_done(study, experiment)
+
+
+def test_a_run_that_was_begun_here_goes_on_here(shared_study):
+    study, experiment, record = shared_study
+    run = planned.run_of(study, experiment)
+    save_tensors(run.folder / "last.safetensors", {"w": np.zeros(3)}, {"epoch": "1"})
+    assert not published.import_published_record(run, record.parents[2])
+    (run.folder / "last.safetensors").unlink()
+    assert published.import_published_record(run, record.parents[2])
+    # Nor is a run that has ended overwritten.
+    assert not published.import_published_record(run, record.parents[2])
+
+
+def test_a_published_run_can_be_trained_here_instead(shared_study, write_run):
+    study, experiment, record = shared_study
+    run = planned.run_of(study, experiment)
+    assert not published.return_published(run, record.parents[2])
+    published.import_published_record(run, record.parents[2])
+    assert published.return_published(run, record.parents[2])
+    assert run.status == "unfinished" and not list(run.folder.iterdir())
+    # What was trained here is nobody else's, even if its numbers are the same.
+    write_run(run.folder, experiment, weights=True)
+    assert not published.return_published(run, record.parents[2])
+    other_seed = replace(experiment, seed=1)
+    assert not study.needs_weights(other_seed)
+    assert replace(study, fresh=True).needs_weights(other_seed)
+
+
+def test_a_published_run_of_other_semantics_is_not_taken(shared_study):
+    study, experiment, record = shared_study
+    whole = read_json(record / "experiment.json")
+    write_json(
+        record / "experiment.json", {**whole, "semantics": {**whole["semantics"], "training": 0}}
+    )
+    assert not published.import_published_record(
+        planned.run_of(study, experiment), record.parents[2]
+    )
+
+
+def test_short_profiles_are_always_trained(shared_study, monkeypatch):
+    study, experiment, record = shared_study
+    monkeypatch.setattr(published, "PROFILES", PROFILES)
+    assert not published.import_published_record(
+        planned.run_of(study, experiment), record.parents[2]
+    )

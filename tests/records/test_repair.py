@@ -1,0 +1,278 @@
+"""Damaged records: named and removed, never read."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attn_blocks.errors import CheckpointError
+from attn_blocks.files import read_json, save_tensors
+from attn_book.records import reading, repair
+from attn_book.records import run as records_run
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "epoch,lr\n1,0.1\n",
+        "epoch,lr,train_loss,train_acc,val_loss,val_acc,seconds\n1,0.1,2.0,0.5\n",
+        "epoch,lr,train_loss,train_acc,val_loss,val_acc,seconds\n1,0.1,x,0,0,0,0\n",
+    ],
+)
+def test_a_damaged_history_is_named(tmp_path, content):
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    with pytest.raises(CheckpointError, match="history.csv"):
+        reading.read_history(path)
+
+
+def changed(name, **values):
+    """A damage: a JSON record with other values (None takes one out)."""
+
+    def damage(folder):
+        record = {**read_json(folder / name), **values}
+        record = {key: value for key, value in record.items() if value is not None}
+        (folder / name).write_text(json.dumps(record))
+
+    return damage
+
+
+def cut(name, size):
+    """A damage: a file without its last bytes."""
+
+    def damage(folder):
+        content = (folder / name).read_bytes()
+        (folder / name).write_bytes(content[:-size])
+
+    return damage
+
+
+def edited(name, old, new):
+    """A damage: other text."""
+
+    def damage(folder):
+        text = (folder / name).read_text()
+        assert old in text
+        (folder / name).write_text(text.replace(old, new, 1))
+
+    return damage
+
+
+AGAIN = "make reproduce-all removes it and makes it again"
+
+
+DAMAGES = {
+    "history cut in a line": (
+        cut("history.csv", 9),
+        "history.csv is damaged (its last line is cut off)",
+    ),
+    "history cut in a number": (
+        cut("history.csv", 2),
+        "history.csv is damaged (its last line is cut off)",
+    ),
+    "history with a line cut": (
+        edited("history.csv", ",1.5\n2", "\n2"),
+        "history.csv is damaged (epoch 1 has 6 values)",
+    ),
+    "history empty": (
+        cut("history.csv", 10_000),
+        "history.csv is damaged (its columns are missing)",
+    ),
+    "history of other columns": (
+        edited("history.csv", "val_acc", "acc"),
+        "history.csv is damaged (its columns",
+    ),
+    "history with a hole": (
+        edited("history.csv", "\n2,", "\n3,"),
+        "history.csv is damaged (epoch 2 is called 3)",
+    ),
+    "history with NaN": (
+        edited("history.csv", "0.7", "nan"),
+        "history.csv is damaged (a value of epoch 1 is not finite)",
+    ),
+    "history of bytes": (
+        lambda folder: (folder / "history.csv").write_bytes(b"\xff\0"),
+        "history.csv is damaged ('utf-8' codec can't decode",
+    ),
+    "metrics cut": (cut("metrics.json", 5), "metrics.json is not readable JSON ("),
+    "metrics a list": (
+        lambda folder: (folder / "metrics.json").write_text("[]"),
+        "metrics.json is damaged (list indices must be",
+    ),
+    "metrics without accuracy": (
+        changed("metrics.json", final_val_acc=None),
+        "metrics.json is damaged ('final_val_acc' is missing)",
+    ),
+    "metrics with NaN": (
+        edited("metrics.json", "20", "NaN"),
+        "metrics.json is not readable JSON (NaN is not JSON)",
+    ),
+    "metrics with text for a number": (
+        changed("metrics.json", params="many"),
+        "metrics.json is damaged (its params is",
+    ),
+    "metrics of an unknown status": (
+        changed("metrics.json", status="fine"),
+        "metrics.json is damaged (its status is",
+    ),
+    "metrics with an accuracy in percent": (
+        changed("metrics.json", final_val_acc=86.1),
+        "metrics.json is damaged (its final_val_acc is 86.1, which is no share)",
+    ),
+    "metrics with an empty confusion matrix": (
+        changed("metrics.json", confusion=[[0, 0], [0, 0]]),
+        "metrics.json is damaged (its confusion matrix counts no image)",
+    ),
+    "metrics with half a confusion matrix": (
+        changed("metrics.json", confusion=[[1, 1], [1]]),
+        "metrics.json is damaged (its confusion matrix is not square)",
+    ),
+    "metrics of another run": (
+        changed("metrics.json", final_val_acc=0.75),
+        "metrics.json does not fit the rest of the run (its history ends at accuracy 0.5)",
+    ),
+    "record cut": (cut("experiment.json", 5), "experiment.json is not readable JSON ("),
+    "record without a seed": (
+        changed("experiment.json", seed=None),
+        "experiment.json is damaged ('seed' is missing)",
+    ),
+    "record with other data": (
+        changed("experiment.json", data="Shapes"),
+        "experiment.json is damaged (string ind",
+    ),
+    "record of another run": (
+        changed("experiment.json", seed=2),
+        "metrics.json does not fit the rest of the run (its record is that of shapes-resnet18-s2-",
+    ),
+    "weights cut": (cut("last.safetensors", 1), "last.safetensors is not a whole safetensors file"),
+    "best weights empty": (
+        cut("best.safetensors", 10_000),
+        "best.safetensors is not a whole safetensors file",
+    ),
+    "weights of no epoch": (
+        lambda folder: save_tensors(folder / "last.safetensors", {"w": np.zeros(3)}, {}),
+        "last.safetensors does not say of which epoch it is",
+    ),
+    "weights of another epoch": (
+        lambda folder: save_tensors(folder / "last.safetensors", {}, {"epoch": "1"}),
+        "metrics.json does not fit the rest of the run (last.safetensors is not of epoch 2)",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_named_and_removed(run, damage):
+    change, words = DAMAGES[damage]
+    assert repair.remove_corrupt_files(run) == [] and run.status == "finished" and run.has_weights
+    change(run.folder)
+    (problem,) = repair.remove_corrupt_files(run)
+    assert problem.startswith(f"{run.folder}/{words}")
+    assert problem.endswith(AGAIN)
+    assert not (run.folder / words.split()[0]).exists()
+    # Nothing is left to say, and the run is not taken for finished.
+    assert repair.remove_corrupt_files(run) == []
+    assert run.status == "unfinished" or not run.has_weights
+
+
+def test_a_damaged_record_is_never_read(run):
+    (run.folder / "metrics.json").write_text('{"status": "finished"}')
+    (run.folder / "history.csv").write_text("")
+    assert run.status == "unfinished"
+    for attribute in ("metrics", "history"):
+        with pytest.raises(CheckpointError, match=rf"{attribute}\..* is damaged"):
+            getattr(run, attribute)
+
+
+def test_a_checkpoint_needs_its_history_and_its_best_weights(run):
+    assert len(repair.history_behind(run.folder, {"epoch": "2"})) == 2
+    with pytest.raises(CheckpointError, match="last.safetensors is of epoch 3, the history has 2"):
+        repair.history_behind(run.folder, {"epoch": "3"})
+    with pytest.raises(CheckpointError, match="does not say of which epoch"):
+        repair.history_behind(run.folder, {"epoch": "two"})
+    # Stopped while epoch 2 was being saved: the best weights may already be its own.
+    assert len(repair.history_behind(run.folder, {"epoch": "1"})) == 1
+    save_tensors(run.folder / "best.safetensors", {"w": np.zeros(3)}, {"epoch": "1"})
+    with pytest.raises(CheckpointError, match="best.safetensors is of epoch 1, the best was 2"):
+        repair.history_behind(run.folder, {"epoch": "2"})
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+)
+
+
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("metrics.json", reading.read_metrics), ("experiment.json", reading.read_record)],
+)
+def test_changed_records_are_read_or_refused_in_our_own_words(run, name, read, data):
+    whole = read_json(run.folder / name)
+    if data.draw(st.booleans()):
+        where = whole
+        while True:
+            key = data.draw(st.sampled_from(sorted(where)))
+            if not isinstance(where[key], dict) or not where[key] or data.draw(st.booleans()):
+                break
+            where = where[key]
+        if data.draw(st.booleans()):
+            where[key] = data.draw(JSON)
+        else:
+            del where[key]
+    else:
+        whole = data.draw(JSON)
+    path = run.folder / f"changed-{name}"
+    path.write_text(json.dumps(whole))
+    try:
+        assert read(path) == whole
+        if name == "experiment.json":
+            (path.parent / "changed").mkdir(exist_ok=True)
+            path.replace(path.parent / "changed" / name)
+            assert records_run.Run(path.parent / "changed").experiment.name
+    except CheckpointError as error:
+        assert str(path) in str(error)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_changed_histories_are_read_or_refused_in_our_own_words(run, data):
+    content = bytearray((run.folder / "history.csv").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(content)))
+        content[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
+    path = run.folder / "changed-history.csv"
+    path.write_bytes(bytes(content))
+    try:
+        rows = reading.read_history(path)
+    except CheckpointError as error:
+        assert str(path) in str(error)
+    else:
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        assert all(
+            math.isfinite(value) or name == "val_loss"
+            for row in rows
+            for name, value in row.items()
+        )
+
+
+def test_an_infinite_validation_loss_is_no_damage(run):
+    edited("history.csv", "0.6", "inf")(run.folder)
+    assert repair.remove_corrupt_files(run) == []
+    assert run.history["val_loss"].tolist() == [math.inf, 0.6]

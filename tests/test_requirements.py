@@ -1,0 +1,51 @@
+"""Whatever the project imports is named in pyproject.toml, not left to come with something else."""
+
+import ast
+import json
+import re
+import sys
+from importlib import metadata
+
+from attn_blocks.files import PROJECT
+
+# The peers of `make bench PEER=torch` and the recordings of PyTorch have their own environment.
+ELSEWHERE = {"torch", "torchvision", "timm"}
+
+PACKAGES = {"PIL": "pillow", "paddle": "paddlepaddle", "sklearn": "scikit-learn"}
+
+
+def imported(code):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+def code_of(path):
+    if path.suffix == ".py":
+        return path.read_text(encoding="utf-8")
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+
+def normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_every_import_is_declared():
+    files = [
+        path
+        for folder in ("src", "tests", "book", "benchmarks")
+        for path in (PROJECT / folder).rglob("*.py")
+    ]
+    own = {path.stem for path in files} | {"attn_blocks", "attn_book"}
+    files += (PROJECT / "notebooks").glob("*.ipynb")
+    modules = {name.split(".")[0] for path in files for name in imported(code_of(path))}
+    modules -= own | ELSEWHERE | set(sys.stdlib_module_names)
+    declared = {
+        normal(re.match(r"[\w.-]+", requirement)[0])
+        for requirement in metadata.requires("attn-blocks")
+    }
+    assert {"numpy", "paddle", "PIL"} <= modules
+    assert {normal(PACKAGES.get(module, module)) for module in modules} <= declared
