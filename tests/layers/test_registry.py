@@ -10,11 +10,11 @@ NAMES = ["bat", "gc", "ge", "nl", "sa", "se", "sge", "srm"]
 
 
 def test_all_blocks_are_listed():
-    assert list_attns() == NAMES
-    assert sorted(ATTNS) == NAMES
+    assert set(NAMES) <= set(list_attns())
+    assert list_attns() == sorted(ATTNS)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_attns())
 def test_first_argument_is_the_channel_count(name):
     parameters = list(inspect.signature(ATTNS[name].__init__).parameters)
     assert parameters[:2] == ["self", "channels"]
@@ -25,14 +25,14 @@ def test_keywords_reach_the_block():
     assert create_attn("sge", 32, groups=8).groups == 8
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_attns())
 @pytest.mark.parametrize("channels", [0, -4, 2.0, True])
 def test_channel_count_must_be_a_positive_whole_number(name, channels):
     with pytest.raises(ValueError, match="whole number of at least 1"):
         create_attn(name, channels)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", list_attns())
 @pytest.mark.parametrize("shape", [[2, 64, 4, 4], [2, 128, 4], [128, 4, 4], [2, 1, 4, 4]])
 def test_input_of_another_shape_is_refused(name, shape):
     with pytest.raises(ValueError, match=r"takes \[N, 128, H, W\]"):
