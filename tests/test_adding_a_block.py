@@ -155,5 +155,4 @@ def test_the_tests_of_all_blocks_hold_it_to_the_same(checkout):
         target = checkout / "tests" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((PROJECT / "tests" / name).read_bytes())
-    answer = python(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k", "eca")
-    assert "passed" in answer
+    python(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", "-k", "eca")
