@@ -1,0 +1,136 @@
+"""Short trainings of every network on every task, whose losses are kept in ``curves.json``.
+
+The images are drawn and laid out as each data set lies in the data folder, so that the curves see
+decoding, split, augmentation and normalisation too. The native operators are off and one thread
+computes: what remains between machines is rounding.
+
+``python tests/golden/golden.py`` records the curves anew. Do that together with a new version in
+``attn_book.records.semantics``, when numbers were meant to change.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+if __name__ == "__main__":
+    os.environ |= {"OMP_NUM_THREADS": "1", "ATTN_BLOCKS_NATIVE": "0"}
+
+import attn_book  # isort: skip  # before Paddle
+
+import numpy as np
+from PIL import Image
+
+from attn_blocks import datasets
+from attn_blocks.datasets import shapes
+from attn_blocks.files import read_json, write_json
+from attn_book.records.semantics import versions_of
+from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.pages import PAGES
+from attn_book.study.plan import load_images
+from attn_book.training import compute
+
+CURVES = Path(__file__).with_name("curves.json")
+# Images drawn for each class: in one folder a class, or as train/ and test/.
+PARTS = {"animals10": {"": 5}, "caltech16": {"": 5}, "cifar10": {"train": 4, "test": 2}}
+# Between them every schedule and augmentation, Nesterov's momentum, norms with and without decay.
+_SHORT = {"width": 1 / 16, "epochs": 3, "batch_size": 10, "weight_decay": 5e-4}
+RECIPES = {
+    "animals10": Recipe(
+        **_SHORT,
+        stem="small",
+        image_size=56,
+        augmentation="resized_crop",
+        smallest_crop=0.35,
+        learning_rate=0.02,
+        schedule="one_cycle",
+    ),
+    "cifar10": Recipe(
+        **_SHORT,
+        stem="cifar",
+        image_size=32,
+        augmentation="pad_crop",
+        learning_rate=0.02,
+        schedule="constant",
+        nesterov=True,
+        decay_norms=False,
+    ),
+    "caltech16": Recipe(
+        **_SHORT,
+        stem="small",
+        image_size=64,
+        augmentation="rotate",
+        learning_rate=0.01,
+        schedule="cosine",
+    ),
+}
+
+
+def entries() -> dict[str, tuple[str, object]]:
+    """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry)."""
+    found = {}
+    for comparisons in PAGES.values():
+        for comparison in comparisons:
+            for entry in comparison.entries:
+                options = "".join(f"-{k}_{v}" for k, v in sorted(entry.options.items()))
+                found[f"{comparison.task}-{entry.model}{options}"] = (comparison.task, entry)
+    return found
+
+
+def draw_data(folder: Path) -> Path:
+    """Draw a small data set for each task, 128 pixels a side, as PNG files, which lose nothing."""
+    outlines = shapes.SOURCE.class_names
+    for task, parts in PARTS.items():
+        for part, count in parts.items():
+            for label, name in enumerate(datasets.DATASETS[task].class_names):
+                target = folder / task / part / name
+                target.mkdir(parents=True)
+                for number in range(count):
+                    seed = (label, number, len(part))
+                    pixels = shapes.draw(outlines[label % len(outlines)], seed)
+                    pixels = pixels.repeat(2, axis=0).repeat(2, axis=1)
+                    Image.fromarray(pixels).save(target / f"{number:02}.png")
+    return folder
+
+
+def curve(name: str, data_dir: Path) -> dict[str, object]:
+    """Train one network: its semantics, the sum of its initial values' sizes, and its losses."""
+    task, entry = entries()[name]
+    recipe = RECIPES[task]
+    images = load_images(task, recipe, data_dir)
+    experiment = Experiment(
+        task, images.fingerprint, entry.model, recipe, seed=0, options=dict(entry.options)
+    )
+    compute.seed_everything(experiment.seed)
+    model = attn_book.build_model(experiment, len(images.classes))
+    start = sum(np.abs(p.numpy()).sum(dtype=float) for p in model.parameters())
+    training = attn_book.prepare(model, images, recipe, experiment.seed, compute.Compute())
+    epochs = list(attn_book.train(training))
+    return {
+        "semantics": versions_of(experiment),
+        "start": float(start),
+        "train_loss": [epoch.train_loss for epoch in epochs],
+        "val_loss": [epoch.val_loss for epoch in epochs],
+    }
+
+
+def main() -> None:
+    """Record all curves."""
+    with tempfile.TemporaryDirectory() as folder:
+        data_dir = draw_data(Path(folder))
+        curves = {}
+        for name in entries():
+            curves[name] = curve(name, data_dir)
+            print(name, file=sys.stderr)
+    write_json(CURVES, curves)
+
+
+def recorded() -> dict[str, dict[str, object]]:
+    """The curves that are kept."""
+    return read_json(CURVES)
+
+
+if __name__ == "__main__":
+    main()
