@@ -1,5 +1,6 @@
 """The golden curves: numbers change only together with a version of semantics."""
 
+import functools
 import importlib.util
 import math
 from dataclasses import replace
@@ -116,6 +117,7 @@ def stored_size(monkeypatch):
 def initial_value_of_a_block(monkeypatch):
     build = GatherExcite.__init__
 
+    @functools.wraps(build)
     def changed(layer, *given, **how):
         build(layer, *given, **how)
         for parameter in layer.parameters()[:1]:
