@@ -85,6 +85,28 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
         raise
 
 
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """A new folder of the same name that takes the place of ``target`` if nothing goes wrong.
+
+    It is made in a temporary folder ``.<name>.*.tmp`` beside the target, which is removed at the
+    end. A kill between the two renames leaves the target's old content there, as ``old``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
+    try:
+        ready = space / target.name
+        ready.mkdir()
+        yield ready
+        # One call for all files: syncing each of many thousands would take minutes.
+        os.sync()
+        if target.exists():
+            target.rename(space / "old")
+        ready.rename(target)
+    finally:
+        shutil.rmtree(space, ignore_errors=True)
+
+
 def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:
     """An operating system's error as a StorageError: which path, how much room, and what to do.
 

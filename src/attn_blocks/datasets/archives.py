@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from attn_blocks.datasets.cache import NO_ROOM
 from attn_blocks.errors import DataError
+from attn_blocks.files import NO_ROOM
 
 MAX_FILES = 200_000
 MAX_BYTES = 4 * 2**30

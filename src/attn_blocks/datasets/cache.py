@@ -8,7 +8,6 @@ folder gets the cache's name once it is complete and synced.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -25,14 +24,13 @@ from attn_blocks.datasets.folder import LeftOut
 from attn_blocks.datasets.images import Images
 from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
-from attn_blocks.files import read_json, sha256_of, write_json
+from attn_blocks.files import NO_ROOM, read_json, sha256_of, write_json
 
 # Part of every key: raise it when the layout or the decoding changes.
 FORMAT = 1
 ARRAYS = ("offsets", "sizes", "labels")
 # All but the pixels, whose length is checked instead: they may be gigabytes.
 SUMMED = ("index.json", *(f"{name}.npy" for name in ARRAYS))
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from attn_blocks.datasets.cache import NO_ROOM
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.errors import DataError
+from attn_blocks.files import NO_ROOM
 
 TIMEOUT = 30  # seconds without a byte
 TRIES = 5  # in a row without a byte more than before

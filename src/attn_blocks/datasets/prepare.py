@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,7 +13,6 @@ from PIL import Image
 
 from attn_blocks.datasets import DATASETS, caltech16, cifar10, data_folder, list_datasets, shapes
 from attn_blocks.datasets.archives import is_archive_name, unpack
-from attn_blocks.datasets.cache import NO_ROOM
 from attn_blocks.datasets.collect import check_losses
 from attn_blocks.datasets.decode import decode_files
 from attn_blocks.datasets.download import fetch
@@ -31,6 +28,7 @@ from attn_blocks.datasets.folder import (
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError, choose
+from attn_blocks.files import NO_ROOM, atomic_folder
 
 DEPTH = 6
 CHECK_SIDE = 32
@@ -97,15 +95,16 @@ def prepare(
     if not origin.exists():
         raise DataError(f"{origin} does not exist; give the folder, zip or tar of {data_set.title}")
     try:
-        with _workspace(root, target) as space:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / f".{target.name}.lock"):
+            _recover(target)
             if not replace and target.is_dir() and any(target.iterdir()):
                 raise DataError(
                     f"{target} is there already; add --replace to put {origin} in its place, "
                     "or move it"
                 )
-            ready = space / "ready"
-            _lay_out(data_set, origin, space, ready)
-            _swap(ready, target, space)
+            with atomic_folder(target) as ready:
+                _lay_out(data_set, origin, ready.parent, ready)
     except OSError as error:
         room = " no room left;" if error.errno in NO_ROOM else ""
         raise DataError(
@@ -122,30 +121,13 @@ def _source_of(name: str) -> Source:
     return source
 
 
-@contextmanager
-def _workspace(root: Path, target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target; removes what an interrupted call left behind."""
-    root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / f".{target.name}.lock"):
-        for unfinished in sorted(root.glob(f".{target.name}.*.tmp")):
-            say(f"{unfinished} was left by an interrupted run and is removed")
-            if not target.exists() and (unfinished / "old").is_dir():
-                # Killed between the two renames of _swap.
-                (unfinished / "old").rename(target)
-            shutil.rmtree(unfinished, ignore_errors=True)
-        space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=root))
-        try:
-            yield space
-        finally:
-            shutil.rmtree(space, ignore_errors=True)
-
-
-def _swap(ready: Path, target: Path, space: Path) -> None:
-    # One call for all files: syncing each of many thousands would take minutes.
-    os.sync()
-    if target.exists():
-        target.rename(space / "old")
-    ready.rename(target)
+def _recover(target: Path) -> None:
+    """Remove what a killed call left beside the target, and put back what it had moved away."""
+    for unfinished in sorted(target.parent.glob(f".{target.name}.*.tmp")):
+        say(f"{unfinished} was left by an interrupted run and is removed")
+        if not target.exists() and (unfinished / "old").is_dir():
+            (unfinished / "old").rename(target)
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:

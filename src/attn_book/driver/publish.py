@@ -6,15 +6,14 @@ import base64
 import io
 import re
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 from PIL import Image
 
 from attn_blocks.errors import choose
+from attn_blocks.files import atomic_folder
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
@@ -56,7 +55,7 @@ def publish(
     """
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     target = published / profile
-    with _replacing(target) as staging:
+    with atomic_folder(target) as staging:
         notes = _copy_runs([target, source], staging)
         plans = recorded_plans(staging)
         if not plans:
@@ -77,19 +76,6 @@ def publish(
         if problems:
             raise PublishError("\n".join(problems))
     return list(dict.fromkeys(notes))
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A fresh folder of the same name that takes the target's place if nothing goes wrong."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as temporary:
-        staging = Path(temporary) / target.name
-        staging.mkdir()
-        yield staging
-        if target.exists():
-            target.rename(Path(temporary) / "replaced")
-        staging.rename(target)
 
 
 def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
