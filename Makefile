@@ -118,6 +118,7 @@ test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long
 
 lint: $(STAMP) ## check style, and that no notebook carries outputs
+	@$(BIN)/ruff format --check src tests benchmarks book
 	@$(BIN)/ruff check src tests benchmarks book
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 

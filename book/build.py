@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import rooms
 from sphinx.cmd.build import build_main
 
 from attn_blocks.files import PROJECT, atomic_write
@@ -82,13 +83,17 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns("_build", "published", "tuning", "build.py", "__pycache__")
+    ignored = shutil.ignore_patterns(
+        "_build", "published", "tuning", "__pycache__", "build.py", "rooms.py"
+    )
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
         chapter(page, plans, source)
     records = source / "records"
     records.mkdir()
+    drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
+    drawing.savefig(records / "rooms.svg", metadata={"Date": None})
     shown = foremost(plans)
     front(plans, records)
     texts = {

@@ -1,72 +1,35 @@
-"""The rooms of the two packages, and that imports go downwards only."""
+"""The rooms of the two packages: imports go downwards only, and so do the arrows of the drawing."""
 
-import ast
-from pathlib import Path
+import importlib
+import re
 
+import matplotlib.pyplot as plt
 import pytest
+from matplotlib.patches import FancyArrowPatch
 
-import attn_blocks
-import attn_book
-
-# Each room may import from those before it; files of one room from one another, without a circle.
-ROOMS = (
-    "attn_blocks",
-    "attn_book.study",
-    "attn_book.records",
-    "attn_book.training",
-    "attn_book.analysis",
-    "attn_book.driver",
-)
-ENTRANCES = {"attn_book", "attn_book.__main__"}  # name what the rooms hold; no room imports them
+from attn_blocks.files import PROJECT
 
 
-def modules():
-    """Every module of both packages: name -> file."""
-    found = {}
-    for package in (attn_blocks, attn_book):
-        root = Path(package.__file__).parent
-        for path in sorted(root.rglob("*.py")):
-            parts = [package.__name__, *path.relative_to(root).with_suffix("").parts]
-            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name] = path
-    return found
+@pytest.fixture
+def rooms(monkeypatch):
+    """``book/rooms.py``, imported as the build does."""
+    monkeypatch.syspath_prepend(str(PROJECT / "book"))
+    return importlib.import_module("rooms")
 
 
-def imports(path, known):
-    """The modules of the packages that a file imports, at its top or inside a function."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative imports hide where they lead"
-            # "from package import module" names the module, "from module import name" does not.
-            named = {f"{node.module}.{alias.name}" for alias in node.names}
-            inner = named & known.keys()
-            found |= inner | ({node.module} if named - inner else set())
-    return found & known.keys()
-
-
-@pytest.fixture(scope="module")
-def graph():
-    known = modules()
-    return {name: imports(path, known) - {name} for name, path in known.items()}
-
-
-def room(module):
-    return next(room for room in ROOMS if module == room or module.startswith(f"{room}."))
-
-
-def test_imports_go_downwards_only(graph):
+def test_imports_go_downwards_only(rooms):
+    graph = rooms.imports()
+    assert len(graph) > 50
     for module, imported in graph.items():
-        if module in ENTRANCES:
+        if module in rooms.ENTRANCES:
             continue
-        for other in imported - ENTRANCES:
-            assert ROOMS.index(room(other)) <= ROOMS.index(room(module)), f"{module} -> {other}"
+        height = rooms.ROOMS.index(rooms.room_of(module))
+        for other in imported - rooms.ENTRANCES:
+            assert rooms.ROOMS.index(rooms.room_of(other)) <= height, f"{module} -> {other}"
 
 
-def test_there_is_no_circle(graph):
-    done, path = set(), []
+def test_there_is_no_circle(rooms):
+    graph, done, path = rooms.imports(), set(), []
 
     def visit(module):
         assert module not in path, " -> ".join([*path, module])
@@ -78,3 +41,43 @@ def test_there_is_no_circle(graph):
 
     for module in graph:
         visit(module)
+
+
+def test_every_folder_of_the_packages_is_a_room(rooms):
+    folders = {
+        f"{package}.{path.parent.name}"
+        for package in rooms.PACKAGES
+        for path in (PROJECT / "src" / package).glob("*/__init__.py")
+    }
+    assert folders | {"attn_blocks"} == set(rooms.ROOMS)
+
+
+def heights(figure):
+    """Where each arrow of a drawing starts and ends."""
+    lines = [arrow.get_path().vertices[:2] for arrow in figure.findobj(FancyArrowPatch)]
+    return [(start[1], end[1]) for start, end in lines]
+
+
+def test_the_drawing_has_every_room_and_no_upward_arrow(rooms):
+    counts = rooms.between_rooms(rooms.imports())
+    figure = rooms.draw(counts)
+    assert {text.get_gid() for text in figure.findobj(plt.Text)} >= set(rooms.ROOMS)
+    entered = {imported for _, imported in counts}
+    assert len(heights(figure)) == len(entered)
+    assert all(start > end for start, end in heights(figure))
+    plt.close(figure)
+
+
+def test_an_upward_import_would_be_seen(rooms):
+    figure = rooms.draw({("attn_blocks.layers", "attn_book.study"): 1})
+    [(start, end)] = heights(figure)
+    assert start < end
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("page", ["README.md", "book/architecture.md"])
+def test_every_room_has_its_line(rooms, page):
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    for room in rooms.ROOMS:
+        name = room.partition(".")[2] or "root"
+        assert re.search(rf"^(\* \*\*|  ){name}\b", text, re.MULTILINE), room

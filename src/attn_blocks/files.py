@@ -1,4 +1,4 @@
-"""Files that are whole or absent: every write goes through a temporary file and a rename."""
+"""Files, written atomically: into a temporary file that is then renamed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[io.String
     """Collect the content of a file in memory; on success ``write_bytes`` writes it.
 
     Args:
-        path: where the finished file is to stand.
+        path: of the finished file.
         mode: ``"w"`` for UTF-8 text with ``\\n`` line ends, ``"wb"`` for bytes.
 
     Raises:
@@ -57,7 +57,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[io.String
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
-    """Write a file that is whole or absent: a temporary file beside ``path``, synced, then renamed.
+    """Write a file atomically: into a temporary file beside ``path``, synced, then renamed.
 
     Its folder is made if it is missing. On an error the file keeps its old content.
 
@@ -86,7 +86,7 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 
 
 def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:
-    """An operating system's error in words: which path, how much room, and what to do.
+    """An operating system's error as a StorageError: which path, how much room, and what to do.
 
     Args:
         error: what was raised while ``path`` was written.
@@ -118,9 +118,9 @@ def _megabytes(count: int) -> str:
 def folder_lock(
     folder: str | os.PathLike, name: str = ".lock", wait: bool = True
 ) -> Iterator[bool]:
-    """Be the only process that works in ``folder``, which is made if it is missing.
+    """Hold the lock of ``folder``, in which one process at a time may work; it is made if missing.
 
-    The lock is the operating system's: a process that died, in whatever way, holds none.
+    The lock is the operating system's, so a process that died holds none.
 
     Args:
         name: of the lock's file in the folder; it stays there.
@@ -150,7 +150,7 @@ def folder_lock(
 
 
 def remove_leftovers(folder: Path, pattern: str = ".*.tmp") -> list[str]:
-    """Remove what killed writes left in ``folder``, to be called by the process that holds it.
+    """Remove what interrupted writes left in ``folder``; the caller holds the folder's lock.
 
     Returns:
         A line for each file.
@@ -228,7 +228,7 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
         raise CheckpointError(f"{path} does not exist") from error
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path} is not a whole safetensors file of float or integer arrays ({error}); "
+            f"{path} is not a complete safetensors file of float or integer arrays ({error}); "
             f"{MADE_AGAIN}"
         ) from error
 

@@ -271,7 +271,7 @@ def test_interrupted_pages_and_half_written_files(data_dir, results_dir, tmp_pat
     output = interrupt(process)
     assert "Stopped: 2 of 2 runs are finished" in output
     for path, words in {
-        plain / "last.safetensors": "is not a whole safetensors file",
+        plain / "last.safetensors": "is not a complete safetensors file",
         sge / "metrics.json": "is not readable JSON",
         sge / ".history.csv.x.tmp": "was left by an interrupted write; it is removed",
     }.items():

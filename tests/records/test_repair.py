@@ -147,10 +147,13 @@ DAMAGES = {
         changed("experiment.json", seed=2),
         "metrics.json does not fit the rest of the run (its record is that of shapes-resnet18-s2-",
     ),
-    "weights cut": (cut("last.safetensors", 1), "last.safetensors is not a whole safetensors file"),
+    "weights cut": (
+        cut("last.safetensors", 1),
+        "last.safetensors is not a complete safetensors file",
+    ),
     "best weights empty": (
         cut("best.safetensors", 10_000),
-        "best.safetensors is not a whole safetensors file",
+        "best.safetensors is not a complete safetensors file",
     ),
     "weights of no epoch": (
         lambda folder: save_tensors(folder / "last.safetensors", {"w": np.zeros(3)}, {}),

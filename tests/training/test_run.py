@@ -143,7 +143,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_made_again(
     folder = tmp_path / "runs" / experiment.name
     folder.mkdir(parents=True)
     (folder / "last.safetensors").write_bytes(b"half")
-    with pytest.warns(UserWarning, match=r"last\.safetensors is not a whole safetensors file"):
+    with pytest.warns(UserWarning, match=r"last\.safetensors is not a complete safetensors file"):
         again = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
     assert_same_result(finished, again)
 

@@ -63,7 +63,7 @@ def unpack(archive: Path, target: Path, keep: Callable[[str], bool]) -> None:
     """Unpack the regular files of a zip or tar, of any compression, below ``target``.
 
     Args:
-        archive: what to unpack; told by its content, not by its name.
+        archive: what to unpack; recognised by its content, not by its name.
         target: a folder.
         keep: called with the last part of each name; the other files are not unpacked.
 
@@ -110,7 +110,7 @@ def _open(archive: Path) -> Iterator[Callable[[], Iterator[Member]]]:
 
 
 class _Limited:
-    """A stream that refuses to be read in blocks beyond reason."""
+    """A stream that refuses to be read in larger blocks than ``MAX_HEADER``."""
 
     def __init__(self, stream: BinaryIO, archive: Path):
         self.stream, self.archive = stream, archive
@@ -179,7 +179,9 @@ def _extract(member: Member, path: Path) -> None:
         while block := source.read(min(BLOCK, left + 1)):
             left -= len(block)
             if left < 0:
-                raise ValueError(f"{member.name!a} holds more than the {member.size:,} bytes told")
+                raise ValueError(
+                    f"{member.name!a} holds more than its stated {member.size:,} bytes"
+                )
             stream.write(block)
     if left:
         raise EOFError(f"{member.name!a} ends {left:,} bytes too early")

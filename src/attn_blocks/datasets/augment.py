@@ -1,4 +1,4 @@
-"""Images to training and evaluation batches: cropped, flipped or turned, scaled, normalised.
+"""Images to training and evaluation batches: cropped, flipped or rotated, scaled, normalised.
 
 Every transform is called as ``transform(images, indices, rng)`` and returns float32
 [B, 3, S, S], contiguous. It draws ``rng.random((B, DRAWS))`` once and nothing else, so a caller
@@ -47,7 +47,7 @@ def create_transform(
                         ratio 3/4 to 4/3, resized; flip    S x S
     ``pad_crop``        4 black pixels around, a crop of   as it is
                         S x S; flip
-    ``rotate``          resized to S x S, turned by up to  resized to S x S
+    ``rotate``          resized to S x S, rotated up to    resized to S x S
                         10 degrees, black outside
     ==================  =================================  ==================================
 

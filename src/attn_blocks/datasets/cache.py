@@ -2,8 +2,8 @@
 
 A finished cache is a folder ``<data set>-s<short side>-<key>`` with the pixels of all images one
 after the other and an index. The key is a hash of the images' names, contents and split, so a
-cache never belongs to other files than it was made from. It gets its name by one rename after it
-is complete and synced, so a cache is whole or absent.
+cache never belongs to other files than it was made from. It is written atomically: a temporary
+folder gets the cache's name once it is complete and synced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from attn_blocks.datasets.folder import LeftOut
 from attn_blocks.datasets.images import Images
-from attn_blocks.datasets.progress import tell
+from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
 from attn_blocks.files import read_json, sha256_of, write_json
 
@@ -113,7 +113,7 @@ def read(folder: Path) -> Stored | None:
             [(name, note) for name, note in index["notes"]],
         )
     except (OSError, ValueError, KeyError, TypeError, AttnBlocksError) as error:
-        tell(f"{folder} is incomplete or damaged and is built again: {error}")
+        say(f"{folder} is incomplete or damaged and is built again: {error}")
         return None
 
 
@@ -236,7 +236,7 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def building(cache: Path, name: str) -> Iterator[None]:
-    """Hold the right to build caches of one data set; clears what killed builds left behind.
+    """Hold the lock to build caches of one data set; remove what interrupted builds left behind.
 
     The lock is the operating system's, so a dead process holds none.
 
@@ -249,7 +249,7 @@ def building(cache: Path, name: str) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            tell(f"waiting for another process that decodes {name} into {cache}")
+            say(f"waiting for another process that decodes {name} into {cache}")
             lock.acquire()
     except OSError as error:
         raise DataError(
@@ -258,7 +258,7 @@ def building(cache: Path, name: str) -> Iterator[None]:
         ) from error
     try:
         for unfinished in sorted(cache.glob(f".{name}.*.tmp")):
-            tell(f"{unfinished} was left by an interrupted run; it is removed and built again")
+            say(f"{unfinished} was left by an interrupted run; it is removed and built again")
             shutil.rmtree(unfinished, ignore_errors=True)
         yield
     finally:

@@ -35,7 +35,7 @@ SOURCE = Source(
         "watch",
     ),
     # The write-up gives (0.5095, 0.5463, 0.5741) "as loaded". In photographs red is the brightest
-    # channel, so that is blue, green, red, as OpenCV loads; here turned round to red, green, blue.
+    # channel, so that is blue, green, red, as OpenCV loads; here in the order red, green, blue.
     mean=(0.57409690, 0.54632660, 0.50950350),
     std=(0.29220656, 0.26041326, 0.26059777),
     how_to_get="run attn-book data prepare caltech16 --download (137 MB)",

@@ -21,7 +21,7 @@ MAX_BYTES = 2**28
 # Formats that Pillow reads by itself: nothing that starts another program, as EPS would.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 ORIENTATION = 0x0112
-TURNS = {
+UPRIGHT = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -85,7 +85,7 @@ def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str,
     # JPEG decodes straight to a smaller size; twice the target keeps the final resize smooth.
     image.draft("RGB", (2 * short_side, 2 * short_side))
     image.load()
-    turn = TURNS.get(_orientation(image))
+    rotation = UPRIGHT.get(_orientation(image))
     if image.mode == "CMYK":
         notes.append("CMYK: converted to RGB")
     if image.mode[0] in "IF" and image.mode != "1":
@@ -102,8 +102,8 @@ def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str,
         scale = short_side / min(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    if turn is not None:
-        image = image.transpose(turn)
+    if rotation is not None:
+        image = image.transpose(rotation)
         notes.append("turned as its EXIF orientation says")
     return np.asarray(image), tuple(notes)
 

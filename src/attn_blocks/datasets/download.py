@@ -1,4 +1,4 @@
-"""Files from the web: resumed where they broke off, checked, and whole or absent."""
+"""Files from the web: resumed after an interruption, and named once the checksum matches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from attn_blocks.datasets.cache import NO_ROOM
-from attn_blocks.datasets.progress import bar, tell
+from attn_blocks.datasets.progress import bar, say
 from attn_blocks.errors import DataError
 
 TIMEOUT = 30  # seconds without a byte
@@ -24,7 +24,7 @@ AGAIN = "run the same command again and it goes on from there"
 def fetch(address: str, target: Path, md5: str, title: str) -> Path:
     """Download ``address`` to ``target`` and return it.
 
-    What has arrived stands in ``<target>.part``; a broken transfer, in this call or an earlier
+    What has arrived is kept in ``<target>.part``; a broken transfer, in this call or an earlier
     one, goes on from there if the server can, and starts again if not. A file that is already
     there with the right checksum is not fetched.
 
@@ -40,7 +40,7 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
     if target.exists():
         if md5_of(target) == md5:
             return target
-        tell(f"{target} has a wrong checksum and is fetched again")
+        say(f"{target} has a wrong checksum and is fetched again")
         target.unlink()
     part = target.with_name(target.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def _attempt(address: str, part: Path, title: str) -> _Failure | None:
 
 
 def _receive(response: http.client.HTTPResponse, part: Path, title: str) -> int | None:
-    """Write the body behind what is there; return the size of the whole file if it is told."""
+    """Write the body behind what is there; return the size of the whole file if it is known."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
     resumed = response.status == 206 and match is not None and int(match[1]) == _size(part)
     start = _size(part) if resumed else 0

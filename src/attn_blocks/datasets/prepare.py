@@ -28,7 +28,7 @@ from attn_blocks.datasets.folder import (
     is_image_name,
     scan,
 )
-from attn_blocks.datasets.progress import bar, tell
+from attn_blocks.datasets.progress import bar, say
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError, choose
 
@@ -48,7 +48,7 @@ def download(name: str, data_dir: str | os.PathLike | None = None) -> Path:
         DataError: no public address serves it (the message says how to get it by hand), or the
             download failed.
     """
-    source = _fetched(name)
+    source = _source_of(name)
     if name == "cifar10":
         from paddle.vision.datasets import cifar
 
@@ -91,7 +91,7 @@ def prepare(
         DataError: the source is missing, damaged, unsafe, or holds something else; more than 1%
             of the images of a class do not decode; the folder is there already; no room.
     """
-    data_set = _fetched(name)
+    data_set = _source_of(name)
     origin, root = Path(source).expanduser(), data_folder(data_dir)
     target = root / name
     if not origin.exists():
@@ -110,12 +110,12 @@ def prepare(
         room = " no room left;" if error.errno in NO_ROOM else ""
         raise DataError(
             f"{data_set.title} could not be prepared in {root}:{room} {error}; nothing there was "
-            "changed; run the same command again once that is mended"
+            "changed; fix that and run the same command again"
         ) from error
     return target
 
 
-def _fetched(name: str) -> Source:
+def _source_of(name: str) -> Source:
     source = DATASETS[choose("data set", name, list_datasets())]
     if source is shapes.SOURCE:
         raise SettingError("shapes is drawn when it is first used; nothing is to be prepared")
@@ -124,11 +124,11 @@ def _fetched(name: str) -> Source:
 
 @contextmanager
 def _workspace(root: Path, target: Path) -> Iterator[Path]:
-    """A temporary folder beside the target; clears what a killed call left behind."""
+    """A temporary folder beside the target; removes what an interrupted call left behind."""
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f".{target.name}.lock"):
         for unfinished in sorted(root.glob(f".{target.name}.*.tmp")):
-            tell(f"{unfinished} was left by an interrupted run and is removed")
+            say(f"{unfinished} was left by an interrupted run and is removed")
             if not target.exists() and (unfinished / "old").is_dir():
                 # Killed between the two renames of _swap.
                 (unfinished / "old").rename(target)
@@ -164,7 +164,7 @@ def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:
             unpack(archive, trees[-1], _wanted)
         found = next(filter(None, (_locate(data_set, tree) for tree in trees[1:])), None)
     if found is None:
-        raise DataError(_nothing(data_set, origin, trees))
+        raise DataError(_not_found(data_set, origin, trees))
     if data_set is cifar10.SOURCE and not has_parts(found):
         _write_batches(found, ready)
     else:
@@ -199,7 +199,7 @@ def _images(data_set: Source, folder: Path) -> int:
         roots = [folder]
     classes = [found for root in roots for found in class_folders(root, data_set).items()]
     known = {name for name, _ in classes if name in data_set.class_names}
-    # Any folder may be a class of Caltech-101: it is told by its name or by two classes.
+    # Any folder may be a class of Caltech-101: it is recognised by its name or by two classes.
     if data_set.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":
         return 0
     return sum(count_images(path) for _, path in classes)
@@ -220,7 +220,7 @@ def _files(tree: Path) -> Iterator[Path]:
         yield from (path for path in folder.iterdir() if path.is_file())
 
 
-def _nothing(data_set: Source, origin: Path, trees: list[Path]) -> str:
+def _not_found(data_set: Source, origin: Path, trees: list[Path]) -> str:
     names = {english: f" or {local}" for local, english in data_set.translations.items()}
     classes = ", ".join(name + names.get(name, "") for name in data_set.class_names)
     split = " below train/ and test/" if data_set.own_split else ""
@@ -253,7 +253,7 @@ def _copy(data_set: Source, found: Path, ready: Path, move: bool) -> None:
     left_out = [*listing.left_out, *left_out]
     check_losses(data_set, listing, left_out)
     for name, reason, _ in left_out:
-        tell(f"not usable: {name!a}: {reason}")
+        say(f"not usable: {name!a}: {reason}")
 
 
 def _write_batches(found: Path, ready: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 from tqdm import tqdm
 
 
-def tell(message: str) -> None:
-    """One line."""
+def say(message: str) -> None:
+    """Print one line to stderr."""
     print(message, file=sys.stderr, flush=True)
 
 

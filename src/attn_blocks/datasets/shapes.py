@@ -28,7 +28,7 @@ SUPERSAMPLING = 4
 # epochs at 56 pixels: between guessing and perfect, where networks can differ.
 RADIUS = (0.33, 0.45)  # of the image's side
 STRETCH = (0.9, 1.1)
-TURN = 0.4  # radians, either way
+ROTATION = 0.4  # radians, either way
 CONTRAST = 0.32  # at least, of the mean brightness of shape and ground; the shape is the brighter
 TEXTURE = 0.3  # how far the second colour of a texture is from the first, at most
 NOISE = 0.025  # standard deviation at most, of pixels in [0, 1]
@@ -53,8 +53,9 @@ def _cross() -> np.ndarray:
     long, short = 1.0, 0.33
     corner = [(short, long), (short, short), (long, short)]
     quarter = np.array(corner)
-    turns = [np.array([[0, 1], [-1, 0]]), np.array([[-1, 0], [0, -1]]), np.array([[0, -1], [1, 0]])]
-    return np.concatenate([quarter, *(quarter @ turn.T for turn in turns)])
+    quarter_turn = np.array([[0, 1], [-1, 0]])
+    rotations = [np.linalg.matrix_power(quarter_turn, number) for number in (1, 2, 3)]
+    return np.concatenate([quarter, *(quarter @ rotation.T for rotation in rotations)])
 
 
 def _heart() -> np.ndarray:
@@ -131,7 +132,7 @@ def _build(folder: Path, side: int) -> None:
 
 
 def _all() -> Iterator[tuple[str, int, int, np.ndarray]]:
-    """(name, label, part, pixels) of every image; classes take turns."""
+    """(name, label, part, pixels) of every image; classes alternate."""
     for part, word, count in ((TRAIN, "train", TRAIN_IMAGES), (VAL, "val", VAL_IMAGES)):
         for number in range(count):
             label = number % len(OUTLINES)
@@ -153,23 +154,23 @@ def draw(shape: str, seed: int | tuple[int, ...]) -> np.ndarray:
     figure_too = figure + TEXTURE * (figure_too - figure)
     image = _texture(rng, ground, ground_too)
     for _ in range(int(rng.integers(*CLUTTER, endpoint=True))):
-        _lay(image, _scrap(rng), rng.random(3))
+        _fill(image, _scrap(rng), rng.random(3))
     outline = _place(rng, OUTLINES[shape]())
-    _lay(image, outline, _texture(rng, figure, figure_too))
+    _fill(image, outline, _texture(rng, figure, figure_too))
     for _ in range(int(rng.integers(*SPECKS, endpoint=True))):
-        _lay(image, _scrap(rng), rng.random(3))
+        _fill(image, _scrap(rng), rng.random(3))
     image += rng.normal(0, NOISE * rng.random(), image.shape)
     return np.round(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def _place(rng: np.random.Generator, outline: np.ndarray) -> np.ndarray:
-    """Turn, stretch, scale and move an outline so that it lies within the image."""
-    angle, stretch_angle = TURN * (2 * rng.random() - 1), 2 * np.pi * rng.random()
+    """Rotate, stretch, scale and move an outline so that it lies within the image."""
+    angle, stretch_angle = ROTATION * (2 * rng.random() - 1), 2 * np.pi * rng.random()
     stretch = np.diag([rng.uniform(*STRETCH), 1.0])
-    turn, tilt = _rotation(angle), _rotation(stretch_angle)
+    rotation, tilt = _rotation(angle), _rotation(stretch_angle)
     radius = rng.uniform(*RADIUS) * SIZE
     middle = rng.uniform(radius, SIZE - radius, size=2)
-    return outline @ (tilt.T @ stretch @ tilt @ turn).T * radius + middle
+    return outline @ (tilt.T @ stretch @ tilt @ rotation).T * radius + middle
 
 
 def _rotation(angle: float) -> np.ndarray:
@@ -185,7 +186,7 @@ def _scrap(rng: np.random.Generator) -> np.ndarray:
     )
 
 
-def _lay(image: np.ndarray, outline: np.ndarray, paint: np.ndarray) -> None:
+def _fill(image: np.ndarray, outline: np.ndarray, paint: np.ndarray) -> None:
     """Fill an outline with a colour or a texture, in place."""
     side = SIZE * SUPERSAMPLING
     mask = Image.new("L", (side, side))

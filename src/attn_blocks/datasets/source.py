@@ -1,4 +1,4 @@
-"""What is to be known of a data set before a file is opened."""
+"""What describes a data set before any of its files is opened."""
 
 from __future__ import annotations
 
