@@ -22,7 +22,8 @@ from pathlib import Path
 import common
 from common import Worker
 
-import attn_blocks as ab  # before paddle
+import attn_blocks as ab
+import attn_book  # noqa: F401  (before paddle: it tunes the process)
 from attn_blocks import native
 
 CLASSES = 10

@@ -18,6 +18,7 @@ from pathlib import Path
 import common
 
 import attn_blocks as ab
+import attn_book  # noqa: F401  (before paddle: it tunes the process)
 from attn_blocks import native
 
 # model name: arguments of create_model, batch size, image size
