@@ -22,6 +22,7 @@ import rooms
 from sphinx.cmd.build import build_main
 
 from attn_blocks.files import PROJECT, atomic_write
+from attn_blocks.layers import ATTNS
 from attn_book.analysis import plots, tables, verdicts
 from attn_book.records import planned
 from attn_book.records.published import PUBLISHED
@@ -96,6 +97,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     shown = foremost(plans)
     front(plans, records)
     texts = {
+        "blocks": blocks(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
         "tuning": tuning(TUNING),
@@ -106,6 +108,12 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     }
     for name, text in texts.items():
         (records / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def blocks() -> str:
+    """Every attention block's class, as its docstring documents it."""
+    lines = [f".. autoclass:: {cls.__module__}.{cls.__name__}" for cls in ATTNS.values()]
+    return "\n".join(["```{eval-rst}", *lines, "```"])
 
 
 def mathjax() -> bytes:

@@ -56,7 +56,15 @@ def tuned_environment(cpu: Mapping[str, object], available_cores: int) -> dict[s
 
 
 def tune_cpu(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
-    """Set what ``tuned_environment`` says where the user has not; return what was set."""
+    """Make Paddle fast on the CPU (threads, code path, memory); to be called before it is loaded.
+
+    It sets the environment variables of ``tuned_environment``, those that are not set already, and
+    tells glibc to keep freed memory. ``ATTN_BLOCKS_TUNE=0`` switches all of that off. Where Paddle
+    is loaded already, nothing is set, and a warning says what is missing.
+
+    Returns:
+        The variables that were set.
+    """
     if environment.get("ATTN_BLOCKS_TUNE", "1") == "0":
         return {}
     late = "paddle" in sys.modules
@@ -67,15 +75,19 @@ def tune_cpu(environment: MutableMapping[str, str] = os.environ) -> dict[str, st
         missing["OMP_NUM_THREADS"] = tuned["OMP_NUM_THREADS"]
     if missing and late:
         warnings.warn(
-            "attn_blocks was imported after paddle, too late to set "
-            f"{' '.join(f'{k}={v}' for k, v in missing.items())}; import attn_blocks first, "
-            "training on the CPU is several times faster then",
-            stacklevel=3,
+            f"paddle is loaded already, too late to set {_shown(missing)}; call "
+            "attn_blocks.tune_cpu(), or import attn_book, before paddle is imported: training on "
+            "the CPU is several times faster then",
+            stacklevel=2,
         )
         return {}
     environment.update(missing)
     _keep_freed_memory()
     return missing
+
+
+def _shown(settings: Mapping[str, str]) -> str:
+    return " ".join(f"{name}={value}" for name, value in settings.items())
 
 
 def _keep_freed_memory() -> None:

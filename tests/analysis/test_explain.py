@@ -7,7 +7,8 @@ from paddle import nn
 
 from attn_blocks.errors import SettingError
 from attn_book.analysis import explain
-from attn_book.analysis.explain import View
+from attn_book.analysis.explain import View, cam
+from attn_book.analysis.explain import view as viewing
 from attn_book.study.plan import plan
 from attn_book.training import build
 
@@ -40,6 +41,12 @@ class FakeRun:
             self.change(model)
         model.eval()
         return model
+
+
+@pytest.fixture(autouse=True)
+def _networks_of_fake_runs(monkeypatch):
+    for module in (cam, viewing):
+        monkeypatch.setattr(module, "load_model", FakeRun.load_model)
 
 
 def view_of(page, title, task="animals10", index=3, change=None):

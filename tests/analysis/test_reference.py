@@ -1,42 +1,31 @@
-"""Every block against arrays recorded from the papers' own PyTorch code."""
+"""Every block against arrays recorded from the papers' own PyTorch code.
+
+The recordings of ``tests/recordings`` always, those of ``$ATTN_REFERENCE_DIR`` where it is set.
+"""
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from attn_blocks.errors import DataError, SettingError
+from attn_blocks.layers import list_attns
 from attn_book.analysis import reference
 
 # Float64; of an array's largest value where that is above 1. Paddle has float64 kernels for
 # everything that the blocks use, so there is no second, float32 tolerance.
 TOLERANCE = 1e-9
-UNSET = (
-    f"{reference.VARIABLE} is not set: the blocks are not compared with the papers' own code here, "
-    "only with their NumPy restatement (tests/layers/test_against_numpy.py); set it to the folder "
-    "of recorded .npz files"
-)
+FOLDERS = [reference.SHIPPED, *map(Path, filter(None, [os.environ.get(reference.VARIABLE)]))]
+RECORDINGS = {path.name: path for folder in FOLDERS for path in reference.files(folder)}
 
 
-def recordings():
-    try:
-        return reference.files() or []
-    except DataError:
-        return []  # the first test fails with the reason
-
-
-def test_the_folder_holds_reference_files():
-    if reference.files() is None:
-        pytest.skip(UNSET)
-
-
-@pytest.mark.parametrize("path", recordings(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDINGS.values(), ids=lambda path: path.stem)
 def test_block_equals_the_original(path):
-    with np.load(path, allow_pickle=False) as archive:
-        meta = json.loads(str(archive["meta"]))
+    meta = reference.meta_of(path)
     training = meta["mode"] == "train"
     for mode in {training, not training} if meta["mode_independent"] else {training}:
         differences = reference.compare(path, mode)
@@ -45,36 +34,54 @@ def test_block_equals_the_original(path):
         assert not wrong
 
 
-def test_a_wrong_recording_is_noticed(tmp_path):
-    if not recordings():
-        pytest.skip(UNSET)
-    path = next(p for p in recordings() if p.name.startswith("sge"))
+@pytest.mark.parametrize("attn", list_attns())
+def test_a_checkout_holds_every_block_in_both_modes(attn):
+    modes = set()
+    for path in reference.files(reference.SHIPPED, attn):
+        meta = reference.meta_of(path)
+        modes |= {"train", "eval"} if meta["mode_independent"] else {meta["mode"]}
+    assert modes == {"train", "eval"}
+
+
+@pytest.mark.parametrize("changed", ["y", "gx", "grad/weight"])
+def test_a_wrong_recording_is_noticed(tmp_path, changed):
+    [path] = reference.files(reference.SHIPPED, "sge")
     with np.load(path) as archive:
         arrays = dict(archive)
-    arrays["y"] = arrays["y"] + 1e-6
+    arrays[changed] = arrays[changed] + 1e-6
     np.savez(tmp_path / path.name, **arrays)
     differences = reference.compare(tmp_path / path.name, training=False)
-    assert differences["y"] > TOLERANCE >= differences["gx"]
+    name = {"grad/weight": "gradient of weight"}.get(changed, changed)
+    assert [n for n, value in differences.items() if value > TOLERANCE] == [name]
 
 
 def test_an_empty_folder_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv(reference.VARIABLE, str(tmp_path))
-    with pytest.raises(DataError, match="no .npz files"):
-        reference.files()
+    with pytest.raises(DataError, match=r"no \.npz files"):
+        reference.table("sge")
 
 
-def test_the_table_has_a_row_for_each_recording_of_the_block(tmp_path, monkeypatch):
-    if not recordings():
-        pytest.skip(UNSET)
-    for name in ("sge", "srm", "se_timm"):
-        shutil.copy(next(p for p in recordings() if p.name.startswith(name)), tmp_path)
-    monkeypatch.setenv(reference.VARIABLE, str(tmp_path))
-    assert [name.split("__")[0] for name in reference.table("se").index] == ["se_timm"]
-    assert len(reference.table("sge")) == 1
+def test_the_table_has_a_row_for_each_recording_of_the_block(monkeypatch):
+    monkeypatch.delenv(reference.VARIABLE, raising=False)
+    table = reference.table("ge")
+    assert table.index.name == "recording in tests/recordings"
+    assert list(table.index) == [path.stem for path in reference.files(reference.SHIPPED, "ge")]
+    assert (table["repository"] == "huggingface/pytorch-image-models").all()
+    assert table.drop(columns="repository").astype(float).max(axis=None) <= TOLERANCE
     with pytest.raises(SettingError, match="sge"):
         reference.table("sgee")
 
 
-def test_without_recordings_the_table_says_what_to_set(monkeypatch):
+def test_the_table_is_of_the_folder_that_is_named(tmp_path, monkeypatch):
+    for attn in ("sge", "srm"):
+        shutil.copy(reference.files(reference.SHIPPED, attn)[0], tmp_path)
+    monkeypatch.setenv(reference.VARIABLE, str(tmp_path))
+    table = reference.table("srm")
+    assert table.index.name == f"recording in {reference.VARIABLE}"
+    assert len(table) == 1
+
+
+def test_without_recordings_the_table_says_what_to_set(tmp_path, monkeypatch):
     monkeypatch.delenv(reference.VARIABLE, raising=False)
-    assert reference.VARIABLE in reference.table("sge")
+    monkeypatch.setattr(reference, "SHIPPED", tmp_path / "none")
+    assert f"{reference.VARIABLE} is not set" in reference.table("sge")

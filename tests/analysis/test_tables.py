@@ -1,5 +1,9 @@
 """The tables of the pages."""
 
+from types import SimpleNamespace
+
+import numpy as np
+
 from attn_blocks.files import write_json
 from attn_book.analysis import tables
 from attn_book.records import planned
@@ -32,3 +36,23 @@ def test_a_model_without_results_says_why(tmp_path, write_run):
     )
     assert found["SRM-ResNet-50"] == "failed"
     assert found["SE-ResNet-50"] == found["GE-ResNet-50"] == "not trained"
+
+
+def test_class_report_by_hand():
+    # Of 4 cats 3 are found, and nothing else is taken for one; both dogs are found, among 3 named.
+    confusion = np.array([[3, 1], [0, 2]])
+    runs = [SimpleNamespace(confusion=confusion, classes=["cat", "dog"])] * 2
+    report = tables.class_report(runs)
+    assert report.loc["cat"].tolist() == [1.0, 0.75, 0.857, 8]
+    assert report.loc["dog"].tolist() == [0.667, 1.0, 0.8, 4]
+    assert report.loc["macro avg"].tolist() == [0.833, 0.875, 0.829, 12]
+
+
+def test_what_is_not_known_is_a_dash():
+    assert (tables.signed(0.5), tables.signed(-1, ".1f"), tables.signed(None)) == (
+        "+0.50",
+        "-1.0",
+        "–",
+    )
+    assert tables.interval(-0.5, 1, "+.1f") == "[-0.5, +1.0]"
+    assert tables.interval(None, None) == tables.interval(float("nan"), float("nan")) == "–"

@@ -8,11 +8,7 @@ from attn_book.analysis.verdicts import judge
 from attn_book.study.claims import Claim
 
 SIGN = Claim("p", "animals10", "A", "B", 21.7)
-
-
 SIZE = Claim("p", "animals10", "A", "B", 21.7, by_size=True)
-
-
 LEVEL = Claim("p", "cifar10", "A", None, 87.2, target=87.0)
 
 

@@ -2,12 +2,14 @@
 
 import functools
 import http.server
+import importlib
 import json
 import re
 import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from html import unescape
 from urllib.parse import urlsplit
 
@@ -16,7 +18,10 @@ import pytest
 
 from attn_blocks.files import PROJECT
 from attn_book.records.published import PUBLISHED
+from attn_book.records.run import Run
+from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES
+from attn_book.study.recipes import PROFILES
 
 pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
 selenium = pytest.importorskip("selenium.webdriver", reason="pip install '.[dev]'")
@@ -191,16 +196,20 @@ def test_front_page_and_readme_name_every_claim_that_was_decided(html):
             assert line in unescape(front)
 
 
-def test_the_time_of_a_run_counts_no_pause(html):
-    # Two runs of VGG-19 were paused for most of an hour within an epoch.
-    paths = PUBLISHED.glob("study/runs/caltech16-vgg19-*/history.csv")
-    times = [pd.read_csv(path)["seconds"] for path in paths]
-    longest = max(seconds.median() * len(seconds) / 60 for seconds in times)
-    text = (html / "performance.html").read_text(encoding="utf-8")
-    row = re.search(r"<td[^>]*><p>VGG-19</p>.*?</tr>", text, re.DOTALL)[0]
-    cells = re.findall(r"<p>(.*?)</p>", row)
-    assert cells[:2] == ["VGG-19", "Caltech-16"]
-    assert cells[5] == f"{longest:,.1f}"
+def test_the_time_of_a_run_counts_no_pause(tmp_path, monkeypatch, write_run):
+    monkeypatch.syspath_prepend(str(PROJECT / "book"))
+    recipe = replace(PROFILES["smoke"].recipes["animals10"], epochs=3)
+    experiment = Experiment("shapes", "0" * 64, "vgg19", recipe, seed=0)
+    run = Run(tmp_path / "runs" / experiment.name)
+    write_run(run.folder, experiment)
+    history = pd.read_csv(run.folder / "history.csv").assign(seconds=[120.0, 3600.0, 120.0])
+    history.to_csv(run.folder / "history.csv", index=False)
+    run.record["compute"]["processor"] = "A processor"
+    [(machine, speeds, minutes)] = importlib.import_module("build").by_machine([run])
+    assert machine == "A processor, 1 thread"
+    assert minutes == [3 * 120 / 60]
+    # 5.3 images a second over 3840 seconds, a third of them in an epoch of 120.
+    assert speeds == [pytest.approx(5.3 * 3840 / 3 / 120)]
 
 
 def test_every_page_with_results_says_where_they_are_from(html):

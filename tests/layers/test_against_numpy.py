@@ -1,7 +1,7 @@
 """Each block equals its NumPy restatement on random shapes, settings and parameters, in float64.
 
 The restatements are shown in the notebooks; with the papers' recorded arrays at hand,
-``tests/test_reference.py`` holds the same blocks against the original code.
+``tests/analysis/test_reference.py`` holds the same blocks against the original code.
 """
 
 import numpy as np

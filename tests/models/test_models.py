@@ -8,7 +8,8 @@ import pytest
 
 import attn_blocks as ab
 from attn_blocks.errors import SettingError
-from attn_blocks.models import MODELS
+from attn_blocks.layers.base import ATTNS
+from attn_blocks.models import find
 
 SMALLEST = {"imagenet": 64, "small": 32, "cifar": 16}
 STEM_NAMES = [name for name in ab.list_models() if "50" in name or "resnet" not in name]
@@ -95,7 +96,11 @@ def test_options_reach_the_block_and_the_record():
         ("se_resnet18", {"width": 0}, "width must be a positive number, not 0"),
         ("se_resnet18", {"width": "half"}, "width must be a positive number, not 'half'"),
         ("se_resnet18", {"ratio": 4}, "unknown option of se_resnet18 'ratio'; choose one of:.*red"),
-        ("resnet18", {"reduction": 4}, "resnet18 takes no option 'reduction'"),
+        (
+            "resnet18",
+            {"reduction": 4},
+            "unknown option of resnet18 'reduction'; choose one of: attn",
+        ),
         ("vgg19", {"groups": 4}, "vgg19 takes no option 'groups'"),
         ("bat_se_resnet50", {"placement": "inside"}, "unknown option of bat_se_resnet50 'placeme"),
         ("se_resnet18", {"placement": "after"}, "unknown placement 'after'; choose one of: inside"),
@@ -104,10 +109,15 @@ def test_options_reach_the_block_and_the_record():
         ("nl_resnet18", {"mode": "cosine"}, "nl_resnet18: .*'cosine'; choose one of: embedded_ga"),
         ("bat_resnet18", {"size": 5}, "size=5 does not divide the 28x28 and 14x14 maps.*size=7"),
         ("bat_resnet18", {"image_size": 200}, "no block size from 2 to 7 divides the 25x25 and 13"),
-        ("sge_resnet18", {"image_size": 32}, "sge: .* maps of 1x1.*more than 32 pixels"),
+        ("sge_resnet18", {"image_size": 32}, "sge_resnet18: .* maps of 1x1.*more than 32 pixels"),
         ("senet_cifar", {"squeeze": "max"}, "senet_cifar: .*'max'; choose one of: avg, none"),
         ("sa_inception", {"image_size": 64}, "64x64 images are too small for stem='imagenet'.*12"),
         ("sa_inception", {"groups": 60}, "sa_inception: 256 channels"),
+        ("resnet18", {"attn": "sse"}, "unknown attention block 'sse'; choose one of.*mean 'se'"),
+        ("resnet18", {"attn": lambda channels: None}, "resnet18: attn=.* such as attn='se'"),
+        ("resnet18", {"attn": 16}, "resnet18: attn=16 must be a class or a function"),
+        ("resnet18", {"placement": "between"}, "resnet18: placement='between' needs a block"),
+        ("se_resnet18", {"attn": "ge"}, "unknown option of se_resnet18 'attn'"),
         ("vgg19", {"image_size": 16}, "16x16 images are too small.*at least 32x32"),
     ],
 )
@@ -116,8 +126,69 @@ def test_what_cannot_work_is_refused(name, arguments, words):
         ab.create_model(name, **arguments)
 
 
-def test_a_block_of_the_readers_own_gets_its_networks():
-    from attn_blocks.models.resnet import resnet_options
+class Scale(paddle.nn.Layer):
+    """A block of the reader's own: one factor a channel."""
 
-    assert MODELS["nl_resnet50"].options == resnet_options(("nl",))
-    assert "placement" in MODELS["srm_resnet18"].options
+    def __init__(self, channels, start=1.0, act=paddle.nn.Identity):
+        super().__init__()
+        one = paddle.nn.initializer.Constant(start)
+        self.factor = self.create_parameter([1, channels, 1, 1], default_initializer=one)
+
+    def forward(self, x):
+        return x * self.factor
+
+
+SMALL = {"num_classes": 3, "width": 1 / 8, "stem": "small", "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("placement", "places"),
+    [
+        (None, [f"layer{s}.{i}.attn" for s in (1, 2, 3, 4) for i in (0, 1)]),
+        ("inside_c3_c5", [f"layer{s}.{i}.attn" for s in (2, 3, 4) for i in (0, 1)]),
+        ("between", ["layer2.nl1", "layer3.nl1"]),
+    ],
+)
+@pytest.mark.parametrize("attn", [Scale, lambda channels: Scale(channels, 0.5)])
+def test_a_block_of_the_readers_own_is_placed(attn, placement, places):
+    model = ab.create_model("resnet18", attn=attn, placement=placement, **SMALL)
+    found = {name: layer for name, layer in model.named_sublayers() if type(layer) is Scale}
+    assert list(found) == places
+    plain = ab.count_params(ab.create_model("resnet18", **SMALL))
+    channels = [layer.factor.shape[1] for layer in found.values()]
+    assert ab.count_params(model) == plain + sum(channels)
+    recorded = model.settings["attn"][attn.__name__]
+    assert recorded["placement"] == (placement or "inside")
+    assert recorded["layer2"] == {"channels": 16, "map": 8}
+    (model(paddle.randn([2, 3, 32, 32])) ** 2).mean().backward()
+    assert all(layer.factor.grad is not None for layer in found.values())
+
+
+def test_a_registered_name_is_the_network_of_that_name():
+    weights = []
+    for name, options in (("se_resnet18", {}), ("resnet18", {"attn": "se"})):
+        paddle.seed(0)
+        model = ab.create_model(name, reduction=4, placement="inside_c3_c5", **options, **SMALL)
+        assert model.settings["name"] == "se_resnet18"
+        weights.append({key: value.numpy() for key, value in model.state_dict().items()})
+    assert weights[0].keys() == weights[1].keys()
+    for key, value in weights[0].items():
+        np.testing.assert_array_equal(weights[1][key], value)
+
+
+def test_a_block_has_its_networks_once_it_is_registered():
+    assert "scale_resnet50" not in ab.list_models()
+    with pytest.raises(SettingError, match="unknown model 'scale_resnet18'"):
+        find("scale_resnet18")
+    ab.register_attn("scale")(Scale)
+    try:
+        assert {f"scale_resnet{depth}" for depth in (18, 34, 50, 101)} <= set(ab.list_models())
+        assert find("scale_resnet18").attns == ("scale",)
+        assert find("scale_resnet18").options == ("placement", "start", "act")
+        model = ab.create_model("scale_resnet18", start=0.5, **SMALL)
+        record = model.settings["attn"]["scale"]["layer1"]
+        assert record == {"channels": 8, "map": 16, "start": 0.5, "act": repr(paddle.nn.Identity)}
+        assert float(model.layer1[0].attn.factor.mean()) == 0.5
+    finally:
+        del ATTNS["scale"]
+    assert "scale_resnet50" not in ab.list_models()

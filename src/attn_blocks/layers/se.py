@@ -60,10 +60,13 @@ class SqueezeExcite(nn.Layer):
         self.fc1 = conv2d(channels, hidden, bias=bias)
         self.fc2 = conv2d(hidden, 2 * channels if shift else channels, bias=bias)
 
+    def squeezed(self, x: paddle.Tensor) -> paddle.Tensor:
+        """z, [N, C, 1, 1]; with ``squeeze="none"`` x itself."""
+        return x.mean((2, 3), keepdim=True) if self.squeeze == "avg" else x
+
     def excite(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor | None]:
         """The factor and, with ``shift``, the summand of each channel (else None)."""
-        z = x.mean((2, 3), keepdim=True) if self.squeeze == "avg" else x
-        e = self.fc2(F.relu(self.fc1(z)))
+        e = self.fc2(F.relu(self.fc1(self.squeezed(x))))
         w, b = e.split(2, axis=1) if self.shift else (e, None)
         return F.sigmoid(w), b
 

@@ -1,8 +1,8 @@
-"""Every network of the book by its name.
+"""Every network of the book by its name, and ResNets with a block of your own.
 
 ``resnet18``, ``resnet34``, ``resnet50`` and ``resnet101``, each also with a block's name before
 it (``se_resnet50``); ``bat_se_resnet50``; ``senet_cifar``, ``sa_inception``, ``vgg19`` and
-``mobilenet_v2``. A block that is registered in ``layers`` has its ResNets here without a change.
+``mobilenet_v2``. A block has its ResNets here from the moment that it is registered in ``layers``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from attn_blocks.models.sa_inception import SAInception
 from attn_blocks.models.scaling import STEMS
 from attn_blocks.models.senet_cifar import SENetCifar
 
-__all__ = ["MODELS", "count_macs", "count_params", "create_model", "list_models"]
+__all__ = ["Model", "count_macs", "count_params", "create_model", "find", "list_models"]
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,26 @@ def _resnets() -> dict[str, Model]:
     }
 
 
-MODELS: dict[str, Model] = {
-    **_resnets(),
-    "senet_cifar": Model(SENetCifar, "senet_cifar", ("se",), ("squeeze", "attn")),
-    "sa_inception": Model(SAInception, "sa_inception", ("sa",), ("groups",)),
-    "vgg19": Model(VGG19, "vgg19"),
-    "mobilenet_v2": Model(MobileNetV2, "mobilenet_v2"),
-}
+def _all() -> dict[str, Model]:
+    """Made anew each time: a block may have been registered since."""
+    return {
+        **_resnets(),
+        "senet_cifar": Model(SENetCifar, "senet_cifar", ("se",), ("squeeze", "attn")),
+        "sa_inception": Model(SAInception, "sa_inception", ("sa",), ("groups",)),
+        "vgg19": Model(VGG19, "vgg19"),
+        "mobilenet_v2": Model(MobileNetV2, "mobilenet_v2"),
+    }
 
 
 def list_models() -> list[str]:
     """The names that ``create_model`` takes."""
-    return list(MODELS)
+    return list(_all())
+
+
+def find(name: str) -> Model:
+    """The network of that name; SettingError lists the names where there is none."""
+    models = _all()
+    return models[choose("model", name, models)]
 
 
 def create_model(
@@ -89,8 +97,10 @@ def create_model(
             down-sampling (3x3, stride 2), ``"cifar"`` none of it (3x3, stride 1). ``senet_cifar``
             is published with the last one and takes it for ``"imagenet"`` too.
         image_size: side of the images, pixels; the map sizes that GE and BAT need follow from it.
-        options: keywords of the block (``groups=32``), ``placement`` of a ResNet's block, and
-            those of the network's own class.
+        options: keywords of the block (``groups=32``), ``placement`` of a ResNet's block
+            (``"inside"`` each residual block, ``"inside_c3_c5"``, ``"between"``), and those of the
+            network's own class. A plain ResNet takes ``attn``: a class or a function that makes
+            the block from its channel count, or the name of a registered block.
 
     Returns:
         The network. Its ``settings`` say what it became, in values that JSON can store (name,
@@ -98,8 +108,16 @@ def create_model(
 
     Raises:
         SettingError: an unknown name or option, or a value that cannot work.
+
+    ::
+
+        create_model("resnet50", attn=MyBlock)
+        create_model("resnet50", attn=lambda channels: MyBlock(channels, 3), placement="between")
     """
-    model = MODELS[choose("model", name, list_models())]
+    model = find(name)
+    if model.family == "resnet" and not model.attns and isinstance(options.get("attn"), str):
+        attn = choose("attention block", options.pop("attn"), list_attns())
+        return create_model(f"{attn}_{name}", num_classes, width, stem, image_size, **options)
     choose("stem", stem, STEMS)
     for key, value in {"num_classes": num_classes, "image_size": image_size}.items():
         if not isinstance(value, int) or value < 1:
@@ -114,9 +132,7 @@ def create_model(
         network = model.build(
             num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options
         )
-    except SettingError:
-        raise
-    except ValueError as error:  # what a block refuses
+    except ValueError as error:  # what a block or the network's class refuses
         raise SettingError(f"{name}: {error}") from error
     common = {
         "name": name,
@@ -125,5 +141,6 @@ def create_model(
         "stem": stem,
         "image_size": image_size,
     }
-    network.settings = json.loads(json.dumps({**common, **network.settings}))
+    # A default of a reader's own block need not be a value that JSON knows.
+    network.settings = json.loads(json.dumps({**common, **network.settings}, default=repr))
     return network

@@ -57,7 +57,7 @@ class VGG19(VGG):
         smallest = 2 ** (len(VGG19_STAGES) - STEMS.index(stem))
         if image_size < smallest:
             raise SettingError(
-                f"vgg19: {image_size}x{image_size} images are too small for the max-pools of "
+                f"{image_size}x{image_size} images are too small for the max-pools of "
                 f"stem={stem!r}; use at least {smallest}x{smallest}, or 8x8 with stem='cifar'"
             )
         layers: list[int | str] = []

@@ -26,7 +26,7 @@ from paddle import nn
 from paddle.nn import functional as F
 from paddle.nn.initializer import Normal, Uniform
 
-from attn_blocks.errors import choose
+from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import create_attn
 from attn_blocks.models.scaling import block_settings, halve, keywords, scale_channels
 
@@ -196,47 +196,54 @@ def build_resnet(
     stem: str,
     image_size: int,
     placement: str | None = None,
+    attn: Callable[[int], nn.Layer] | None = None,
     **options: object,
 ) -> ResNet:
-    """A ResNet with the blocks ``attns``, each at its own place.
+    """A ResNet with the blocks ``attns``, each at its own place, or with one of your own.
 
     Args:
         attns: names of blocks; ``("bat", "se")`` puts BAT between the residual blocks and SE
             inside them, as the BAT repository's ``use_se`` does.
         placement: of a single block, one of ``PLACEMENTS``; None for ``"between"`` for NL, GC and
             BAT, ``"inside"`` for the others.
+        attn: makes a block of your own, [N, C, H, W] -> the same shape, from C; None for no block
+            beside ``attns``.
         options: keywords of the first block's layer.
 
     Raises:
         SettingError: a placement that does not exist, or maps that a block cannot work on.
         ValueError: a setting that the block refuses.
     """
+    if placement and not attns and attn is None:
+        raise SettingError(f"placement={placement!r} needs a block to place; give attn")
     sizes = map_sizes(image_size, stem)
     makers: dict[str, MakeAttn] = {}
     settings: dict[str, dict] = {}
-    for attn in attns:
+    for block in attns if attn is None else (attn,):
         where = choose(
-            "placement",
-            placement or ("between" if attn in MODULES else "inside"),
-            PLACEMENTS,
+            "placement", placement or ("between" if block in MODULES else "inside"), PLACEMENTS
         )
         stages = INSIDE.get(where, DEPTHS[depth].module_every)
-        settings[attn] = {"placement": where}
+        record = settings[_title(block)] = {"placement": where}
         makers["between" if where == "between" else "inside"] = partial(
             _make_attn,
-            attn,
+            block,
             {stage: sizes[stage] for stage in stages},
             width,
-            options if attn == attns[0] else {},
-            settings[attn],
+            options if block in attns[:1] else {},
+            record,
         )
     model = ResNet(depth, num_classes, width, stem, **makers)
     model.settings = {"attn": settings} if settings else {}
     return model
 
 
+def _title(block: str | Callable[[int], nn.Layer]) -> str:
+    return block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
+
+
 def _make_attn(
-    attn: str,
+    block: str | Callable[[int], nn.Layer],
     maps: Mapping[int, int],
     width: float,
     options: Mapping[str, object],
@@ -247,12 +254,24 @@ def _make_attn(
     """The block of one stage; writes what it was made with to ``record``."""
     if stage not in maps:
         return nn.Identity()
-    settings = block_settings(attn, channels, maps[stage], maps.values(), width, options)
-    record[f"layer{stage}"] = {"channels": channels, "map": maps[stage], **settings}
-    return create_attn(attn, channels, **settings)
+    placed = {"channels": channels, "map": maps[stage]}
+    if isinstance(block, str):
+        settings = block_settings(block, channels, maps[stage], maps.values(), width, options)
+        record[f"layer{stage}"] = {**placed, **settings}
+        return create_attn(block, channels, **settings)
+    record[f"layer{stage}"] = placed
+    layer = block(channels) if callable(block) else None
+    if not isinstance(layer, nn.Layer):
+        raise SettingError(
+            f"attn={block!r} must be a class or a function that makes a paddle.nn.Layer from the "
+            "channel count, such as attn=SqueezeExcite, or a registered name, such as attn='se'"
+        )
+    return layer
 
 
 def resnet_options(attns: tuple[str, ...]) -> tuple[str, ...]:
     """The options that ``build_resnet`` takes for these blocks."""
+    if not attns:
+        return ("attn", "placement")
     placement = ("placement",) if len(attns) == 1 else ()
-    return (*placement, *keywords(attns[0])) if attns else ()
+    return (*placement, *keywords(attns[0]))

@@ -105,7 +105,7 @@ class SAInception(nn.Layer):
         side = halve(image_size, stride - 1)
         if side < 2**pools:
             raise SettingError(
-                f"sa_inception: {image_size}x{image_size} images are too small for stem={stem!r}, "
+                f"{image_size}x{image_size} images are too small for stem={stem!r}, "
                 f"which halves them {pools + stride - 1} times; use images of at least "
                 f"{stride * 2**pools}x{stride * 2**pools}, or 64x64 with stem='small' "
                 "or 32x32 with stem='cifar'"

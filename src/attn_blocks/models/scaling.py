@@ -37,7 +37,10 @@ def halve(size: int, times: int = 1) -> int:
 
 
 def keywords(attn: str) -> dict[str, object]:
-    """The keywords of a block and their defaults, as its class declares them."""
+    """The keywords of a block and their defaults, as its class declares them.
+
+    A keyword that has to be given has the default ``inspect.Parameter.empty``.
+    """
     parameters = list(inspect.signature(ATTNS[attn].__init__).parameters.values())[2:]
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
@@ -82,7 +85,7 @@ def block_settings(
     """
     if attn in ("sge", "srm") and map_size == 1:
         raise SettingError(
-            f"{attn}: this image size and stem leave maps of 1x1, over which there is no variance; "
+            "this image size and stem leave maps of 1x1, over which there is no variance; "
             "images of more than 32 pixels work, of more than 16 with stem='small' and of more "
             "than 8 with stem='cifar'"
         )
@@ -104,7 +107,8 @@ def block_settings(
         rules["feat_size"] = map_size if variant != "theta_minus" and whole_map else None
     elif attn == "bat":
         rules["size"] = _bat_size(list(maps), options.get("size"))
-    return {**keywords(attn), **rules, **options}
+    defaults = {k: v for k, v in keywords(attn).items() if v is not inspect.Parameter.empty}
+    return {**defaults, **rules, **options}
 
 
 def _bat_size(maps: list[int], size: object) -> int:
@@ -113,12 +117,12 @@ def _bat_size(maps: list[int], size: object) -> int:
     shown = " and ".join(f"{side}x{side}" for side in sorted(set(maps), reverse=True))
     if size is None and automatic == 1:
         raise SettingError(
-            f"bat: no block size from 2 to {LARGEST_BAT_SIZE} divides the {shown} maps of this "
+            f"no block size from 2 to {LARGEST_BAT_SIZE} divides the {shown} maps of this "
             "image size and stem; an image size that is a multiple of 32 always works"
         )
     if isinstance(size, int) and size > 0 and common % size:
         raise SettingError(
-            f"bat: size={size} does not divide the {shown} maps of this image size and stem; "
+            f"size={size} does not divide the {shown} maps of this image size and stem; "
             f"size={automatic} does"
         )
     return automatic

@@ -33,9 +33,8 @@ def pixel_mean(x: paddle.Tensor) -> paddle.Tensor:
 class SqueezeExcite(se.SqueezeExcite):
     """With ``pixel_mean``."""
 
-    def excite(self, x: paddle.Tensor) -> tuple[paddle.Tensor, paddle.Tensor | None]:
-        # The mean of what has a single pixel is that pixel.
-        return super().excite(pixel_mean(x) if self.squeeze == "avg" else x)
+    def squeezed(self, x: paddle.Tensor) -> paddle.Tensor:
+        return pixel_mean(x) if self.squeeze == "avg" else x
 
 
 class GatherExcite(ge.GatherExcite):
@@ -86,7 +85,7 @@ class ShuffleAttention(sa.ShuffleAttention):
     """With ``pixel_mean``, and both affine maps of the pixel gate joined before its norm."""
 
     def channel_gate(self, x0: paddle.Tensor) -> paddle.Tensor:
-        return super().channel_gate(pixel_mean(x0))
+        return F.sigmoid(self.cweight * pixel_mean(x0) + self.cbias)
 
     def spatial_gate(self, x1: paddle.Tensor) -> paddle.Tensor:
         # Paddle's batch norm leaves a single value as it is, so maps of 1x1 go the other way.

@@ -17,6 +17,7 @@ from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import sha256_of
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
+from attn_book.records import full_size
 from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
@@ -73,6 +74,8 @@ def check(published: Path = PUBLISHED) -> list[str]:
 
 
 def problems_of(folder: Path) -> list[str]:
+    if folder.name == full_size.FOLDER:
+        return full_size.problems(folder)
     if folder.name not in PROFILES:
         return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
     problems = [

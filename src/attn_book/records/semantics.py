@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attn_blocks.models import MODELS
+from attn_blocks import models
 from attn_book.study.experiment import Experiment
 
 # The loop, the optimiser and its decay, the schedules, and what a seed decides.
@@ -34,10 +34,11 @@ def current() -> dict[str, int]:
 
 def versions_of(experiment: Experiment) -> dict[str, int]:
     """The parts that decide an experiment's numbers, with their versions."""
-    model = MODELS[experiment.model]
+    model = models.find(experiment.model)
     parts = ["training", f"data/{experiment.dataset}", f"model/{model.family}"]
-    if experiment.options.get("attn", True):
-        parts += [f"block/{attn}" for attn in model.attns]
+    attn = experiment.options.get("attn", True)
+    attns = (attn,) if isinstance(attn, str) else model.attns if attn else ()
+    parts += [f"block/{attn}" for attn in attns]
     return {part: current().get(part, FIRST) for part in parts}
 
 
