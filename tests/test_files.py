@@ -54,22 +54,22 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         with pytest.raises(StorageError, match=r"file/x cannot be written: .*choose another"):
             work(tmp_path / "file" / "x", b"" if work is files.write_bytes else {})
     with pytest.raises(StorageError, match="file/results cannot be written"):  # noqa: SIM117
-        with files.hold(tmp_path / "file" / "results"):
+        with files.folder_lock(tmp_path / "file" / "results"):
             pass
 
 
 def test_a_full_disk_in_held_work_is_explained(tmp_path):
     with pytest.raises(StorageError, match=r"no room left for .*vdl: it needs more"):  # noqa: SIM117
-        with files.hold(tmp_path):
+        with files.folder_lock(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "vdl"))
-    with pytest.raises(FileNotFoundError), files.hold(tmp_path):  # what is not about room stays
+    with pytest.raises(FileNotFoundError), files.folder_lock(tmp_path):  # what is not about room stays
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
 
 HOLD = """
 import sys, time
-from attn_blocks.files import hold
-with hold(sys.argv[1]):
+from attn_blocks.files import folder_lock
+with folder_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -81,14 +81,14 @@ def test_one_holds_a_folder_and_the_lock_of_a_killed_one_is_taken_over(tmp_path)
     )
     try:
         assert process.stdout.readline() == "held\n"
-        with files.hold(tmp_path, wait=False) as held:
+        with files.folder_lock(tmp_path, wait=False) as held:
             assert not held
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert (tmp_path / ".lock").exists()
     begun = time.monotonic()
-    with files.hold(tmp_path) as held:
+    with files.folder_lock(tmp_path) as held:
         assert held
     assert time.monotonic() - begun < 1
 
@@ -230,15 +230,15 @@ def test_what_does_not_fit_a_model_is_listed():
     def shapes(**sizes):
         return {name: np.zeros(size) for name, size in sizes.items()}
 
-    files.fit("w.safetensors", shapes(a=(2, 3), b=4), shapes(a=(2, 3), b=4))
+    files.check_shapes("w.safetensors", shapes(a=(2, 3), b=4), shapes(a=(2, 3), b=4))
     with pytest.raises(CheckpointError) as caught:
-        files.fit("w.safetensors", shapes(a=(2, 3), c=1), shapes(a=(3, 2), b=4))
+        files.check_shapes("w.safetensors", shapes(a=(2, 3), c=1), shapes(a=(3, 2), b=4))
     assert str(caught.value) == (
         "w.safetensors does not fit its model (misshaped: a is [2, 3], needed [3, 2]; missing: b; "
         "unknown: c)"
     )
     with pytest.raises(CheckpointError, match="and 7 more"):
-        files.fit("w", {}, shapes(**{f"p{i}": 1 for i in range(10)}))
+        files.check_shapes("w", {}, shapes(**{f"p{i}": 1 for i in range(10)}))
 
 
 def test_a_truncated_or_foreign_tensor_file_is_named(tmp_path):
