@@ -38,13 +38,13 @@ def publish(
     """Add a profile's finished runs and executed pages to what is published.
 
     Runs that were published before stay, so that several machines can add to one study. A run is
-    left out when its code has changed since, when it follows another recipe than the profile's, or
-    when newer runs of its comparison are on other images. A page is left out while it was not
-    executed, or one of its runs is not there.
+    left out when its semantics have changed since, when it follows another recipe than the
+    profile's, or when newer runs of its comparison are on other images. A page is left out while it
+    is not executed, or one of its runs is missing.
 
     Args:
         profile: a name of ``PROFILES``.
-        results_dir: see ``experiment.results_folder``.
+        results_dir: see ``study.plan.results_folder``.
         published: the folder that holds the published profiles.
 
     Returns:
@@ -81,7 +81,7 @@ def publish(
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """A fresh folder of the same name that takes the target's place if nothing goes wrong."""
+    """A new folder of the same name that replaces the target unless an error is raised."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".publish-", dir=target.parent) as temporary:
         staging = Path(temporary) / target.name
@@ -122,9 +122,7 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
 
 def _draw_gains(plans: dict[str, Plan]) -> None:
     """The figure that opens the README: each block's gain over ResNet-50."""
-    from attn_book.analysis import (
-        plots,  # matplotlib takes a while to load, and a check draws nothing
-    )
+    from attn_book.analysis import plots  # loads matplotlib, which a check does not need
 
     plan = plans.get(OVERVIEW)
     if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
@@ -158,9 +156,9 @@ def _copy_notebook(
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """An executed notebook without what belongs to the machine that ran it.
 
-    Away go warnings and progress bars (stderr), papermill's and the kernel's notes, the folders
-    among the parameters, and plain text where there is something better to show. Figures are packed
-    tighter, pixel for pixel the same.
+    Removed are warnings and progress bars (stderr), papermill's and the kernel's notes, the folders
+    among the parameters, and plain text beside a richer form of the same output. Figures are stored
+    in 256 colours, which look the same in a third of the size.
     """
     notebook = nbformat.from_dict(notebook)
     kept = ("kernelspec", "language_info")

@@ -65,7 +65,7 @@ def digests(plan: Plan) -> dict[str, str]:
 def check(published: Path = PUBLISHED) -> list[str]:
     """What is wrong with the published results: a line for each problem, none if all is well.
 
-    Every run must be finished, agree with itself and come from today's code; both tables must be
+    Every run must be finished, consistent and of today's semantics; both tables must be
     what the records give; every page must show the runs that are published, and no folder of the
     machine that executed it.
     """
@@ -209,7 +209,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
 
     Raises:
         PublishError: there is no such run, or the training failed.
-        CheckpointError: the final accuracy differs by more than ``results.tolerance``.
+        CheckpointError: the final accuracy differs by more than ``reproduction.tolerance``.
     """
     runs = {}
     for folder in sorted(published.glob("*/")):
@@ -231,7 +231,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         environment = os.environ | {"OMP_NUM_THREADS": str(compute["threads"])}
         folder = Path(temporary)
         task = Task(name, "train", request, folder, ".claim", None, lambda: False)
-        _, error = Worker(task, environment).answer()
+        _, error = Worker(task, environment).result()
         ours = Run(folder / "runs" / name)
         if error or ours.status != "finished":
             reason = error or ours.metrics["reason"]
