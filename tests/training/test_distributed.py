@@ -436,7 +436,7 @@ def test_the_command_and_its_environment(tmp_path, monkeypatch):
     [
         (-9, "process 1 ended by SIGKILL; see"),
         (2, "process 1 ended with code 2 (no room left); see"),
-        (-14, "process 1 ended by SIGALRM (it heard nothing of the others for ATTN_BLOCKS_TIMEOUT"),
+        (-14, "process 1 ended by SIGALRM (no answer from the other processes for ATTN_BLOCKS"),
     ],
 )
 def test_why_a_training_ended(code, expected, tmp_path):

@@ -65,7 +65,7 @@ class Claim:
         return f"{self.better} > {self.worse}{size} on {TASK_TITLES[self.task]}"
 
 
-# Final accuracies of the write-ups (EXPERIMENTS.md); its Caltech write-up shows curves only.
+# Final accuracies as the write-ups report them; the one on Caltech-101 shows curves only.
 REPORTED: Mapping[tuple[str, str], float] = MappingProxyType(
     {
         ("cifar10", SENET_PUBLISHED.title): 0.8721,

@@ -86,9 +86,8 @@ class Plan:
         """Profile, data, seeds and device in one line, for figures, tables and pages."""
         data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
         seeds = ", ".join(map(str, sorted(self.seeds)))
-        return f"profile {self.profile} · {data} · seed{'s' * (len(self.seeds) > 1)} {seeds} · " + (
-            self.device
-        )
+        title = "seeds" if len(self.seeds) > 1 else "seed"
+        return f"profile {self.profile} · {data} · {title} {seeds} · {self.device}"
 
     def _repr_markdown_(self) -> str:
         warning = (
@@ -120,11 +119,11 @@ def plan(
             added to it.
         device: "cpu", "gpu", "gpu:1"; None for a GPU where there is one.
         epochs: trains for that many instead of the recipe's.
-        load: gives the images in place of ``load_task``, for plans that are not trained or that
-            share what was read.
+        load: loads the images in place of ``load_task``, for plans that are not trained or that
+            share a listing.
 
     Raises:
-        SettingError: an unknown name or a value that cannot be, with the valid ones.
+        SettingError: an unknown name or an invalid value, with the valid ones.
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
     profile = choose("profile", profile or default_profile(), PROFILES)
