@@ -20,7 +20,7 @@ TIES = 3  # images
 
 
 def problems(folder: Path) -> list[str]:
-    """What is wrong with the records below ``folder``: a line for each problem.
+    """What is wrong with the records below ``folder``: a line a problem, none if all is well.
 
     The history must be whole, the confusion matrix must give its last accuracy, and the scores of
     the validation images must predict each class as often as the confusion matrix says.
