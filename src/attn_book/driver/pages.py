@@ -99,11 +99,11 @@ def execute_page(
     import nbformat
     import papermill
 
-    output = Path(output)
-    for problem in remove_corrupt_page(output):
+    target = Path(output)
+    for problem in remove_corrupt_page(target):
         warnings.warn(problem, stacklevel=2)
-    partial = output.with_name(f".{output.stem}.partial.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    partial = target.with_name(f".{target.stem}.partial.ipynb")
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
     try:
         papermill.execute_notebook(
             source,
@@ -133,7 +133,7 @@ def execute_page(
     if failures:
         _leave_out_failed_cells(notebook, failures)
     notebook.metadata["attn_blocks"] = {"key": key}
-    with atomic_write(output) as stream:
+    with atomic_write(target) as stream:
         nbformat.write(notebook, stream)
     partial.unlink()
     failed.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ import attn_book
 from attn_blocks.errors import AttnBlocksError, StorageError
 from attn_blocks.files import folder_lock, storage_error
 
-PACKAGES = tuple(Path(package.__file__).parent for package in (attn_blocks, attn_book))
+PACKAGES = tuple(Path(package.__path__[0]) for package in (attn_blocks, attn_book))
 # Ctrl-C reaches every process of a terminal; a worker ignores it from the start, the driver acts.
 START = """import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -82,7 +82,8 @@ def run_tasks(
         StorageError: a disk is full, or a folder cannot be written. All workers are stopped then,
             as on any other exception.
     """
-    waiting, running = list(tasks), []
+    waiting = list(tasks)
+    running: list[Worker] = []
     announced = False
     try:
         while waiting or running:
@@ -134,11 +135,11 @@ class Worker:
                 stderr=log,
                 env=environment,
             )
+        assert self.process.stdin and self.process.stdout, "both are pipes"
+        self.requests, self.results = self.process.stdin, self.process.stdout
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(
-                json.dumps({"kind": task.kind, **task.request}).encode() + b"\n"
-            )
-            self.process.stdin.flush()
+            self.requests.write(json.dumps({"kind": task.kind, **task.request}).encode() + b"\n")
+            self.requests.flush()
 
     def has_ended(self) -> bool:
         """Whether the process has ended."""
@@ -151,7 +152,7 @@ class Worker:
             StorageError: a disk is full, or a folder cannot be written.
         """
         with self.lock, self.process:
-            line = self.process.stdout.read()
+            line = self.results.read()
         try:
             result = json.loads(line)
         except ValueError:
@@ -175,7 +176,7 @@ def stop(workers: Iterable[Worker]) -> None:
     workers = list(workers)
     for worker in workers:
         with contextlib.suppress(OSError):
-            worker.process.stdin.close()
+            worker.requests.close()
     deadline = time.monotonic() + GRACE_SECONDS
     for worker in workers:
         try:
@@ -183,5 +184,5 @@ def stop(workers: Iterable[Worker]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()  # still starting, so it has no children yet
             worker.process.wait()
-        worker.process.stdout.close()
+        worker.results.close()
         worker.lock.close()

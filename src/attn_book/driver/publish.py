@@ -27,6 +27,7 @@ from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
+from attn_book.records.run import Run
 from attn_book.study.pages import OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
@@ -97,7 +98,8 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
 
     A later run with the same numbers changes nothing: pages were executed on the earlier record.
     """
-    notes, chosen = [], {}
+    notes: list[str] = []
+    chosen: dict[str, Run] = {}
     for run in (run for source in sources for run in finished_runs(source).values()):
         reason = why_unfit(run, staging.name)
         known = chosen.get(run.folder.name)

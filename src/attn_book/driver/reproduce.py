@@ -31,7 +31,7 @@ from attn_book.records import run as records_run
 from attn_book.records.reading import epochs_done
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES, page_name
-from attn_book.study.plan import Plan, load_task, plan
+from attn_book.study.plan import Plan, PlannedComparison, load_task, plan
 from attn_book.training.launch import Processes
 
 
@@ -176,7 +176,7 @@ class Schedule:
     """
 
     def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
-        self.plans, self.jobs, self.settings = plans, jobs, settings
+        self.plans, self.jobs, self.settings = plans, jobs, settings or {}
         self.missing = {experiment.name: experiment for experiment in _missing(plans)}
         self.trainings = [_training_task(plans[0], e, jobs == 1) for e in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
@@ -207,7 +207,8 @@ class Schedule:
     def _ready_pages(self) -> list[Task]:
         """The pages whose runs have all ended by now."""
         left = self.missing.keys() - self.ended.keys()
-        ready, waiting = [], []
+        ready: list[Plan] = []
+        waiting: list[Plan] = []
         for page in self.pages:
             done = left.isdisjoint(experiment.name for experiment in page.experiments)
             (ready if done else waiting).append(page)
@@ -312,7 +313,7 @@ def _say_how_to_resume(plans: Sequence[Plan]) -> None:
 
 
 def _print_results(plans: Sequence[Plan]) -> None:
-    widest = {}
+    widest: dict[str, tuple[Plan, PlannedComparison]] = {}
     for page in plans:
         for comparison in page.comparisons:
             known = widest.get(comparison.task)

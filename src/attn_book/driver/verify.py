@@ -172,11 +172,11 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
     ]
     size = len(nbformat.writes(notebook).encode())
     if size > LARGEST_NOTEBOOK:
-        largest = max(images.values(), default=0)
+        largest, cell = max(((n, cell) for cell, n in images.items()), default=(0, ""))
         problems.append(
             f"has {size / 1e6:.1f} MB, more than {LARGEST_NOTEBOOK / 1e6} (its largest figure has "
-            f"{largest / 1e6:.1f}, from: {max(images, key=images.get, default='')}); show fewer or "
-            "smaller pictures in it, or lower figure.dpi in plots.STYLE"
+            f"{largest / 1e6:.1f}, from: {cell}); show fewer or smaller pictures in it, or lower "
+            "figure.dpi in plots.STYLE"
         )
     return problems
 
@@ -211,7 +211,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         PublishError: there is no such run, or the training failed.
         CheckpointError: the final accuracy differs by more than ``reproduction.tolerance``.
     """
-    runs = {}
+    runs: dict[str, Run] = {}
     for folder in sorted(published.glob("*/")):
         runs |= finished_runs(folder)
     if name is None:

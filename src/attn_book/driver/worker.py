@@ -9,9 +9,9 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from attn_blocks.errors import AttnBlocksError, StorageError
 from attn_blocks.files import NO_ROOM, storage_error
@@ -29,7 +29,7 @@ def main() -> None:
     os.dup2(2, 1)  # what is printed goes to the log
     notes: list[str] = []
     _collect_warnings(notes)
-    result = {"error": None, "errno": None, "notes": notes}
+    result: dict[str, Any] = {"error": None, "errno": None, "notes": notes}
     try:
         _KINDS[request.pop("kind")](**request)
     except StorageError as error:
@@ -50,7 +50,7 @@ def _train(experiment: Mapping[str, Any], **arguments: Any) -> None:
     train_experiment(Experiment.from_dict(experiment), **arguments)
 
 
-_KINDS = {"train": _train, "page": execute_page}
+_KINDS: dict[str, Callable[..., None]] = {"train": _train, "page": execute_page}
 
 
 def _exit_with_driver() -> None:
@@ -69,10 +69,17 @@ def _collect_warnings(notes: list[str]) -> None:
     """Add warnings of the two packages to the result's notes; others go to the log as always."""
     show = warnings.showwarning
 
-    def collect(message: Warning | str, category: type, filename: str, *rest: Any) -> None:
+    def collect(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if any(Path(filename).is_relative_to(package) for package in PACKAGES):
             notes.append(str(message))
         else:
-            show(message, category, filename, *rest)
+            show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = collect

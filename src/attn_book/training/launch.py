@@ -41,14 +41,14 @@ class Processes:
         local: processes on this machine.
         devices: numbers of the GPUs they use, one each; empty for the first ones, or the CPU.
         nodes: machines.
-        master: "host:port" where the machines meet.
+        master: "host:port" where the machines meet; empty for a single machine.
         timeout: seconds after which a process ends that waits for a lost machine.
     """
 
     local: int = 1
     devices: tuple[str, ...] = ()
     nodes: int = 1
-    master: str | None = None
+    master: str = ""
     timeout: int = 1800
 
     @property
@@ -83,8 +83,8 @@ class Processes:
                 "device gets one"
             )
         nodes = count("ATTN_BLOCKS_NNODES", 1)
-        master = environment.get("ATTN_BLOCKS_MASTER") or None
-        if nodes > 1 and not (master and re.fullmatch(r"[^:]+:\d+", master)):
+        master = environment.get("ATTN_BLOCKS_MASTER", "")
+        if nodes > 1 and not re.fullmatch(r"[^:]+:\d+", master):
             raise SettingError(
                 f"{nodes} machines need ATTN_BLOCKS_MASTER=host:port, an address of the first of "
                 f"them and a free port; it is {master!r}"

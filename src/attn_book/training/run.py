@@ -117,7 +117,7 @@ def train_experiment(
         except (Diverged, MemoryError, RuntimeError, OSError) as error:
             failure = _failure(experiment, error)
             if failure is None:
-                if getattr(error, "errno", None) in NO_ROOM:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
                     raise storage_error(error, folder) from error
                 raise
             if group.writes:
@@ -232,7 +232,7 @@ def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
 
 def save_epoch(folder: Path, training: Training, history: list[dict[str, float]]) -> None:
     """Write the history up to an epoch, and its weights: as the best, if they are, and the last."""
-    epoch = history[-1]["epoch"]
+    epoch = int(history[-1]["epoch"])
     write_history(folder / "history.csv", history)
     if best_epoch(history)["epoch"] == epoch:
         save_checkpoint(folder / "best.safetensors", training.model, epoch)
