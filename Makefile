@@ -117,9 +117,10 @@ test-gpu-wheel: .venv-gpu/.ready ## run the tests on PyPI's paddlepaddle-gpu; ne
 test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long
 
-lint: $(STAMP) ## check style, and that no notebook carries outputs
+lint: $(STAMP) ## check style and types, and that no notebook carries outputs
 	@$(BIN)/ruff format --check src tests benchmarks book
 	@$(BIN)/ruff check src tests benchmarks book
+	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 data: $(STAMP) ## show which data sets are found and how to get the others
@@ -177,5 +178,5 @@ visualdl: $(STAMP) ## show the training logs of all runs on 127.0.0.1:8040
 	@cd "$(or $(RESULTS),results)" && $(abspath $(BIN))/visualdl --logdir . --host $(HOST) --port 8040
 
 clean: ## remove builds and caches; results, data and .venv stay
-	rm -rf build book/_build .pytest_cache .ruff_cache .hypothesis
+	rm -rf build book/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -62,14 +62,17 @@ def test_a_full_disk_in_held_work_is_explained(tmp_path):
     with pytest.raises(StorageError, match=r"no room left for .*vdl: it needs more"):  # noqa: SIM117
         with files.folder_lock(tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "vdl"))
-    with pytest.raises(FileNotFoundError), files.folder_lock(tmp_path):  # what is not about room stays
+    with (
+        pytest.raises(FileNotFoundError),
+        files.folder_lock(tmp_path),
+    ):  # what is not about room stays
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
 
 HOLD = """
 import sys, time
-from attn_blocks.files import hold
-with hold(sys.argv[1]):
+from attn_blocks.files import folder_lock
+with folder_lock(sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
 """

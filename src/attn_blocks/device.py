@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
+from typing import Any
 
 from attn_blocks.errors import SettingError
 
@@ -19,7 +20,7 @@ AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
 AVX2 = {"avx2", "fma"}
 
 
-def processor(cpuinfo: str | None = None) -> dict[str, object]:
+def processor(cpuinfo: str | None = None) -> dict[str, Any]:
     """The processor's ``vendor``, ``name`` and ``flags``, from Linux' ``/proc/cpuinfo``."""
     if cpuinfo is None:
         path = Path("/proc/cpuinfo")
@@ -42,7 +43,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def tuned_environment(cpu: Mapping[str, object], available_cores: int) -> dict[str, str]:
+def tuned_environment(cpu: Mapping[str, Any], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
     settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "2"}
     if sys.platform == "linux":

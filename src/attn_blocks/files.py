@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import safetensors.numpy
@@ -40,7 +40,7 @@ def project_folder(name: str, variable: str, folder: str | os.PathLike | None = 
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[io.StringIO | io.BytesIO]:
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     """Collect the content of a file in memory; on success ``write_bytes`` writes it.
 
     Args:
@@ -50,6 +50,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[io.String
     Raises:
         StorageError: as ``write_bytes``.
     """
+    stream: io.BytesIO | io.StringIO
     stream = io.BytesIO() if "b" in mode else io.StringIO(newline="\n")
     yield stream
     content = stream.getvalue()

@@ -143,7 +143,7 @@ def test_every_page_of_the_paper_profile_can_be_planned_without_images(monkeypat
 
 
 def test_a_reproduction_of_the_paper_profile_says_it_before_it_starts(smoke, counted, capsys):
-    reproduce._say_what_is_coming([replace(smoke, profile="paper")], 1)
+    reproduce._announce([replace(smoke, profile="paper")], 1)
     printed = capsys.readouterr().out
     assert f"Estimate, to a factor of two: {estimate.summary(counted, V100)}." in printed
     assert "On this machine's processor it takes many times as long" in printed

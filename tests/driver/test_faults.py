@@ -13,8 +13,8 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from attn_blocks.__main__ import main
 
+from attn_book.__main__ import main
 from attn_book.driver import pages
 from attn_book.records.run import Run
 
@@ -22,9 +22,9 @@ from attn_book.records.run import Run
 DRIVER = """
 import runpy, sys
 from pathlib import Path
-from attn_blocks import reproduce
-reproduce.NOTEBOOKS = Path(sys.argv.pop(1))
-runpy.run_module("attn_blocks", run_name="__main__")
+from attn_book.driver import pages
+pages.NOTEBOOKS = Path(sys.argv.pop(1))
+runpy.run_module("attn_book", run_name="__main__")
 """
 # Ctrl-C ends the command within so many seconds.
 PATIENCE = 5
@@ -298,7 +298,7 @@ def test_damaged_pages_are_named_and_executed_again(tmp_path):
     for path in (output, *rubbish):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"cells": [')
-    problems = pages._mend_page(output)
+    problems = pages.remove_corrupt_page(output)
     assert problems[-1].startswith(f"{output} is not readable JSON")
     for path in rubbish:
         assert f"{path} was left by an interrupted write; it is removed" in problems

@@ -89,7 +89,7 @@ def test_a_page_is_made_again_once_the_recordings_are_there(data_dir, tmp_path, 
     keys = []
     for folder in ("", str(tmp_path)):
         monkeypatch.setenv("ATTN_REFERENCE_DIR", folder)
-        keys += [pages._execution(page, {}).request["key"] for _ in range(2)]
+        keys += [pages.page_task(page, {}).request["key"] for _ in range(2)]
     assert keys[0] == keys[1] != keys[2] == keys[3]
 
 
@@ -111,7 +111,7 @@ def test_a_record_without_weights_stays_and_is_trained_beside(first, data_dir, t
     for name in records_run.WEIGHTS:
         (run.folder / name).unlink()
     before = written(run.folder)
-    assert reproduce.Work([page], 2, None).do() == 0  # as many threads as before
+    assert reproduce.Schedule([page], 2, None).run() == 0  # as many threads as before
     assert written(run.folder) == before
     assert reproduction.is_same(run, run.repeat) and planned.is_done(page, page.experiments[1])
 
@@ -171,12 +171,12 @@ def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_p
     monkeypatch.setattr(pages, "NOTEBOOKS", notebooks)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
-    assert reproduce.Work(plans, 1, settings).do() == 1
+    assert reproduce.Schedule(plans, 1, settings).run() == 1
     made = tmp_path / "smoke" / "notebooks"
     assert {path.name for path in made.glob("0*.ipynb")} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
     assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
     # The next call tries the failed page again, and only that one.
-    assert reproduce.Work(plans, 1, settings).do() == 1
+    assert reproduce.Schedule(plans, 1, settings).run() == 1
 
 
 def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
@@ -184,14 +184,14 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 ):
     page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
     doomed = page.experiments[0].name
-    original = reproduce._training
+    original = reproduce._training_task
 
     def training(settings, experiment, shows_bar):
         settings = replace(settings, device="tpu") if experiment.name == doomed else settings
         return original(settings, experiment, shows_bar)
 
-    monkeypatch.setattr(reproduce, "_training", training)
-    assert reproduce.Work([page], 1, None).do() == 1
+    monkeypatch.setattr(reproduce, "_training_task", training)
+    assert reproduce.Schedule([page], 1, None).run() == 1
     assert f"FAILED {doomed}: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
     assert (
         records_run.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
@@ -201,16 +201,16 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
-    work = reproduce.Work(plans, 2, settings)
-    plain, sge, ge = (experiment.name for experiment in reproduce._unique(plans))
+    work = reproduce.Schedule(plans, 2, settings)
+    plain, sge, ge = (experiment.name for experiment in reproduce._experiments(plans))
     tasks = {
-        experiment.name: reproduce._training(plans[0], experiment, False)
-        for experiment in reproduce._unique(plans)
+        experiment.name: reproduce._training_task(plans[0], experiment, False)
+        for experiment in reproduce._experiments(plans)
     }
     assert work._ready_pages() == []
-    assert work._done(tasks[ge], (), None) == []
-    assert [task.title for task in work._done(tasks[plain], (), None)] == ["02_ge"]
-    assert [task.title for task in work._done(tasks[sge], (), "an error")] == [PAGE]
+    assert work._on_done(tasks[ge], (), None) == []
+    assert [task.title for task in work._on_done(tasks[plain], (), None)] == ["02_ge"]
+    assert [task.title for task in work._on_done(tasks[sge], (), "an error")] == [PAGE]
     assert work._ready_pages() == []
     assert f"[ 3/3] {sge}  unfinished" in capsys.readouterr().out
 
@@ -218,7 +218,7 @@ def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in PAGES]
-    names = [experiment.name for experiment in reproduce._unique(plans)]
+    names = [experiment.name for experiment in reproduce._experiments(plans)]
     assert len(names) == len(set(names)) == 16
     assert sum(name.startswith("shapes-resnet50-") for name in names) == 2  # Animals and Caltech
 

@@ -10,7 +10,7 @@ import pytest
 from attn_blocks.errors import StorageError
 from attn_blocks.files import folder_lock
 from attn_book.driver import processes
-from attn_book.driver.processes import Task, Worker, work_through
+from attn_book.driver.processes import Task, Worker, run_tasks
 
 # In place of a worker that trains: it reads the request and does what that says.
 START = """
@@ -39,9 +39,9 @@ def task(folder, name, **request):
 
 
 def collect(tasks, jobs=2):
-    """What ``work_through`` reports of each task, and the most that ran at once."""
+    """What ``run_tasks`` reports of each task, and the most that ran at once."""
     ended, most = {}, [0]
-    work_through(
+    run_tasks(
         tasks,
         jobs,
         os.environ,
@@ -85,7 +85,7 @@ def test_what_follows_from_a_task_is_done_after_the_others(tmp_path):
         return after.get(task.title)
 
     tasks = [task(tmp_path, name) for name in "ab"]
-    work_through(tasks, 1, os.environ, lambda running: None, done)
+    run_tasks(tasks, 1, os.environ, lambda running: None, done)
     assert order == ["a", "b", "c", "d"]
     assert len(tasks) == 2  # the caller's list stays as it was
 
@@ -93,7 +93,7 @@ def test_what_follows_from_a_task_is_done_after_the_others(tmp_path):
 def test_a_killed_worker_is_told_apart(tmp_path):
     killed = Worker(task(tmp_path, "a", wait=600))
     killed.process.kill()
-    assert killed.answer() == ([], "the process ended early (signal SIGKILL)")
+    assert killed.result() == ([], "the process ended early (signal SIGKILL)")
 
 
 def test_a_full_disk_stops_all(tmp_path):
@@ -122,6 +122,6 @@ def test_a_task_of_another_driver_is_waited_for_and_not_made_again(tmp_path, cap
             Path(a.request["touch"]).touch()
             other.__exit__(None, None, None)
 
-    work_through([a, b], 1, os.environ, turn, done)
+    run_tasks([a, b], 1, os.environ, turn, done)
     assert order == ["b", "a"]
     assert "Waiting for another process that makes 1 of these" in capfd.readouterr().out

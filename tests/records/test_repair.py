@@ -190,16 +190,16 @@ def test_a_damaged_record_is_never_read(run):
 
 
 def test_a_checkpoint_needs_its_history_and_its_best_weights(run):
-    assert len(repair.history_behind(run.folder, {"epoch": "2"})) == 2
+    assert len(repair.history_until_checkpoint(run.folder, {"epoch": "2"})) == 2
     with pytest.raises(CheckpointError, match="last.safetensors is of epoch 3, the history has 2"):
-        repair.history_behind(run.folder, {"epoch": "3"})
+        repair.history_until_checkpoint(run.folder, {"epoch": "3"})
     with pytest.raises(CheckpointError, match="does not say of which epoch"):
-        repair.history_behind(run.folder, {"epoch": "two"})
+        repair.history_until_checkpoint(run.folder, {"epoch": "two"})
     # Stopped while epoch 2 was being saved: the best weights may already be its own.
-    assert len(repair.history_behind(run.folder, {"epoch": "1"})) == 1
+    assert len(repair.history_until_checkpoint(run.folder, {"epoch": "1"})) == 1
     save_tensors(run.folder / "best.safetensors", {"w": np.zeros(3)}, {"epoch": "1"})
     with pytest.raises(CheckpointError, match="best.safetensors is of epoch 1, the best was 2"):
-        repair.history_behind(run.folder, {"epoch": "2"})
+        repair.history_until_checkpoint(run.folder, {"epoch": "2"})
 
 
 SCALARS = (

@@ -393,15 +393,15 @@ def test_the_driver_trains_one_run_at_a_time_by_several_processes(data_dir, tmp_
     page = plan("04_sge", "smoke", data_dir=data_dir, results_dir=tmp_path)
     monkeypatch.setattr(device, "cores", lambda: 4)
     assert reproduce.job_count("auto", page) == 4
-    alone = reproduce._training(page, page.experiments[0], shows_bar=True)
+    alone = reproduce._training_task(page, page.experiments[0], shows_bar=True)
     monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
     assert reproduce.job_count("auto", page) == 1
     assert reproduce.job_count("2", page) == 2
-    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock == alone.lock
+    assert reproduce._training_task(page, page.experiments[0], shows_bar=True).lock == alone.lock
     # Machines that train a run together must not keep one another from it.
     monkeypatch.setenv("ATTN_BLOCKS_NNODES", "2")
     monkeypatch.setenv("ATTN_BLOCKS_MASTER", "10.0.0.1:6170")
-    assert reproduce._training(page, page.experiments[0], shows_bar=True).lock != alone.lock
+    assert reproduce._training_task(page, page.experiments[0], shows_bar=True).lock != alone.lock
 
 
 def test_the_command_and_its_environment(tmp_path, monkeypatch):
@@ -436,7 +436,7 @@ def test_the_command_and_its_environment(tmp_path, monkeypatch):
     [
         (-9, "process 1 ended by SIGKILL; see"),
         (2, "process 1 ended with code 2 (no room left); see"),
-        (-14, "process 1 ended by SIGALRM (it heard nothing of the others for ATTN_BLOCKS_TIMEOUT"),
+        (-14, "process 1 ended by SIGALRM (no answer from the other processes for ATTN_BLOCKS"),
     ],
 )
 def test_why_a_training_ended(code, expected, tmp_path):

@@ -24,9 +24,17 @@ from pathlib import Path
 import numpy as np
 
 from attn_blocks.datasets import animals10, caltech16, cifar10, collect, shapes
-from attn_blocks.datasets.augment import create_transform
+from attn_blocks.datasets.augment import Transform, create_transform
 from attn_blocks.datasets.cache import Stored, cache_folder, key_of
-from attn_blocks.datasets.folder import TRAIN, VAL, class_folders, count_images, has_parts, scan
+from attn_blocks.datasets.folder import (
+    TRAIN,
+    VAL,
+    LeftOut,
+    class_folders,
+    count_images,
+    has_parts,
+    scan,
+)
 from attn_blocks.datasets.images import ImageDataset, Images
 from attn_blocks.datasets.loader import Loader
 from attn_blocks.datasets.source import Source
@@ -40,6 +48,7 @@ __all__ = [
     "Loader",
     "Source",
     "Status",
+    "Transform",
     "create_transform",
     "data_folder",
     "find",
@@ -187,8 +196,9 @@ def load(
     if short_side < 1:
         raise SettingError(f"short_side is {short_side}; it must be at least 1 pixel")
     cache = cache_folder(data_folder(data_dir), cache_dir)
+    skipped: tuple[LeftOut, ...] = ()
     if source is shapes.SOURCE:
-        classes, skipped = source.class_names, ()
+        classes = source.class_names
         stored = shapes.collect(short_side, cache)
     else:
         folder = find(name, data_dir)

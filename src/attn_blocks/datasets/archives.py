@@ -17,8 +17,9 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 from attn_blocks.errors import DataError
 from attn_blocks.files import NO_ROOM
@@ -29,7 +30,11 @@ MAX_BYTES = 4 * 2**30
 MAX_HEADER = 2**24
 BLOCK = 2**20
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
-COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open}
+COMPRESSED: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZ": bz2.open,
+    b"\xfd7": lzma.open,
+}
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -51,7 +56,7 @@ class Member(NamedTuple):
     name: str
     size: int
     kind: str
-    open: Callable[[], BinaryIO]
+    open: Callable[[], IO[bytes] | None]
 
 
 def is_archive_name(name: str) -> bool:
@@ -115,6 +120,7 @@ class _Limited:
     def __init__(self, stream: BinaryIO, archive: Path):
         self.stream, self.archive = stream, archive
         self.seek, self.tell = stream.seek, stream.tell
+        self.write, self.close = stream.write, stream.close  # not called: part of the interface
 
     def read(self, size: int) -> bytes:
         if size > MAX_HEADER:
@@ -128,7 +134,7 @@ def _zip_members(opened: zipfile.ZipFile) -> Iterator[Member]:
         kind = "folder" if info.is_dir() else "file"
         if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
             kind = "link or device"
-        yield Member(info.filename, info.file_size, kind, lambda info=info: opened.open(info))
+        yield Member(info.filename, info.file_size, kind, partial(opened.open, info))
 
 
 def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
@@ -136,7 +142,7 @@ def _tar_members(opened: tarfile.TarFile) -> Iterator[Member]:
         kind = "folder" if info.isdir() else "link or device"
         if info.isreg() and not info.issparse():
             kind = "file"
-        yield Member(info.name, info.size, kind, lambda info=info: opened.extractfile(info))
+        yield Member(info.name, info.size, kind, partial(opened.extractfile, info))
 
 
 def _check(archive: Path, members: Iterator[Member], keep: Callable[[str], bool]) -> int:
@@ -175,7 +181,9 @@ def _safe_parts(archive: Path, name: str) -> list[str]:
 def _extract(member: Member, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
-    with member.open() as source, path.open("xb") as stream:
+    source = member.open()
+    assert source is not None, f"{member.name!a} is no regular file"
+    with source, path.open("xb") as stream:
         while block := source.read(min(BLOCK, left + 1)):
             left -= len(block)
             if left < 0:

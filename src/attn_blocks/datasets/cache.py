@@ -115,6 +115,21 @@ def read(folder: Path) -> Stored | None:
         return None
 
 
+def read_back(folder: Path) -> Stored:
+    """Map a cache that was just written into memory.
+
+    Raises:
+        DataError: it does not read as it was written.
+    """
+    stored = read(folder)
+    if stored is None:
+        raise DataError(
+            f"{folder} does not read as it was written; set ATTN_BLOCKS_CACHE to a folder on "
+            "another disk, then run the same command again"
+        )
+    return stored
+
+
 class Writer:
     """Writes a cache into a temporary folder, which ``finish`` gives its name.
 
@@ -172,7 +187,7 @@ class Writer:
         """Complete the cache, sync it to the disk and rename it to ``target``."""
         sizes = np.asarray(self._sizes, dtype=np.int32).reshape(-1, 2)
         ends = np.cumsum(3 * sizes.astype(np.int64).prod(axis=1))
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "offsets": np.concatenate([[0], ends[:-1]]).astype(np.int64),
             "sizes": sizes,
             "labels": np.asarray(self._labels, dtype=np.int64),

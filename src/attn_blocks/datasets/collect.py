@@ -36,13 +36,14 @@ def collect(source: Source, listing: Listing, short_side: int, cache: Path) -> S
         DataError: more than 1% of a class is lost; the cache cannot be written; the disk is full.
     """
     manifest = cache / f".{source.name}-{_hash(str(listing.folder))}.manifest.json"
-    folder, stored = _look_up(source, listing, short_side, cache, manifest)
-    if stored is None:
+    found = _look_up(source, listing, short_side, cache, manifest)
+    if found is None:
         with caches.building(cache, source.name):
             # Another process may have built it while this one waited.
-            folder, stored = _look_up(source, listing, short_side, cache, manifest)
-            if stored is None:
-                folder, stored = _build(source, listing, short_side, cache, manifest)
+            found = _look_up(source, listing, short_side, cache, manifest)
+            if found is None:
+                found = _build(source, listing, short_side, cache, manifest)
+    folder, stored = found
     left_out = [*listing.left_out, *stored.left_out]
     report = folder.with_name(f"{folder.name}.report.txt")
     _write_report(report, source, listing, left_out, stored)
@@ -91,20 +92,21 @@ def duplicates(stored: Stored) -> list[tuple[str, str]]:
 
 def _look_up(
     source: Source, listing: Listing, short_side: int, cache: Path, manifest: Path
-) -> tuple[Path | None, Stored | None]:
+) -> tuple[Path, Stored] | None:
     """The finished cache of exactly these files, if there is one."""
     if not any(cache.glob(f"{source.name}-s{short_side}-*")):
-        return None, None
+        return None
     known = _read_manifest(manifest)
-    digests = [known.get((file.name, file.size, file.mtime_ns)) for file in listing.files]
-    if None in digests:
-        digests = [
-            digest if digest is not None else _digest(file)
-            for file, digest in zip(listing.files, digests, strict=True)
-        ]
+    keys = [(file.name, file.size, file.mtime_ns) for file in listing.files]
+    digests = [
+        known[key] if key in known else _digest(file)
+        for key, file in zip(keys, listing.files, strict=True)
+    ]
+    if not known.keys() >= set(keys):
         _write_manifest(manifest, listing.files, digests)
     folder = _folder(source, listing, digests, short_side, cache)
-    return folder, caches.read(folder)
+    stored = caches.read(folder)
+    return None if stored is None else (folder, stored)
 
 
 def _build(
@@ -129,7 +131,7 @@ def _build(
         folder = _folder(source, listing, digests, short_side, cache)
         writer.finish(folder)
     _write_manifest(manifest, files, digests)
-    return folder, caches.read(folder)
+    return folder, caches.read_back(folder)
 
 
 def _folder(

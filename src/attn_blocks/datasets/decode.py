@@ -20,7 +20,7 @@ MAX_PIXELS = 2**26
 MAX_BYTES = 2**28
 # Formats that Pillow reads by itself: nothing that starts another program, as EPS would.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
-ORIENTATION = 0x0112
+ORIENTATION, AS_STORED = 0x0112, 1  # the EXIF tag, and its value for an upright image
 UPRIGHT = {  # by the EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -108,11 +108,11 @@ def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str,
     return np.asarray(image), tuple(notes)
 
 
-def _orientation(image: Image.Image) -> int | None:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(ORIENTATION)
+        return image.getexif().get(ORIENTATION, AS_STORED)
     except Exception:  # a damaged EXIF block does not make the pixels unusable
-        return None
+        return AS_STORED
 
 
 def _to_8_bit(image: Image.Image) -> Image.Image:

@@ -108,13 +108,13 @@ def _attempt(address: str, part: Path, title: str) -> _Failure | None:
 
 def _receive(response: http.client.HTTPResponse, part: Path, title: str) -> int | None:
     """Write the body behind what is there; return the size of the whole file if it is known."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    resumed = response.status == 206 and match is not None and int(match[1]) == _size(part)
-    start = _size(part) if resumed else 0
     length = response.headers.get("Content-Length")
-    total = int(match[2]) if resumed else int(length) if length else None
+    start, total = 0, int(length) if length else None
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    if response.status == 206 and match and int(match[1]) == _size(part):  # it is resumed
+        start, total = int(match[1]), int(match[2])
     progress = bar(None, f"Downloading {title}", total, unit="B", initial=start, unit_scale=True)
-    with part.open("ab" if resumed else "wb") as stream, progress:
+    with part.open("ab" if start else "wb") as stream, progress:
         while block := response.read(BLOCK):
             stream.write(block)
             progress.update(len(block))

@@ -94,6 +94,7 @@ def scan(folder: Path, source: Source) -> Listing:
             ``train/`` and ``test/`` in a data set that is used with its own split only.
     """
     folder = Path(os.path.realpath(folder))
+    parts: dict[int | None, Path]  # None where the parts are divided here
     if has_parts(folder):
         parts = {part: folder / name for part, name in enumerate(PARTS)}
     elif source.own_split:

@@ -115,7 +115,7 @@ def collect(short_side: int, cache: Path) -> Stored:
             stored = caches.read(folder)
             if stored is None:
                 _build(folder, side)
-                stored = caches.read(folder)
+                stored = caches.read_back(folder)
     return stored
 
 

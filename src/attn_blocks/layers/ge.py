@@ -116,7 +116,7 @@ class GatherExcite(nn.Layer):
                 f"extent={extent!r} must be 0 (the whole map) or a power of two: 2, 4 or 8"
             )
         self.is_local = extent != 0 or (variant != "theta_minus" and padding == "same")
-        self.feat_size = None
+        self.feat_size: tuple[int, int] | None = None
         self.gather_layers = None
         if variant != "theta_minus":
             if extent == 0:

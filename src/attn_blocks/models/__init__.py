@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from paddle import nn
 
@@ -83,7 +84,7 @@ def create_model(
     width: float = 1.0,
     stem: str = "imagenet",
     image_size: int = 224,
-    **options: object,
+    **options: Any,
 ) -> nn.Layer:
     """A network with new weights; images [N, 3, H, W] -> logits [N, num_classes].
 

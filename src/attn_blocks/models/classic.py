@@ -7,6 +7,8 @@ classic, ResNet-50, is the book's own (``resnet.py``).
 
 from __future__ import annotations
 
+from typing import Any
+
 import paddle
 from paddle import nn
 from paddle.vision.models import VGG
@@ -76,7 +78,7 @@ class VGG19(VGG):
             nn.Dropout(),
             nn.Linear(hidden, num_classes),
         )
-        self.settings = {}
+        self.settings: dict[str, Any] = {}
 
 
 class MobileNetV2(nn.Layer):
@@ -120,7 +122,7 @@ class MobileNetV2(nn.Layer):
         self.features = nn.Sequential(*layers)
         self.avgpool = nn.AdaptiveAvgPool2D(1)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(last, num_classes))
-        self.settings = {}
+        self.settings: dict[str, Any] = {}
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         return self.classifier(self.avgpool(self.features(x)).flatten(1))

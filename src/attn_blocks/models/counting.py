@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import Any
 
 import paddle
 from paddle import nn
@@ -61,7 +62,7 @@ def _operations(model: nn.Layer, shape: Shape) -> Iterator[Operation]:
 
     # Without the conversion of control flow, which would replace the layers' forward methods.
     @paddle.jit.not_to_static
-    def forward(x):
+    def forward(x: paddle.Tensor) -> paddle.Tensor:
         return model(x)
 
     inputs = [paddle.static.InputSpec(list(shape), "float32")]
@@ -72,7 +73,7 @@ def _operations(model: nn.Layer, shape: Shape) -> Iterator[Operation]:
         yield from read(op, block)
 
 
-def _read(op, block) -> Iterator[Operation]:
+def _read(op: Any, block: Any) -> Iterator[Operation]:
     kind = KINDS.get(op.name().removeprefix("pd_op."))
     if kind:
         operands = op.operands_source()
@@ -82,13 +83,13 @@ def _read(op, block) -> Iterator[Operation]:
         yield kind, shapes, tuple(op.results()[0].shape), op.attrs()
 
 
-def _read_paddle2(op, block) -> Iterator[Operation]:
+def _read_paddle2(op: Any, block: Any) -> Iterator[Operation]:
     kind = KINDS.get(op.type)
     if kind:
         is_conv = kind.startswith("conv")
         slots = {"einsum": ("Operands",), "addmm": ("Input", "X"), "matmul": ("X",)}
-        slots = ("Input", "Filter") if is_conv else slots[kind]
-        names = [name for slot in slots for name in op.input(slot)]
+        inputs = ("Input", "Filter") if is_conv else slots[kind]
+        names = [name for slot in inputs for name in op.input(slot)]
         result = op.output("Output" if is_conv else "Out")[0]
         attrs = {"equation": op.attr("equation")} if kind == "einsum" else {}
         if op.type == "matmul_v2":
@@ -130,7 +131,7 @@ def _summed(equation: str, inputs: list[Shape]) -> int:
     """The product of the sizes of the labels that an einsum sums over."""
     left, arrow, right = equation.replace(" ", "").partition("->")
     if not arrow:  # the labels that occur once are the output's
-        right = [label for label in left if left.count(label) == 1]
+        right = "".join(label for label in left if left.count(label) == 1)
     sizes: dict[str, int] = {}
     for labels, shape in zip(left.split(","), inputs, strict=True):
         before, _, after = labels.partition("...")

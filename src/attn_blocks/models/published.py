@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import paddle
 
@@ -25,7 +26,7 @@ class Row:
     reference_gmac: float | None
     code: str
     published: str = ""
-    options: dict[str, object] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
     num_classes: int = 1000
     image_size: int = 224
 

@@ -22,7 +22,15 @@ def maths() -> str:
     return "bfloat16" if os.environ.get("ATTN_BLOCKS_NATIVE_BF16", "0") == "1" else "float32"
 
 
-def _call(x, weight, bias, strides, paddings, dilations, groups):
+def _call(
+    x: paddle.Tensor,
+    weight: paddle.Tensor,
+    bias: paddle.Tensor,
+    strides: list[int],
+    paddings: list[int],
+    dilations: list[int],
+    groups: int,
+) -> paddle.Tensor:
     return paddle.base.core.eager._run_custom_op(
         OPERATOR,
         x,
@@ -111,7 +119,15 @@ def difference() -> float:
     )
 
 
-def _compare(channels, outputs, kernel, stride, padding, dilation, groups) -> float:
+def _compare(
+    channels: int,
+    outputs: int,
+    kernel: tuple[int, int],
+    stride: int,
+    padding: list[int],
+    dilation: int,
+    groups: int,
+) -> float:
     random = np.random.default_rng(0)  # not Paddle's generator: a check must not move its state
     kernel_shape = (outputs, channels // groups, *kernel)
     shapes = ((2, channels, 11, 9), kernel_shape, (outputs,))

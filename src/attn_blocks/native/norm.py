@@ -8,6 +8,7 @@ through a batch norm in evaluation mode.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import paddle
@@ -21,7 +22,7 @@ def _covered(*tensors: paddle.Tensor) -> bool:
     )
 
 
-def _call(operator: str, *arguments) -> paddle.Tensor:
+def _call(operator: str, *arguments: Any) -> paddle.Tensor:
     y = paddle.base.core.eager._run_custom_op(f"attn_blocks_{operator}", *arguments)[0]
     if not paddle.is_grad_enabled():
         y.stop_gradient = True  # Paddle records nothing then, but leaves the operator's flag

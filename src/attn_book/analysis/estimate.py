@@ -20,9 +20,10 @@ import pandas as pd
 from attn_blocks import datasets, device, models
 from attn_blocks.errors import choose
 from attn_book.analysis import cost
+from attn_book.records.recorded import RecordedImages
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES, TASK_TITLES
-from attn_book.study.plan import Plan, plan
+from attn_book.study.plan import Plan, PlannedImages, plan
 from attn_book.training import build
 
 PEAK_SHARE, BANDWIDTH_SHARE, PASSES, CUDA_GIB = 0.35, 0.75, 9, 1
@@ -114,12 +115,12 @@ class ModelCost:
 
 def costs(plans: Sequence[Plan], names: Collection[str] | None = None) -> list[ModelCost]:
     """The distinct models of the plans; ``names`` are the experiments that count (None: all)."""
-    found: dict[tuple, tuple] = {}
+    found: dict[tuple, tuple[str, Experiment, PlannedImages, set[str]]] = {}
     for comparison in (c for page in plans for c in page.comparisons):
         for entry, experiment in comparison.experiments:
             if names is None or experiment.name in names:
                 key = experiment.dataset, experiment.variant, experiment.recipe
-                value = entry.title, experiment, comparison.images, set()
+                value = entry.title, experiment, comparison.images, set[str]()
                 found.setdefault(key, value)[-1].add(experiment.name)
     return [
         ModelCost(
@@ -144,13 +145,13 @@ def count(experiment: Experiment, classes: int) -> dict[str, int]:
     return {"params": models.count_params(model), "macs": macs, "kept": kept}
 
 
-def complete(task: str, _: str, recipe: Recipe, __: Path) -> datasets.ImageDataset:
+def complete(task: str, _: str, recipe: Recipe, __: Path) -> RecordedImages:
     """In place of ``plan.load_task``: all of a data set that the recipe takes, without images."""
     source = datasets.DATASETS[task]
     limits = recipe.train_images, recipe.validation_images
-    parts = [range(min(n, most or n)) for n, most in zip(COMPLETE[task], limits, strict=True)]
+    train, val = (range(min(n, most or n)) for n, most in zip(COMPLETE[task], limits, strict=True))
     classes = source.class_names
-    return datasets.ImageDataset(task, source.title, classes, len(classes), *parts, "")
+    return RecordedImages(task, source.title, source.title, classes, len(classes), train, val, "")
 
 
 def report(pages: Sequence[str], gpu_name: str | None = None, **settings: Any) -> str:

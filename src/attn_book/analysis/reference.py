@@ -159,7 +159,7 @@ def run(
     counts = {}
     for name, norm in batch_norms(layer).items():
 
-        def count(_, inputs, name=name):
+        def count(_: nn.Layer, inputs: tuple[paddle.Tensor, ...], name: str = name) -> None:
             counts[name] = inputs[0].numel().item() // inputs[0].shape[1]
 
         norm.register_forward_pre_hook(count)

@@ -29,14 +29,14 @@ def effect(values: Sequence[float]) -> Effect:
     """Mean, 95% interval (Student's t, n - 1 degrees of freedom) and sign test of ``values``."""
     from scipy import stats  # takes as long to import as Paddle, and training needs none of it
 
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or len(values) == 0:
+    numbers = np.asarray(values, dtype=float)
+    if numbers.ndim != 1 or len(numbers) == 0:
         raise SettingError("an effect needs at least one value, a difference for each seed")
-    mean = float(values.mean())
+    mean = float(numbers.mean())
     half = math.nan
-    if len(values) > 1:
-        error = values.std(ddof=1) / math.sqrt(len(values))
-        half = float(stats.t.ppf(0.975, len(values) - 1) * error)
-    wins, losses = int((values > 0).sum()), int((values < 0).sum())
+    if len(numbers) > 1:
+        error = numbers.std(ddof=1) / math.sqrt(len(numbers))
+        half = float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+    wins, losses = int((numbers > 0).sum()), int((numbers < 0).sum())
     sign_p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else math.nan
-    return Effect(mean, mean - half, mean + half, len(values), sign_p)
+    return Effect(mean, mean - half, mean + half, len(numbers), sign_p)

@@ -79,7 +79,7 @@ def class_report(runs: Sequence[Run]) -> pd.DataFrame:
     """Precision, recall and F1 of each class over the validation images of all ``runs``."""
     from sklearn.metrics import classification_report
 
-    confusion = sum(run.confusion for run in runs)
+    confusion = np.sum([run.confusion for run in runs], axis=0)
     labels = np.arange(len(confusion))
     true = np.repeat(labels, confusion.sum(axis=1))
     predicted = np.concatenate([np.repeat(labels, row) for row in confusion])

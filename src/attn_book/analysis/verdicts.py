@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from attn_book.analysis.statistics import Effect, effect
+from attn_book.analysis.tables import interval, signed
+from attn_book.records.planned import failures, runs_of
+from attn_book.records.run import Run
 from attn_book.study.claims import CLAIMS, Claim
 from attn_book.study.plan import Plan
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
-from attn_book.analysis.statistics import Effect, effect
-from attn_book.analysis.tables import interval, signed
-from attn_book.records.planned import failures, runs_of
-from attn_book.records.run import Run
 
 VERDICT_COLUMNS = (
     "claim",
@@ -48,10 +48,11 @@ def judge(claim: Claim, found: Effect | None, dataset: str, profile: str = "stud
     if claim.worse is None and profile != "paper":
         return "not tested"
     if claim.by_size:
+        assert claim.reported is not None, "a claim on a size is on one that is reported"
         if not found.low <= claim.reported <= found.high:
             return "contradicted"
         return "supported" if found.low > 0 else "undecided"
-    threshold = claim.target if claim.worse is None else 0.0
+    threshold = 0.0 if claim.target is None else claim.target
     if found.low > threshold:
         return "supported"
     return "contradicted" if found.high < threshold else "undecided"
@@ -138,7 +139,7 @@ def verdict_table(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
         row, found = judged.row(), judged.effect
         # An accuracy to reach is no difference: it has no sign, and no sign test.
         form = "+.2f" if judged.claim.worse else ".2f"
-        sign_p = found and judged.claim.worse and _rounded(found.sign_p)
+        sign_p = _rounded(found.sign_p) if found and judged.claim.worse else None
         rows.append(
             {
                 "Claim": row["claim"],

@@ -16,7 +16,7 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
     options = _parser().parse_args(arguments)
-    # A polite kill ends like Ctrl-C: worker processes stop, and what is saved is said.
+    # SIGTERM ends like Ctrl-C: workers stop, and the command says what is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return options.command(options)

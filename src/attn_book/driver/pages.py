@@ -30,7 +30,8 @@ from attn_book.study.plan import Plan
 NOTEBOOKS = PROJECT / "notebooks"
 
 
-def _execution(page: Plan, settings: Mapping[str, Any]) -> Task:
+def page_task(page: Plan, settings: Mapping[str, Any]) -> Task:
+    """The task of executing a page; ``settings`` may hold the number of ``epochs``."""
     source = NOTEBOOKS / f"{page.page}.ipynb"
     output = page.results_dir / "notebooks" / source.name
     parameters = {
@@ -72,7 +73,7 @@ def _package_hashes() -> list[str]:
 
 
 def _key_of(executed: Path) -> str | None:
-    """The key of an executed page; None where there is none, or no whole one."""
+    """The key of an executed page; None if the page is missing or damaged."""
     try:
         return read_json(executed)["metadata"]["attn_blocks"]["key"]
     except (AttnBlocksError, OSError, KeyError, TypeError):
@@ -82,14 +83,14 @@ def _key_of(executed: Path) -> str | None:
 def execute_page(
     source: str, output: str, parameters: dict[str, Any], key: str, failures: Sequence[str] = ()
 ) -> None:
-    """Execute one notebook: what a worker does that holds the page's lock.
+    """Execute one notebook, in a worker whose driver holds the page's lock.
 
     Args:
-        source, output: the notebook, and where the executed one goes.
-        parameters: of its parameters cell.
+        source, output: the notebook, and the path of the executed one.
+        parameters: values for its parameters cell.
         key: what ``_key_of`` is to find in the executed page.
-        failures: a line for each of its runs that failed. With any, the page goes on where a cell
-            fails, and says of the cell that it was left out.
+        failures: a line for each of its runs that failed. With any, the page goes on after a cell
+            that fails, and says in its place that it was left out.
 
     Raises:
         WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
@@ -98,11 +99,11 @@ def execute_page(
     import nbformat
     import papermill
 
-    output = Path(output)
-    for problem in _mend_page(output):
+    target = Path(output)
+    for problem in remove_corrupt_page(target):
         warnings.warn(problem, stacklevel=2)
-    partial = output.with_name(f".{output.stem}.partial.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    partial = target.with_name(f".{target.stem}.partial.ipynb")
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
     try:
         papermill.execute_notebook(
             source,
@@ -132,14 +133,14 @@ def execute_page(
     if failures:
         _leave_out_failed_cells(notebook, failures)
     notebook.metadata["attn_blocks"] = {"key": key}
-    with atomic_write(output) as stream:
+    with atomic_write(target) as stream:
         nbformat.write(notebook, stream)
     partial.unlink()
     failed.unlink(missing_ok=True)
 
 
 def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
-    """Put a line in place of each error, since the page's runs are what is wrong."""
+    """Replace each error by a line that names the failed runs."""
     import nbformat
     from papermill.execute import remove_error_markers
 
@@ -152,8 +153,8 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
                 break
 
 
-def _mend_page(output: Path) -> list[str]:
-    """Remove what an interrupted execution left half-written; a line for each file."""
+def remove_corrupt_page(output: Path) -> list[str]:
+    """Remove what an interrupted execution left incomplete; return a line for each file."""
     page = output.stem
     problems = remove_leftovers(output.parent, f".{page}.*.ipynb")
     problems += remove_leftovers(output.parent, f".{page}.*.tmp")

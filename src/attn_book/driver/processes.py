@@ -1,9 +1,9 @@
-"""A process of its own for every run and page, and the pipe that ties it to the driver.
+"""A worker process for every run and page, and the pipe that connects it to the driver.
 
-The driver writes one line of JSON to a worker's standard input and leaves the pipe open; the
-worker's answer is a line on its standard output. Nothing else passes between them, and no signal
-is needed: when the driver stops or dies, in whatever way, the pipe closes and the worker ends at
-once, with all that it started. ``worker`` is the other end.
+The driver writes one line of JSON, the request, to a worker's standard input and leaves the pipe
+open; the worker writes its result as a line to its standard output. Nothing else passes between
+them, and no signal is needed: when the driver stops or dies, the pipe closes and the worker exits
+at once, with all that it started. ``worker`` is the other end.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import attn_book
 from attn_blocks.errors import AttnBlocksError, StorageError
 from attn_blocks.files import folder_lock, storage_error
 
-PACKAGES = tuple(Path(package.__file__).parent for package in (attn_blocks, attn_book))
-# Ctrl-C reaches every process of a terminal; a worker leaves it to the driver, from the start.
+PACKAGES = tuple(Path(package.__path__[0]) for package in (attn_blocks, attn_book))
+# Ctrl-C reaches every process of a terminal; a worker ignores it from the start, the driver acts.
 START = """import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 from attn_book.driver import worker
 worker.main()"""
-# An answer is read when its process has ended, so it must fit into the pipe.
+# A result is read when its process has ended, so it must fit into the pipe.
 LONGEST_ERROR = 8_000  # characters
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 1.0
@@ -43,13 +43,13 @@ class WorkerError(AttnBlocksError):
 
 @dataclass(frozen=True)
 class Task:
-    """A run or a page that one worker makes.
+    """A run to train or a page to execute, by one worker.
 
     Attributes:
         title: what it is called on the terminal.
         kind: "train" or "page"; ``request`` holds the arguments.
-        folder, lock: the lock's file is held while the task is worked on, so that drivers on one
-            folder share their work; no other files are touched by them.
+        folder, lock: the lock file is held while the task is worked on, so that several drivers on
+            one folder share their work; they touch no other files.
         log: where the worker's standard error goes; None for the driver's own.
         is_done: whether nothing is left to do.
     """
@@ -63,45 +63,46 @@ class Task:
     is_done: Callable[[], bool]
 
 
-def work_through(
+def run_tasks(
     tasks: Sequence[Task],
     jobs: int,
     environment: Mapping[str, str],
-    turn: Callable[[Sequence[Task]], None],
-    done: Callable[[Task, Sequence[str], str | None], Iterable[Task] | None],
+    on_progress: Callable[[Sequence[Task]], None],
+    on_done: Callable[[Task, Sequence[str], str | None], Iterable[Task] | None],
 ) -> None:
-    """Do all tasks, ``jobs`` at once, except those that another driver does meanwhile.
+    """Run all tasks, ``jobs`` at once, except those that another driver does meanwhile.
 
     Args:
         environment: of the workers.
-        turn: called several times a second with the tasks that are being worked on.
-        done: called with a task that has ended, notes about it, and what went wrong or None; what
-            it returns is done as well, after all that was to be done before.
+        on_progress: called several times a second with the tasks that are being worked on.
+        on_done: called with a task that has ended, notes about it, and its error or None; the tasks
+            that it returns are run too, after those already waiting.
 
     Raises:
         StorageError: a disk is full, or a folder cannot be written. All workers are stopped then,
             as on any other exception.
     """
-    waiting, running = list(tasks), []
-    told = False
+    waiting = list(tasks)
+    running: list[Worker] = []
+    announced = False
     try:
         while waiting or running:
-            for worker in [worker for worker in running if worker.ended()]:
+            for worker in [worker for worker in running if worker.has_ended()]:
                 running.remove(worker)
-                waiting += done(worker.task, *worker.answer()) or ()
+                waiting += on_done(worker.task, *worker.result()) or ()
             for task in list(waiting):
-                claim = _claim(task) if len(running) < jobs else None
-                if claim is None:
+                lock = _try_lock(task) if len(running) < jobs else None
+                if lock is None:
                     continue
                 waiting.remove(task)
                 if task.is_done():
-                    claim.close()
-                    waiting += done(task, (), None) or ()
+                    lock.close()
+                    waiting += on_done(task, (), None) or ()
                 else:
-                    running.append(Worker(task, environment, claim))
-            turn([worker.task for worker in running])
-            if waiting and not running and not told:
-                told = True
+                    running.append(Worker(task, environment, lock))
+            on_progress([worker.task for worker in running])
+            if waiting and not running and not announced:
+                announced = True
                 print(f"Waiting for another process that makes {len(waiting)} of these", flush=True)
             if waiting or running:
                 time.sleep(POLL_SECONDS)
@@ -109,21 +110,22 @@ def work_through(
         stop(running)
 
 
-def _claim(task: Task) -> ExitStack | None:
-    claim = ExitStack()
-    return claim if claim.enter_context(folder_lock(task.folder, task.lock, wait=False)) else None
+def _try_lock(task: Task) -> ExitStack | None:
+    """The task's lock, to be closed; None while another driver holds it."""
+    lock = ExitStack()
+    return lock if lock.enter_context(folder_lock(task.folder, task.lock, wait=False)) else None
 
 
 class Worker:
-    """A process that does one task, and the claim on the task that it holds until it has ended."""
+    """A process that runs one task, and the task's lock, held until it has ended."""
 
     def __init__(
         self,
         task: Task,
         environment: Mapping[str, str] | None = None,
-        claim: ExitStack | None = None,
+        lock: ExitStack | None = None,
     ) -> None:
-        self.task, self.claim = task, claim or ExitStack()
+        self.task, self.lock = task, lock or ExitStack()
         with ExitStack() as opened:
             log = opened.enter_context(_log(task.log)) if task.log else None
             self.process = subprocess.Popen(
@@ -133,33 +135,33 @@ class Worker:
                 stderr=log,
                 env=environment,
             )
+        assert self.process.stdin and self.process.stdout, "both are pipes"
+        self.requests, self.results = self.process.stdin, self.process.stdout
         with contextlib.suppress(BrokenPipeError):
-            self.process.stdin.write(
-                json.dumps({"kind": task.kind, **task.request}).encode() + b"\n"
-            )
-            self.process.stdin.flush()
+            self.requests.write(json.dumps({"kind": task.kind, **task.request}).encode() + b"\n")
+            self.requests.flush()
 
-    def ended(self) -> bool:
+    def has_ended(self) -> bool:
         """Whether the process has ended."""
         return self.process.poll() is not None
 
-    def answer(self) -> tuple[list[str], str | None]:
-        """Wait for the end; return notes, and what went wrong or None.
+    def result(self) -> tuple[list[str], str | None]:
+        """Wait for the end; return notes, and the error or None.
 
         Raises:
             StorageError: a disk is full, or a folder cannot be written.
         """
-        with self.claim, self.process:
-            words = self.process.stdout.read()
+        with self.lock, self.process:
+            line = self.results.read()
         try:
-            answer = json.loads(words)
+            result = json.loads(line)
         except ValueError:
             code = self.process.returncode
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             return [], f"the process ended early ({how})"
-        if answer["errno"] is not None:
-            raise StorageError(answer["error"], OSError(answer["errno"], ""))
-        return answer["notes"], answer["error"]
+        if result["errno"] is not None:
+            raise StorageError(result["error"], OSError(result["errno"], ""))
+        return result["notes"], result["error"]
 
 
 def _log(path: Path) -> Any:
@@ -170,11 +172,11 @@ def _log(path: Path) -> Any:
 
 
 def stop(workers: Iterable[Worker]) -> None:
-    """End processes, and what they started, as fast as can be; what they saved stays."""
+    """End processes, and what they started, at once; what they saved stays."""
     workers = list(workers)
     for worker in workers:
         with contextlib.suppress(OSError):
-            worker.process.stdin.close()
+            worker.requests.close()
     deadline = time.monotonic() + GRACE_SECONDS
     for worker in workers:
         try:
@@ -182,5 +184,5 @@ def stop(workers: Iterable[Worker]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()  # still starting, so it has no children yet
             worker.process.wait()
-        worker.process.stdout.close()
-        worker.claim.close()
+        worker.results.close()
+        worker.lock.close()

@@ -26,6 +26,7 @@ from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
+from attn_book.records.run import Run
 from attn_book.study.pages import OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
@@ -37,13 +38,13 @@ def publish(
     """Add a profile's finished runs and executed pages to what is published.
 
     Runs that were published before stay, so that several machines can add to one study. A run is
-    left out when its code has changed since, when it follows another recipe than the profile's, or
-    when newer runs of its comparison are on other images. A page is left out while it was not
-    executed, or one of its runs is not there.
+    left out when its semantics have changed since, when it follows another recipe than the
+    profile's, or when newer runs of its comparison are on other images. A page is left out while it
+    is not executed, or one of its runs is missing.
 
     Args:
         profile: a name of ``PROFILES``.
-        results_dir: see ``experiment.results_folder``.
+        results_dir: see ``study.plan.results_folder``.
         published: the folder that holds the published profiles.
 
     Returns:
@@ -83,7 +84,8 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
 
     A later run with the same numbers changes nothing: pages were executed on the earlier record.
     """
-    notes, chosen = [], {}
+    notes: list[str] = []
+    chosen: dict[str, Run] = {}
     for run in (run for source in sources for run in finished_runs(source).values()):
         reason = why_unfit(run, staging.name)
         known = chosen.get(run.folder.name)
@@ -108,9 +110,7 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
 
 def _draw_gains(plans: dict[str, Plan]) -> None:
     """The figure that opens the README: each block's gain over ResNet-50."""
-    from attn_book.analysis import (
-        plots,  # matplotlib takes a while to load, and a check draws nothing
-    )
+    from attn_book.analysis import plots  # loads matplotlib, which a check does not need
 
     plan = plans.get(OVERVIEW)
     if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
@@ -144,9 +144,9 @@ def _copy_notebook(
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """An executed notebook without what belongs to the machine that ran it.
 
-    Away go warnings and progress bars (stderr), papermill's and the kernel's notes, the folders
-    among the parameters, and plain text where there is something better to show. Figures are packed
-    tighter, pixel for pixel the same.
+    Removed are warnings and progress bars (stderr), papermill's and the kernel's notes, the folders
+    among the parameters, and plain text beside a richer form of the same output. Figures are stored
+    in 256 colours, which look the same in a third of the size.
     """
     notebook = nbformat.from_dict(notebook)
     kept = ("kernelspec", "language_info")

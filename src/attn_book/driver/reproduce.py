@@ -1,8 +1,8 @@
 """The driver: train what is missing, run the notebooks headless, write the summary.
 
-Runs are trained in worker processes side by side; a notebook follows when its runs are finished,
-and only reads, plots and judges them. Whatever is finished is never made again: a run is known by
-its experiment's hash, an executed page by a key over its notebook, parameters, runs and package.
+Runs are trained in worker processes side by side. A notebook is executed when its runs are
+finished, and only reads, plots and judges them. Nothing finished is made again: a run is identified
+by its experiment's hash, an executed page by a key over its notebook, parameters, runs and package.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from attn_blocks import device
 from attn_blocks.errors import SettingError, StorageError
 from attn_blocks.files import folder_lock, remove_leftovers
 from attn_book.analysis import tables
-from attn_book.driver.pages import _execution
-from attn_book.driver.processes import Task, work_through
+from attn_book.driver.pages import page_task
+from attn_book.driver.processes import Task, run_tasks
 from attn_book.driver.summary import write_summary
 from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
 from attn_book.records.reading import epochs_done
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES, page_name
-from attn_book.study.plan import Plan, load_task, plan
+from attn_book.study.plan import Plan, PlannedComparison, load_task, plan
 from attn_book.training.launch import Processes
 
 
@@ -51,7 +51,7 @@ def reproduce(
         notebooks: False trains only.
         fresh: whether runs that are published are trained all the same.
         settings: profile, seeds, data_dir, results_dir, device and epochs, as in
-            ``experiment.plan``.
+            ``study.plan.plan``.
 
     Returns:
         The number of runs and pages that failed.
@@ -65,21 +65,23 @@ def reproduce(
         jobs = job_count(jobs, plans[0])
         for experiment in _missing(plans):
             Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
-        _mend(plans)
+        _remove_corrupt_files(plans)
         _use_published(plans, fresh)
-        _say_what_is_coming(plans, jobs)
+        _announce(plans, jobs)
         started = time.monotonic()
-        failed = Work(plans, jobs, settings if notebooks else None).do()
+        failed = Schedule(plans, jobs, settings if notebooks else None).run()
         with folder_lock(plans[0].results_dir, ".summary.lock"):
             for problem in remove_leftovers(plans[0].results_dir):
                 print(problem, file=sys.stderr)
             write_summary(plans)
     except (KeyboardInterrupt, StorageError):
-        _say_how_to_go_on(plans)
+        _say_how_to_resume(plans)
         raise
     _print_results(plans)
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    print(f"\nDone in {minutes} min {seconds} s; everything is in {_short(plans[0].results_dir)}")
+    print(
+        f"\nDone in {minutes} min {seconds} s; everything is in {_relative(plans[0].results_dir)}"
+    )
     return failed
 
 
@@ -110,9 +112,9 @@ def job_count(jobs: int | str | None, first: Plan) -> int:
     return count
 
 
-def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
+def _announce(plans: Sequence[Plan], jobs: int) -> None:
     missing = [experiment.name for experiment in _missing(plans)]
-    total = len(_unique(plans))
+    total = len(_experiments(plans))
     labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
     print(
         f"Profile {plans[0].profile}: {len(plans)} pages, {total} runs, "
@@ -128,31 +130,31 @@ def _say_what_is_coming(plans: Sequence[Plan], jobs: int) -> None:
         print(estimate.announcement(plans, missing), flush=True)
 
 
-def _unique(plans: Iterable[Plan]) -> list[Experiment]:
+def _experiments(plans: Iterable[Plan]) -> list[Experiment]:
     return list({e.name: e for p in plans for e in p.experiments}.values())
 
 
 def _missing(plans: Sequence[Plan]) -> list[Experiment]:
-    return [e for e in _unique(plans) if not planned.is_done(plans[0], e)]
+    return [e for e in _experiments(plans) if not planned.is_done(plans[0], e)]
 
 
 def _runs(plans: Sequence[Plan]) -> list[records_run.Run]:
-    return [planned.run_of(plans[0], experiment) for experiment in _unique(plans)]
+    return [planned.run_of(plans[0], experiment) for experiment in _experiments(plans)]
 
 
 def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
-    """Finish runs by their published records; if ``fresh``, give back those that were taken."""
+    """Take published records for runs; if ``fresh``, remove those that were taken before."""
     if fresh:
-        change, words = published.return_published, "of book/published are trained here instead"
+        change, outcome = published.return_published, "of book/published are trained here instead"
     else:
-        change, words = published.import_published_record, "taken from book/published"
+        change, outcome = published.import_published_record, "taken from book/published"
     count = sum(change(run) for run in _runs(plans))
     if count:
-        print(f"{count} runs {words}")
+        print(f"{count} runs {outcome}")
 
 
-def _mend(plans: Sequence[Plan]) -> None:
-    """Name and remove what is half-written in runs that no process works on."""
+def _remove_corrupt_files(plans: Sequence[Plan]) -> None:
+    """Report and remove incomplete files of runs that no process works on."""
     runs = _runs(plans)
     for run in [*runs, *(run.repeat for run in runs)]:
         if run.folder.is_dir():
@@ -161,24 +163,24 @@ def _mend(plans: Sequence[Plan]) -> None:
                     print(problem, file=sys.stderr)
 
 
-class Work:
-    """The runs and pages that a command has to make, and how far it is.
+class Schedule:
+    """The runs and pages that a command has to make, and its progress.
 
-    A page is executed once its runs are done, but after all runs that can still be begun: pages
+    A page is executed once its runs are done, but after all runs that can still be started: pages
     use the cores that the last runs leave free.
 
     Args:
         plans: of the pages.
         jobs: how many runs and pages are made at once.
-        settings: of the notebooks, as in ``experiment.plan``; None trains only.
+        settings: of the notebooks, as in ``study.plan.plan``; None trains only.
     """
 
     def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
-        self.plans, self.jobs, self.settings = plans, jobs, settings
+        self.plans, self.jobs, self.settings = plans, jobs, settings or {}
         self.missing = {experiment.name: experiment for experiment in _missing(plans)}
-        self.trainings = [_training(plans[0], w, jobs == 1) for w in self.missing.values()]
+        self.trainings = [_training_task(plans[0], e, jobs == 1) for e in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
-        self.ended: dict[str, str | None] = {}  # runs, with what went wrong
+        self.ended: dict[str, str | None] = {}  # runs, with their error
         self.up_to_date = self.failed_pages = 0
         self.bar = tqdm(
             total=sum(experiment.recipe.epochs for experiment in self.missing.values()),
@@ -189,11 +191,11 @@ class Work:
             disable=jobs == 1 or not self.missing,  # a single worker shows a bar of its own
         )
 
-    def do(self) -> int:
+    def run(self) -> int:
         """Make all that is missing; return how many runs and pages failed."""
         tasks = [*self.trainings, *self._ready_pages()]
         with self.bar:
-            work_through(tasks, self.jobs, _environment(self.jobs), self._turn, self._done)
+            run_tasks(tasks, self.jobs, _environment(self.jobs), self._show_progress, self._on_done)
         if self.up_to_date:
             print(f"{self.up_to_date} pages are up to date")
         failed = [run for run in _runs(self.plans) if run.status != "finished"]
@@ -205,28 +207,29 @@ class Work:
     def _ready_pages(self) -> list[Task]:
         """The pages whose runs have all ended by now."""
         left = self.missing.keys() - self.ended.keys()
-        ready, waiting = [], []
+        ready: list[Plan] = []
+        waiting: list[Plan] = []
         for page in self.pages:
             done = left.isdisjoint(experiment.name for experiment in page.experiments)
             (ready if done else waiting).append(page)
         self.pages = waiting
-        tasks = [_execution(page, self.settings) for page in ready]
+        tasks = [page_task(page, self.settings) for page in ready]
         stale = [task for task in tasks if not task.is_done()]
         self.up_to_date += len(tasks) - len(stale)
         return stale
 
-    def _turn(self, running: Sequence[Task]) -> None:
+    def _show_progress(self, running: Sequence[Task]) -> None:
         if self.bar.disable:  # not shown, or closed
             return
         counts = {task.title: epochs_done(task.folder) for task in self.trainings}
         active = [self.missing[task.title] for task in running if task.title in self.missing]
-        words = [f"{w.variant} s{w.seed} {counts[w.name]}/{w.recipe.epochs}" for w in active]
-        self.bar.set_postfix_str(", ".join(words), refresh=False)
+        epochs = [f"{e.variant} s{e.seed} {counts[e.name]}/{e.recipe.epochs}" for e in active]
+        self.bar.set_postfix_str(", ".join(epochs), refresh=False)
         self.bar.update(sum(counts.values()) - self.bar.n)
         if len(self.ended) == len(self.missing):
             self.bar.close()
 
-    def _done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
+    def _on_done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
         if task.kind == "page":
             self._page_done(task, notes, error)
             return []
@@ -239,21 +242,21 @@ class Work:
     def _page_done(self, task: Task, notes: Sequence[str], error: str | None) -> None:
         _say(*notes, stream=sys.stderr)
         if error is None:
-            _say(f"{task.title}: executed, {_short(Path(task.request['output']))}")
+            _say(f"{task.title}: executed, {_relative(Path(task.request['output']))}")
         else:
             self.failed_pages += 1
             _say(f"FAILED {task.title}", error, stream=sys.stderr)
 
 
 def _say(*lines: str, stream: TextIO | None = None) -> None:
-    """Print around a progress bar that may be there."""
+    """Print lines, around a progress bar if one is shown."""
     stream = stream or sys.stdout
     for line in lines:
         tqdm.write(line, file=stream)
     stream.flush()
 
 
-def _training(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
+def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
     folder = planned.training_of(settings, experiment).folder
     request = {
         "experiment": experiment.to_dict(),
@@ -263,22 +266,22 @@ def _training(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
         "weights": settings.needs_weights(experiment),
     }
     log = None if shows_bar else folder / "train.log"
-    claim = ".claim"
+    lock = ".claim"
     if Processes.from_environment().nodes > 1:  # the machines work on a run together
-        claim += f"-{socket.gethostname()}-{os.getpid()}"
+        lock += f"-{socket.gethostname()}-{os.getpid()}"
     return Task(
         experiment.name,
         "train",
         request,
         folder,
-        claim,
+        lock,
         log,
         lambda: planned.is_done(settings, experiment),
     )
 
 
 def _environment(jobs: int) -> dict[str, str]:
-    """Of a worker: its share of the processor's threads."""
+    """The environment of a worker, with its share of the processor's threads."""
     threads = os.environ.get("ATTN_BLOCKS_THREADS") or str(max(1, device.cores() // jobs))
     return os.environ | {"OMP_NUM_THREADS": threads}
 
@@ -291,18 +294,17 @@ def _outcome(run: records_run.Run) -> str:
 
 def _why_failed(run: records_run.Run, error: str | None) -> str:
     if run.status == "failed":
-        return (
-            f"{run.metrics['reason']} (to try it again all the same, delete {_short(run.folder)})"
-        )
+        reason = run.metrics["reason"]
+        return f"{reason} (to try it again all the same, delete {_relative(run.folder)})"
     reason = error.strip().splitlines()[-1] if error else "it is not finished"
     log = run.folder / "train.log"
-    return f"{reason}; see {_short(log)}" if log.exists() else reason
+    return f"{reason}; see {_relative(log)}" if log.exists() else reason
 
 
-def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
+def _say_how_to_resume(plans: Sequence[Plan]) -> None:
     saved = "Stopped before the first run."
     if plans:
-        total, missing = len(_unique(plans)), len(_missing(plans))
+        total, missing = len(_experiments(plans)), len(_missing(plans))
         saved = (
             f"Stopped: {total - missing} of {total} runs are finished, the others are saved up to "
             "their last epoch; executed pages are kept."
@@ -311,7 +313,7 @@ def _say_how_to_go_on(plans: Sequence[Plan]) -> None:
 
 
 def _print_results(plans: Sequence[Plan]) -> None:
-    widest = {}
+    widest: dict[str, tuple[Plan, PlannedComparison]] = {}
     for page in plans:
         for comparison in page.comparisons:
             known = widest.get(comparison.task)
@@ -323,5 +325,5 @@ def _print_results(plans: Sequence[Plan]) -> None:
         print(table.to_string())
 
 
-def _short(path: Path) -> Path:
+def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -16,7 +16,7 @@ from attn_book.study.plan import Plan
 
 
 def write_summary(plans: Sequence[Plan]) -> None:
-    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim the plans speak to)."""
+    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the plans cover)."""
     folder = plans[0].results_dir
     pages: dict[str, list[str]] = {}
     for page in plans:

@@ -65,7 +65,7 @@ def digests(plan: Plan) -> dict[str, str]:
 def check(published: Path = PUBLISHED) -> list[str]:
     """What is wrong with the published results: a line for each problem, none if all is well.
 
-    Every run must be finished, agree with itself and come from today's code; both tables must be
+    Every run must be finished, consistent and of today's semantics; both tables must be
     what the records give; every page must show the runs that are published, and no folder of the
     machine that executed it.
     """
@@ -172,11 +172,11 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
     ]
     size = len(nbformat.writes(notebook).encode())
     if size > LARGEST_NOTEBOOK:
-        largest = max(images.values(), default=0)
+        largest, cell = max(((n, cell) for cell, n in images.items()), default=(0, ""))
         problems.append(
             f"has {size / 1e6:.1f} MB, more than {LARGEST_NOTEBOOK / 1e6} (its largest figure has "
-            f"{largest / 1e6:.1f}, from: {max(images, key=images.get, default='')}); show fewer or "
-            "smaller pictures in it, or lower figure.dpi in plots.STYLE"
+            f"{largest / 1e6:.1f}, from: {cell}); show fewer or smaller pictures in it, or lower "
+            "figure.dpi in plots.STYLE"
         )
     return problems
 
@@ -209,9 +209,9 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
 
     Raises:
         PublishError: there is no such run, or the training failed.
-        CheckpointError: the final accuracy differs by more than ``results.tolerance``.
+        CheckpointError: the final accuracy differs by more than ``reproduction.tolerance``.
     """
-    runs = {}
+    runs: dict[str, Run] = {}
     for folder in sorted(published.glob("*/")):
         runs |= finished_runs(folder)
     if name is None:
@@ -231,7 +231,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         environment = os.environ | {"OMP_NUM_THREADS": str(compute["threads"])}
         folder = Path(temporary)
         task = Task(name, "train", request, folder, ".claim", None, lambda: False)
-        _, error = Worker(task, environment).answer()
+        _, error = Worker(task, environment).result()
         ours = Run(folder / "runs" / name)
         if error or ours.status != "finished":
             reason = error or ours.metrics["reason"]

@@ -1,4 +1,4 @@
-"""What a worker process does: it reads a request, does it, and answers."""
+"""A worker process: it reads a request, carries it out and writes the result."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from attn_blocks.errors import AttnBlocksError, StorageError
 from attn_blocks.files import NO_ROOM, storage_error
@@ -22,38 +22,38 @@ from attn_book.training.run import train_experiment
 
 
 def main() -> None:
-    """Read the request, do it, answer."""
+    """Read the request, carry it out, write the result."""
     request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    threading.Thread(target=_exit_with_driver, daemon=True).start()
     channel = os.dup(1)
-    os.dup2(2, 1)  # whatever prints, prints to the log
+    os.dup2(2, 1)  # what is printed goes to the log
     notes: list[str] = []
     _collect_warnings(notes)
-    answer = {"error": None, "errno": None, "notes": notes}
+    result: dict[str, Any] = {"error": None, "errno": None, "notes": notes}
     try:
         _KINDS[request.pop("kind")](**request)
     except StorageError as error:
-        answer |= {"error": str(error), "errno": error.errno}
+        result |= {"error": str(error), "errno": error.errno}
     except AttnBlocksError as error:
-        answer["error"] = str(error)
+        result["error"] = str(error)
     except Exception as error:
         traceback.print_exc()
-        answer["error"] = traceback.format_exc()
+        result["error"] = traceback.format_exc()
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             path = Path(os.fsdecode(error.filename or Path.cwd()))
-            answer |= {"error": str(storage_error(error, path)), "errno": error.errno}
-    answer["error"] = answer["error"] and answer["error"][-LONGEST_ERROR:]
-    os.write(channel, json.dumps(answer).encode("ascii"))
+            result |= {"error": str(storage_error(error, path)), "errno": error.errno}
+    result["error"] = result["error"] and result["error"][-LONGEST_ERROR:]
+    os.write(channel, json.dumps(result).encode("ascii"))
 
 
 def _train(experiment: Mapping[str, Any], **arguments: Any) -> None:
     train_experiment(Experiment.from_dict(experiment), **arguments)
 
 
-_KINDS = {"train": _train, "page": execute_page}
+_KINDS: dict[str, Callable[..., None]] = {"train": _train, "page": execute_page}
 
 
-def _end_with_driver() -> None:
+def _exit_with_driver() -> None:
     import psutil
 
     # Not through sys.stdin: a thread that waits in there would block the interpreter's end.
@@ -66,13 +66,20 @@ def _end_with_driver() -> None:
 
 
 def _collect_warnings(notes: list[str]) -> None:
-    """Let warnings of the two packages travel with the answer; others go to the log as always."""
+    """Add warnings of the two packages to the result's notes; others go to the log as always."""
     show = warnings.showwarning
 
-    def collect(message: Warning | str, category: type, filename: str, *rest: Any) -> None:
+    def collect(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if any(Path(filename).is_relative_to(package) for package in PACKAGES):
             notes.append(str(message))
         else:
-            show(message, category, filename, *rest)
+            show(message, category, filename, lineno, file, line)
 
     warnings.showwarning = collect

@@ -13,7 +13,7 @@ def run_of(plan: Plan, experiment: Experiment) -> Run:
 
 
 def training_of(plan: Plan, experiment: Experiment) -> Run:
-    """The run that is to be trained: its repeat where only weights are missing, as beside a record.
+    """The run that is to be trained: where only weights are missing, the repeat beside the record.
 
     A finished record is not trained over: published pages and tables show it.
     """

@@ -1,4 +1,4 @@
-"""Published records that stand for a run, so that nobody trains for hours what is known."""
+"""Published records in place of training, which would take hours."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class PublishError(AttnBlocksError):
 
 
 def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
-    """Finish a run by the records that were published of it; False if there are none that fit.
+    """Copy a run's published records into its folder; False if there are none that can be used.
 
-    Only profiles that take hours share their runs like this, and only runs that are current
-    (``semantics``); a published run holds no weights. A run that has ended stays as it is, and one
-    that was begun here goes on here.
+    Only profiles that take hours share their runs like this, and only runs of today's semantics; a
+    published run holds no weights. A run that has ended stays as it is, and one that was started
+    here is resumed here.
     """
     if run.status != "unfinished" or (run.folder / "last.safetensors").exists():
         return False
@@ -41,7 +41,7 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
 
 
 def return_published(run: Run, published: Path = PUBLISHED) -> bool:
-    """Undo ``import_published_record``, so that the run is trained here; False if it was not."""
+    """Undo ``import_published_record``, so that the run is trained here; False if unused."""
     ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
     taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
     if not taken or (run.has_weights and run.trained is run):

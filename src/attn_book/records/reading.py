@@ -98,7 +98,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
         else:
             raise ValueError(f"its status is {metrics['status']!r}")
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({_words(error)}); {MADE_AGAIN}") from error
+        raise CheckpointError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
     return metrics
 
 
@@ -129,7 +129,7 @@ def read_record(path: str | Path) -> dict[str, Any]:
             raise ValueError("a class has no name")
         _check_semantics(record["semantics"])
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({_words(error)}); {MADE_AGAIN}") from error
+        raise CheckpointError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
     return record
 
 
@@ -142,5 +142,5 @@ def experiment_of(record: Mapping[str, Any]) -> Experiment:
     return Experiment.from_dict({name: record[name] for name in EXPERIMENT_FIELDS})
 
 
-def _words(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)

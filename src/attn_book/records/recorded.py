@@ -25,6 +25,7 @@ class RecordedImages:
     class_total: int
     train: range
     val: range
+    fingerprint: str
 
 
 def recorded_plans(folder: Path) -> dict[str, Plan]:
@@ -43,8 +44,8 @@ def recorded_plans(folder: Path) -> dict[str, Plan]:
     runs = finished_runs(folder)
     plans = {}
     for page, comparisons in PAGES.items():
-        planned = [_planned(comparison, runs, folder.name) for comparison in comparisons]
-        planned = [comparison for comparison in planned if comparison.experiments]
+        every = [_planned(comparison, runs, folder.name) for comparison in comparisons]
+        planned = [comparison for comparison in every if comparison is not None]
         if planned:
             plans[page] = _plan(page, folder, planned, runs)
     return plans
@@ -70,9 +71,17 @@ def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> En
     return None
 
 
-def _planned(comparison: Comparison, runs: dict[str, Run], profile: str) -> PlannedComparison:
-    mine = [(entry_of(comparison, run.experiment, profile), run) for run in runs.values()]
-    mine = [(entry, run) for entry, run in mine if entry is not None]
+def _planned(
+    comparison: Comparison, runs: dict[str, Run], profile: str
+) -> PlannedComparison | None:
+    """A comparison with its runs; None if it has none."""
+    mine = [
+        (entry, run)
+        for run in runs.values()
+        if (entry := entry_of(comparison, run.experiment, profile)) is not None
+    ]
+    if not mine:
+        return None
     mine.sort(key=lambda pair: (comparison.entries.index(pair[0]), pair[1].experiment.seed))
     images = {run.experiment.fingerprint: _images(run) for _, run in mine}
     if len(images) > 1:
@@ -82,7 +91,7 @@ def _planned(comparison: Comparison, runs: dict[str, Run], profile: str) -> Plan
         )
     return PlannedComparison(
         comparison,
-        next(iter(images.values()), None),
+        next(iter(images.values())),
         PROFILES[profile].recipes[comparison.task],
         tuple((entry, run.experiment) for entry, run in mine),
     )
@@ -98,6 +107,7 @@ def _images(run: Run) -> RecordedImages:
         data["class_total"],
         range(data["train_images"]),
         range(data["validation_images"]),
+        run.experiment.fingerprint,
     )
 
 

@@ -1,4 +1,4 @@
-"""What an interruption or a bad disk left in a run folder: found, named and removed."""
+"""Damaged and incomplete files of a run folder: found, reported and removed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from attn_book.records.reading import read_history, read_metrics, read_record
 from attn_book.records.run import Run
 
 
-def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
-    """The epochs that a run's last checkpoint has behind it.
+def history_until_checkpoint(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
+    """The history up to a run's last checkpoint.
 
     Args:
         folder: the run's.
@@ -20,7 +20,7 @@ def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, 
 
     Raises:
         CheckpointError: the history is damaged or shorter than that, or the best weights are not
-            those of its best epoch, so that training cannot go on from there.
+            those of its best epoch, so that training cannot be resumed.
     """
     rows = read_history(folder / "history.csv")
     epoch = _epoch_of(folder / "last.safetensors", metadata)
@@ -31,7 +31,7 @@ def history_behind(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, 
     best = max(rows[:epoch], key=lambda row: row["val_acc"])["epoch"]
     path = folder / "best.safetensors"
     kept = _weights_epoch(path)
-    # Of the epoch that was being saved when the run was stopped: it is made again, to the same.
+    # The epoch that was being saved when the run was stopped is trained again, with equal weights.
     if kept not in (best, epoch + 1):
         raise CheckpointError(f"{path} is of epoch {kept}, the best was {best}")
     return rows[:epoch]
@@ -45,12 +45,12 @@ def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
 
 
 def remove_corrupt_files(run: Run) -> list[str]:
-    """Remove what an interruption or a bad disk left half-written, so that it is made again.
+    """Remove files that are damaged or incomplete, so that they are made again.
 
-    To be called by the process that holds the run's lock (``files.hold``).
+    The caller holds the run's lock (``files.folder_lock``).
 
     Returns:
-        A line for each file, that names it and says what is wrong.
+        A line for each file, with the reason.
     """
     problems = remove_leftovers(run.folder)
     for name, read in READERS.items():
@@ -73,7 +73,7 @@ def remove_corrupt_files(run: Run) -> list[str]:
 
 
 def _disagreement(run: Run) -> str | None:
-    """What the files of a finished run say against one another, each of them whole."""
+    """How the files of a finished run contradict one another; None if they do not."""
     if run.experiment.name != run.folder.name:
         return f"its record is that of {run.experiment.name}"
     epochs, accuracy = run.experiment.recipe.epochs, run.history["val_acc"]

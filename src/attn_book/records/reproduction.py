@@ -32,7 +32,7 @@ def tolerance(known: Run) -> float:
 
 
 def check_reproduction(known: Run, ours: Run) -> str:
-    """Hold a run against the one that is on record under the same name.
+    """Compare a run with the record of the same name.
 
     Returns:
         A sentence: identical to the last bit, or how far the final accuracy is off.

@@ -51,8 +51,8 @@ class Run:
             status = read_metrics(self.folder / "metrics.json")["status"]
         except (CheckpointError, OSError):
             return "unfinished"
-        whole = status == "failed" or all((self.folder / name).exists() for name in RECORDS)
-        return status if whole else "unfinished"
+        complete = status == "failed" or all((self.folder / name).exists() for name in RECORDS)
+        return status if complete else "unfinished"
 
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
@@ -78,9 +78,9 @@ class Run:
 
     @property
     def trained(self) -> Run:
-        """Whose weights stand for this run: its own, or where only that has any, its repeat's."""
-        mine = all((self.folder / name).exists() for name in WEIGHTS)
-        return self if mine or self.repeat.status != "finished" else self.repeat
+        """The run whose weights are used: itself, or its repeat where only that has any."""
+        own = all((self.folder / name).exists() for name in WEIGHTS)
+        return self if own or self.repeat.status != "finished" else self.repeat
 
     @property
     def repeat(self) -> Run:

@@ -1,8 +1,8 @@
 """What decides a run's numbers, as a version for each part.
 
-A record stores the versions of its parts and is current while they are today's. Who changes what a
-part computes raises its version here and records the golden curves anew (``tests/golden``): a
-change of numbers without a new version fails there, and so does a new version without new curves.
+A record stores the versions of its parts and is current while they are today's. Whoever changes
+what a part computes raises its version here and records the golden curves anew (``tests/golden``):
+a change of numbers without a new version fails there, and so does a new version without new curves.
 What changes no number (a message, a progress bar, a faster operator within rounding) changes no
 version.
 """

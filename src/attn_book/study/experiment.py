@@ -73,11 +73,9 @@ class Recipe:
     @property
     def stored_side(self) -> int:
         """Shorter side, in pixels, at which decoded images are kept: crops come from 8/7 of it."""
-        return (
-            math.ceil(self.image_size * 8 / 7)
-            if self.augmentation == "resized_crop"
-            else (self.image_size)
-        )
+        if self.augmentation == "resized_crop":
+            return math.ceil(self.image_size * 8 / 7)
+        return self.image_size
 
     def rate(self, epoch: int, step: int, steps: int) -> float:
         """The learning rate at ``step`` of ``steps`` in ``epoch`` (all counted from 0)."""

@@ -6,9 +6,10 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from attn_blocks import datasets
 from attn_blocks.device import select_device
@@ -19,12 +20,33 @@ from attn_book.study.pages import OVERVIEW, PAGES, Comparison, Entry
 from attn_book.study.recipes import PROFILES, default_profile
 
 
+class PlannedImages(Protocol):
+    """What a plan has to know of its images: an ``ImageDataset``, or a record of one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def class_total(self) -> int: ...
+    @property
+    def train(self) -> Sized: ...
+    @property
+    def val(self) -> Sized: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
 @dataclass(frozen=True)
 class PlannedComparison:
     """A comparison with its data set and one experiment for each entry and seed."""
 
     comparison: Comparison
-    images: datasets.ImageDataset
+    images: PlannedImages
     recipe: Recipe
     experiments: tuple[tuple[Entry, Experiment], ...]
 
@@ -32,6 +54,13 @@ class PlannedComparison:
     def task(self) -> str:
         """Name of the task, which is that of the data set the write-up used."""
         return self.comparison.task
+
+    @property
+    def loaded(self) -> datasets.ImageDataset:
+        """The images themselves, for those who look at them; not every plan has them."""
+        if not isinstance(self.images, datasets.ImageDataset):
+            raise SettingError(f"{self.images.title}: only the record of the images is here")
+        return self.images
 
     @property
     def titles(self) -> list[str]:
@@ -86,9 +115,8 @@ class Plan:
         """Profile, data, seeds and device in one line, for figures, tables and pages."""
         data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
         seeds = ", ".join(map(str, sorted(self.seeds)))
-        return f"profile {self.profile} · {data} · seed{'s' * (len(self.seeds) > 1)} {seeds} · " + (
-            self.device
-        )
+        title = "seeds" if len(self.seeds) > 1 else "seed"
+        return f"profile {self.profile} · {data} · {title} {seeds} · {self.device}"
 
     def _repr_markdown_(self) -> str:
         warning = (
@@ -107,7 +135,7 @@ def plan(
     results_dir: str | Path | None = None,
     device: str | None = None,
     epochs: int | None = None,
-    load: Callable[[str, str, Recipe, Path], datasets.ImageDataset] | None = None,
+    load: Callable[[str, str, Recipe, Path], PlannedImages] | None = None,
 ) -> Plan:
     """Resolve what ``page`` trains.
 
@@ -120,11 +148,11 @@ def plan(
             added to it.
         device: "cpu", "gpu", "gpu:1"; None for a GPU where there is one.
         epochs: trains for that many instead of the recipe's.
-        load: gives the images in place of ``load_task``, for plans that are not trained or that
-            share what was read.
+        load: loads the images in place of ``load_task``, for plans that are not trained or that
+            share a listing.
 
     Raises:
-        SettingError: an unknown name or a value that cannot be, with the valid ones.
+        SettingError: an unknown name or an invalid value, with the valid ones.
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
     profile = choose("profile", profile or default_profile(), PROFILES)
@@ -180,7 +208,7 @@ def load_images(name: str, recipe: Recipe, data_dir: str | Path | None) -> datas
 
 
 def _experiment(
-    entry: Entry, images: datasets.ImageDataset, recipe: Recipe, seed: int, profile: str
+    entry: Entry, images: PlannedImages, recipe: Recipe, seed: int, profile: str
 ) -> Experiment:
     if profile == "paper":
         recipe = replace(recipe, **entry.paper_recipe)
@@ -191,16 +219,19 @@ def _experiment(
 
 def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
     """``"0 1 2"``, ``"0,1"``, ``3`` or ``(0, 1)`` as a tuple of different integers >= 0."""
+    values: Iterable[str | int]
     if isinstance(seeds, str):
-        seeds = seeds.replace(",", " ").split()
+        values = seeds.replace(",", " ").split()
     elif isinstance(seeds, int):
-        seeds = [seeds]
+        values = [seeds]
+    else:
+        values = seeds
     try:
-        parsed = tuple(dict.fromkeys(int(seed) for seed in seeds))
+        parsed = tuple(dict.fromkeys(int(value) for value in values))
     except (TypeError, ValueError, OverflowError):  # the last for infinity
         parsed = ()
     if not parsed or min(parsed) < 0:
-        raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {seeds!r}')
+        raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {values!r}')
     return parsed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import paddle
 import paddle.distributed as dist
 from paddle import nn
-from paddle.autograd import PyLayer
+from paddle.autograd import PyLayer, PyLayerContext
 
 
 def synchronise_batch_norms(model: nn.Layer) -> nn.Layer:
@@ -42,11 +42,11 @@ class MeanOfAll(PyLayer):
     """The mean over all processes: of values, and backward of their gradients."""
 
     @staticmethod
-    def forward(ctx, values: paddle.Tensor) -> paddle.Tensor:
+    def forward(ctx: PyLayerContext, values: paddle.Tensor) -> paddle.Tensor:
         return mean_of_all(values)
 
     @staticmethod
-    def backward(ctx, gradient: paddle.Tensor) -> paddle.Tensor:
+    def backward(ctx: PyLayerContext, gradient: paddle.Tensor) -> paddle.Tensor:
         return mean_of_all(gradient)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import paddle
@@ -101,7 +102,8 @@ def build_model(experiment: Experiment, classes: int) -> paddle.nn.Layer:
 
 def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.Momentum:
     """Momentum, with weight decay where the recipe and the block's official training have it."""
-    decayed, free = [], []
+    decayed: list[paddle.Tensor] = []
+    free: list[paddle.Tensor] = []
     for layer in model.sublayers(include_self=True):
         is_norm = isinstance(layer, paddle.nn.BatchNorm2D | paddle.nn.GroupNorm)
         exempt = getattr(layer, "no_weight_decay", False) or (is_norm and not recipe.decay_norms)
@@ -144,22 +146,16 @@ def build_loaders(
             scale=(recipe.smallest_crop, 1.0),
         )
 
-    shared = {
-        "batch_size": recipe.batch_size // group.size,
-        "rank": group.rank,
-        "world_size": group.size,
-        "workers": compute.loader_threads,
-    }
+    loader = partial(
+        datasets.Loader,
+        batch_size=recipe.batch_size // group.size,
+        rank=group.rank,
+        world_size=group.size,
+        workers=compute.loader_threads,
+    )
     return (
-        datasets.Loader(
-            images.train,
-            transform=transform(train=True),
-            seed=seed,
-            shuffle=True,
-            drop_last=True,
-            **shared,
+        loader(
+            images.train, transform=transform(train=True), seed=seed, shuffle=True, drop_last=True
         ),
-        datasets.Loader(
-            images.val, transform=transform(train=False), seed=0, shuffle=False, **shared
-        ),
+        loader(images.val, transform=transform(train=False), seed=0, shuffle=False),
     )

@@ -10,7 +10,7 @@ import paddle
 
 from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import check_shapes, load_tensors, save_tensors
-from attn_book.records.repair import history_behind
+from attn_book.records.repair import history_until_checkpoint
 from attn_book.records.reproduction import check_reproduction, is_same
 from attn_book.records.run import Run
 from attn_book.training import compute as computing
@@ -59,7 +59,7 @@ def restore(
             if OPTIMIZER_PREFIX + name in tensors
         }
         check_shapes(path, tensors, {**model.state_dict(), **velocities})
-        history = history_behind(folder, metadata)
+        history = history_until_checkpoint(folder, metadata)
     except CheckpointError as error:
         warnings.warn(f"{error}; training {folder.name} from the start", stacklevel=2)
         return []
@@ -89,8 +89,8 @@ def load_model(run: Run, which: str = "last") -> paddle.nn.Layer:
     choose("checkpoint", which, ("last", "best"))
     trained = run.trained
     if trained is not run and not is_same(run, trained):
-        words = f"The weights are of a repeat. {check_reproduction(run, trained)}"
-        print(textwrap.fill(words, PAGE_COLUMNS))
+        note = f"The weights are of a repeat. {check_reproduction(run, trained)}"
+        print(textwrap.fill(note, PAGE_COLUMNS))
     model = build_model(run.experiment, len(run.classes))
     path = trained.folder / f"{which}.safetensors"
     tensors, _ = load_tensors(path)

@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from attn_blocks.device import cores, processor, select_device
 from attn_blocks.errors import SettingError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
     import paddle
-from attn_blocks.device import cores, processor, select_device
+
 
 # The lowest compute capability of a GPU that multiplies in a type at full speed, best type first.
 PRECISIONS = {"bfloat16": (8, 0), "float16": (7, 0)}
@@ -48,7 +49,7 @@ class Compute:
         return self.device.startswith("gpu")
 
     def apply(self) -> None:
-        """Tell Paddle: the device, cuDNN's ways, the layout."""
+        """Configure Paddle: device, cuDNN's algorithms, layout."""
         import paddle
 
         paddle.set_device(self.device)
@@ -107,7 +108,7 @@ class Compute:
                 yield tuple(paddle.to_tensor(array) for array in batch)
                 continue
             place = paddle.CUDAPinnedPlace()
-            # Kept until the next turn: the copy goes on while the processor queues the step.
+            # Kept until the next batch: the copy goes on while the processor queues the step.
             pinned = [paddle.to_tensor(array, place=place) for array in batch]
             yield tuple(tensor.cuda(blocking=False) for tensor in pinned)
 
@@ -134,13 +135,13 @@ def compute(
     local_processes: int = 1,
     environment: Mapping[str, str] = os.environ,
 ) -> Compute:
-    """Decide how to compute on ``device`` and tell Paddle.
+    """Decide how to compute on ``device``, and configure Paddle for it.
 
     Args:
         device: see ``select_device``.
         processes: how many train one run together.
         local_processes: how many of them share this machine's cores.
-        environment: where the settings of this module's description are read.
+        environment: where the ``ATTN_BLOCKS_*`` settings are read.
 
     Raises:
         SettingError: the device is not there, or a setting is not for it.

@@ -1,4 +1,4 @@
-"""What several processes that train one run do in common; ``launch`` starts them.
+"""Several processes that train one run together; ``launch`` starts them.
 
 Each computes its share of every batch. Gradients are averaged and batch statistics taken over all
 of them, so that the numbers are those of one process, to rounding.
@@ -26,7 +26,7 @@ from attn_book.training.batch_norm import synchronise_batch_norms
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that train one run together; by itself, a single one.
+    """The processes that train one run together; by default a single one.
 
     Attributes:
         rank: this process, counted from 0.
@@ -57,7 +57,7 @@ class Group:
         return total
 
     def agree(self, answer: bool) -> bool:
-        """The first process's answer, in all of them."""
+        """The first process's ``answer``, returned in all of them."""
         return bool(self.total(np.array([int(answer and self.writes)]))[0])
 
     def check_same(self, number: int, title: str) -> None:
@@ -72,7 +72,7 @@ class Group:
     def lock_folder(self, folder: Path) -> Iterator[None]:
         """``files.folder_lock`` for all of them: the first process holds the lock."""
         with ExitStack() as held:
-            # With others it asks again and again: they would not wait for its answer for long.
+            # Of several, the first asks repeatedly: the others do not wait for one answer for long.
             while not self.agree(
                 self.writes and held.enter_context(folder_lock(folder, wait=self.size == 1))
             ):
@@ -113,7 +113,7 @@ def joined(timeout: int) -> Iterator[Group]:
     except (RuntimeError, OSError) as error:
         if "gloo/transport" not in str(error) and "NCCL error" not in str(error):
             raise
-        # The launcher looks every second; it is to find the process that ended first, not this.
+        # The launcher polls every second; it should find the process that ended first, not this.
         time.sleep(5)
         raise TrainingError(
             f"process {group.rank} lost its connection to another one, which ended or did not "
@@ -124,7 +124,7 @@ def joined(timeout: int) -> Iterator[Group]:
 
 
 def remove_environments(logs: Path) -> None:
-    """Remove the launcher's copies of the environment, which may hold what is not for others."""
+    """Remove the launcher's copies of the environment, which may hold secrets."""
     for pattern in ("envlog.*", "backup_env.*.json", "*.*.log"):
         for path in logs.glob(pattern):
             path.unlink(missing_ok=True)

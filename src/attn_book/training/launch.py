@@ -41,14 +41,14 @@ class Processes:
         local: processes on this machine.
         devices: numbers of the GPUs they use, one each; empty for the first ones, or the CPU.
         nodes: machines.
-        master: "host:port" where the machines meet.
+        master: "host:port" where the machines meet; empty for a single machine.
         timeout: seconds after which a process ends that waits for a lost machine.
     """
 
     local: int = 1
     devices: tuple[str, ...] = ()
     nodes: int = 1
-    master: str | None = None
+    master: str = ""
     timeout: int = 1800
 
     @property
@@ -61,7 +61,7 @@ class Processes:
         """What ATTN_BLOCKS_NPROC, _DEVICES, _NNODES, _MASTER and _TIMEOUT ask for.
 
         Raises:
-            SettingError: one of them is no such value, or they do not go together.
+            SettingError: one of them is invalid, or they contradict one another.
         """
 
         def count(name: str, default: int) -> int:
@@ -83,8 +83,8 @@ class Processes:
                 "device gets one"
             )
         nodes = count("ATTN_BLOCKS_NNODES", 1)
-        master = environment.get("ATTN_BLOCKS_MASTER") or None
-        if nodes > 1 and not (master and re.fullmatch(r"[^:]+:\d+", master)):
+        master = environment.get("ATTN_BLOCKS_MASTER", "")
+        if nodes > 1 and not re.fullmatch(r"[^:]+:\d+", master):
             raise SettingError(
                 f"{nodes} machines need ATTN_BLOCKS_MASTER=host:port, an address of the first of "
                 f"them and a free port; it is {master!r}"
@@ -182,7 +182,7 @@ def command(job: str, logs: Path, processes: Processes) -> list[str]:
 
 
 def environment(device: str, processes: Processes) -> dict[str, str]:
-    """The environment of that command: threads divided, talk over the loopback, gloo on a CPU."""
+    """The environment of that command: threads divided, loopback only, gloo on a CPU."""
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
     changed = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, threads // processes.local))}
     if processes.nodes == 1:
@@ -202,7 +202,7 @@ def clean(logs: Path) -> None:
 
 
 def why_ended(logs: Path) -> str:
-    """Which process ended a training early, how, and where to read on; from what it logged."""
+    """Which process ended a training early, how, and which log says more."""
     log = logs / LOG
     text = log.read_text(encoding="utf-8")
     found = re.search(r"Container rank (\d+) status failed .* code (-?\d+) log (\S.*)", text)
@@ -211,7 +211,7 @@ def why_ended(logs: Path) -> str:
     code = int(found[2])
     errors = re.findall(r"^error: (.*)$", text, flags=re.MULTILINE)
     if code == -signal.SIGALRM:
-        errors = ["it heard nothing of the others for ATTN_BLOCKS_TIMEOUT seconds"]
+        errors = ["no answer from the other processes for ATTN_BLOCKS_TIMEOUT seconds"]
     how = f"with code {code}" if code >= 0 else f"by {signal.Signals(-code).name}"
     reason = f" ({errors[-1]})" if errors else ""
     return f"process {found[1]} ended {how}{reason}; see {found[3].strip()} and {log}"

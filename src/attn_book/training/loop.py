@@ -25,7 +25,7 @@ Report = Callable[[int, float, float], None]  # images of a step; mean loss, acc
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch gave; ``epoch`` counts from 1, ``lr`` is the rate of its last step.
+    """The results of an epoch; ``epoch`` counts from 1, ``lr`` is the rate of its last step.
 
     Training loss and accuracy are means over the epoch, taken while the weights were moving;
     those of the validation images, and the confusion matrix [true, predicted], are of its end.
@@ -53,7 +53,7 @@ class Diverged(TrainingError):
 
 
 def train(training: Training, done: int = 0, report: Report | None = None) -> Iterator[Epoch]:
-    """Train to the recipe's last epoch, giving each epoch when it is finished.
+    """Train to the recipe's last epoch, yielding each epoch when it is finished.
 
     Args:
         training: network, optimiser, loaders and recipe; see ``build.prepare``.

@@ -1,7 +1,7 @@
-"""One experiment -> one run folder: locked, resumed, recorded, and failed in the open.
+"""One experiment -> one run folder: locked, resumed, recorded, failures too.
 
 Files are written in the order history, best weights, last weights: ``last.safetensors`` says which
-epoch is finished, whatever is newer is made again.
+epoch is finished, and newer files are written again.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ def train_experiment(
             or for as many new ones as the environment asks for (see ``launch``).
 
     Returns:
-        The finished run, or one with status "failed" and the reason in its metrics when the loss
-        became infinite or not a number, or memory ran out: the same settings would fail again.
+        The finished run; or one with status "failed" and the reason in its metrics, when the loss
+        became infinite or not a number or memory ran out, since it would fail again with the same
+        settings.
 
     Raises:
-        SettingError: a device or a number of processes that cannot be.
+        SettingError: an invalid device or number of processes.
         TrainingError: the images changed meanwhile, or one of several processes ended early.
         StorageError: the disk is full; what was finished until then is kept.
     """
@@ -94,7 +95,7 @@ def train_experiment(
             launch(processes, experiment, folder, data_dir, device, progress, weights)
         return Run(folder)
     group = group or SINGLE_PROCESS
-    # One trains; another that wants the same run waits here and then finds it finished.
+    # One process trains; another one for the same run waits here and then finds it finished.
     with group.lock_folder(folder):
         if group.writes:
             for problem in remove_corrupt_files(Run(folder)):
@@ -109,14 +110,14 @@ def train_experiment(
             )
         compute = computing.compute(device, group.size, group.local_size)
         if group.writes:
-            # Records without weights are made again; until then the run is not finished.
+            # Of a record without weights, which is trained again and not finished until then.
             (folder / "metrics.json").unlink(missing_ok=True)
         try:
             train_into(folder, experiment, images, compute, progress, group)
         except (Diverged, MemoryError, RuntimeError, OSError) as error:
             failure = _failure(experiment, error)
             if failure is None:
-                if getattr(error, "errno", None) in NO_ROOM:
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
                     raise storage_error(error, folder) from error
                 raise
             if group.writes:
@@ -134,14 +135,14 @@ def _is_done(found: Run, weights: bool) -> bool:
 
 
 def _failure(experiment: Experiment, error: Exception) -> dict[str, Any] | None:
-    """The metrics of a run that the same settings would fail again; None for another error."""
+    """The metrics of a run that would fail again with the same settings; None for other errors."""
     if isinstance(error, Diverged):
         return {"status": "failed", "reason": str(error), **error.where}
     # Paddle's own out-of-memory errors are RuntimeErrors.
-    words = str(error).lower()
+    message = str(error).lower()
     if not isinstance(error, MemoryError) and not (
-        "resourceexhausted" in words
-        or "out of memory" in words
+        "resourceexhausted" in message
+        or "out of memory" in message
         or getattr(error, "errno", None) == errno.ENOMEM
     ):
         return None
@@ -160,7 +161,7 @@ def train_into(
     progress: bool = True,
     group: Group = SINGLE_PROCESS,
 ) -> None:
-    """Train from the start or from the last finished epoch, leaving a finished run folder."""
+    """Train from the start or from the last finished epoch, and finish the run folder."""
     recipe = experiment.recipe
     computing.seed_everything(experiment.seed)
     model = build_model(experiment, len(images.classes))
@@ -176,9 +177,9 @@ def train_into(
     with bar, open_log(folder, history, group) as log:
 
         def report(count: int, loss: float, accuracy: float) -> None:
-            words = f"epoch {len(history) + 1}/{recipe.epochs} loss {loss:.3f} acc {accuracy:.3f}"
+            line = f"epoch {len(history) + 1}/{recipe.epochs} loss {loss:.3f} acc {accuracy:.3f}"
             bar.update(count)
-            bar.set_postfix_str(words, refresh=False)
+            bar.set_postfix_str(line, refresh=False)
 
         for epoch in train(training, len(history), report):
             confusion = epoch.confusion
@@ -231,7 +232,7 @@ def best_epoch(history: list[dict[str, float]]) -> dict[str, float]:
 
 def save_epoch(folder: Path, training: Training, history: list[dict[str, float]]) -> None:
     """Write the history up to an epoch, and its weights: as the best, if they are, and the last."""
-    epoch = history[-1]["epoch"]
+    epoch = int(history[-1]["epoch"])
     write_history(folder / "history.csv", history)
     if best_epoch(history)["epoch"] == epoch:
         save_checkpoint(folder / "best.safetensors", training.model, epoch)

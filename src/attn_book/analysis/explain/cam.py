@@ -44,7 +44,7 @@ class Evidence(NamedTuple):
     probabilities: dict[str, float]
 
 
-def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int]) -> np.ndarray:
+def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
     """Grad-CAM (Selvaraju et al. 2017, equations 1 and 2) of the classes ``labels``, [B, h, w].
 
     Of the last map that enters a pooling and has at least ``CAM_SIDE`` pixels a side; where there
@@ -71,7 +71,7 @@ def grad_cams(
     Images that all models classify correctly come first: there the true class is also the
     decision.
     """
-    data = plan.comparison(task).images
+    data = plan.comparison(task).loaded
     first = {title: title_runs[0] for title, title_runs in runs.items() if title_runs}
     if not first:
         raise SettingError(f"no run of {plan.page} on {task} is finished; train first")

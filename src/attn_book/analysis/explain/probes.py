@@ -27,7 +27,7 @@ def recording(layers: Mapping[str, nn.Layer]) -> Iterator[Features]:
     seen: Features = {}
 
     def note(name: str) -> Callable[..., None]:
-        def hook(_layer, inputs, output):
+        def hook(_: nn.Layer, inputs: tuple[paddle.Tensor, ...], output: paddle.Tensor) -> None:
             seen[name] = inputs[0], output
 
         return hook
@@ -53,7 +53,9 @@ def attention_blocks(model: nn.Layer) -> dict[str, nn.Layer]:
     }
 
 
-def network_input(images: ImageDataset, indices: Sequence[int], recipe: Recipe) -> np.ndarray:
+def network_input(
+    images: ImageDataset, indices: Sequence[int] | np.ndarray, recipe: Recipe
+) -> np.ndarray:
     """Validation images as the network gets them, float32 [B, 3, S, S]."""
     source = datasets.DATASETS[images.name]
     transform = datasets.create_transform(

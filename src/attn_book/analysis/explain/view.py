@@ -69,7 +69,7 @@ class View:
     """
 
     def __init__(self, plan: Plan, task: str, run: Run, index: int | None = None) -> None:
-        images = plan.comparison(task).images
+        images = plan.comparison(task).loaded
         recipe = run.experiment.recipe
         self.model = load_model(run)
         self.blocks = attention_blocks(self.model)
@@ -227,7 +227,7 @@ def channel_gates_by_class(
     Args:
         images: how many validation images, evenly spread, the means are over.
     """
-    data = plan.comparison(task).images
+    data = plan.comparison(task).loaded
     model = load_model(run)
     blocks = attention_blocks(model)
     for name, layer in blocks.items():

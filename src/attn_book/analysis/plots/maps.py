@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.analysis.plots.style import STYLE
@@ -105,6 +106,7 @@ def query_attention(
         context: GC's map [h, w], or None.
         correlation: the mean correlation of all pixels' maps, written above the figure.
     """
+    panels: list[tuple[str, np.ndarray | None, tuple[float, float] | None]]
     panels = [("image", None, None)]
     panels += [(f"query {i}", values, at) for i, (at, values) in enumerate(queries.items(), 1)]
     if context is not None:
@@ -132,7 +134,7 @@ def query_attention(
     return figure
 
 
-def _mark(axis, number, place):
+def _mark(axis: plt.Axes, number: str, place: tuple[float, float]) -> None:
     """A ring, through which the map at the query itself can be seen, and its number."""
     for ink, size in (("white", 10), ("#ff2d2d", 8)):
         axis.plot(*place, "o", color=ink, markerfacecolor="none", markersize=size)
@@ -201,7 +203,9 @@ def grad_cam(evidence: Sequence[Evidence]) -> Figure:
     return figure
 
 
-def overlay(axis, picture, values, low, high):
+def overlay(
+    axis: plt.Axes, picture: np.ndarray, values: np.ndarray, low: float, high: float
+) -> AxesImage:
     """Draw a map in colour over the grey picture, each of its pixels where it belongs."""
     side_y, side_x = picture.shape[:2]
     axis.imshow(np.asarray(picture, dtype=float).mean(axis=2), cmap="gray")

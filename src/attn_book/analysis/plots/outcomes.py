@@ -34,7 +34,7 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
         for axis in axes.flat[len(shown) :]:
             axis.axis("off")
         for axis, (title, title_runs) in zip(axes.flat, shown.items(), strict=False):
-            confusion = sum(run.confusion for run in title_runs)
+            confusion = np.sum([run.confusion for run in title_runs], axis=0)
             share = confusion / np.maximum(1, confusion.sum(axis=1, keepdims=True))
             image = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
             axis.set_title(title)
@@ -47,7 +47,7 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
-def _write_percentages(axis, share):
+def _write_percentages(axis: plt.Axes, share: np.ndarray) -> None:
     for (i, j), value in np.ndenumerate(share):
         if value >= 0.005:
             place = {"ha": "center", "va": "center"}
@@ -125,7 +125,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
     return figure
 
 
-def _ours(axis, place, ink, found):
+def _ours(axis: plt.Axes, place: float, ink: str, found: statistics.Effect | None) -> None:
     """One line of the forest: our effect with its interval, or that there is none."""
     style = {"textcoords": "offset points", "fontsize": 8}
     if found is None:

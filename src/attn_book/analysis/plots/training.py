@@ -73,7 +73,14 @@ def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Figure:
     return figure
 
 
-def _curve(axis, title, runs, column, label, linestyle="-"):
+def _curve(
+    axis: plt.Axes,
+    title: str,
+    runs: Sequence[Run],
+    column: str,
+    label: str | None,
+    linestyle: str = "-",
+) -> None:
     if not runs:
         return
     values = np.stack([run.history[column] for run in runs])
