@@ -82,7 +82,7 @@ def build(experiment: dict, data_dir: str) -> tuple[common.Steps, dict]:
     model = build.build_model(asked, len(images.classes))
     model.train()
     optimiser = build.build_optimizer(model, asked.recipe)
-    loader, _ = build.build_loaders(asked, images)
+    loader, _ = build.build_loaders(images, asked.recipe, asked.seed)
     training, loading = batches(loader), batches(loader)
     folder = Path(tempfile.mkdtemp(prefix="attn-blocks-bench-"))
 
@@ -272,7 +272,7 @@ MEASURES: dict[str, Callable[[Plan, int], list[dict]]] = {
 
 def reproduce_all(settings: dict[str, object]) -> tuple[float, float, str]:
     """Run the command; seconds until its last run was trained, seconds in all, and what it said."""
-    call = [sys.executable, "-m", "attn_blocks", "reproduce"]
+    call = [sys.executable, "-m", "attn_book", "reproduce"]
     for name, value in settings.items():
         call += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     said, start, trained = [], time.perf_counter(), 0.0

@@ -299,7 +299,7 @@ def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_p
     monkeypatch.setenv("FAIL", "0")
     trained, whole, said = pipeline.reproduce_all({"profile": "quick", "epochs": None})
     assert 0 < trained < whole - 0.2
-    assert said.splitlines()[1] == "-m attn_blocks reproduce --profile quick"
+    assert said.splitlines()[1] == "-m attn_book reproduce --profile quick"
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(RuntimeError, match="attn_blocks reproduce failed"):
         pipeline.reproduce_all({})

@@ -54,7 +54,7 @@ def start(folder, saving=""):
         [
             sys.executable,
             "-m",
-            "attn_blocks",
+            "attn_book",
             "reproduce",
             "sge",
             "--profile",

@@ -26,7 +26,7 @@ def results_dir(data_dir, tmp_path_factory):
         [
             sys.executable,
             "-m",
-            "attn_blocks",
+            "attn_book",
             "reproduce",
             "--profile",
             "smoke",

@@ -13,7 +13,8 @@ import pytest
 
 from attn_blocks.errors import CheckpointError, SettingError
 from attn_blocks.files import read_json, write_json
-from attn_book.driver import pages, reproduce
+from attn_book.analysis import verdicts
+from attn_book.driver import pages, reproduce, summary
 from attn_book.records import planned, published, reading, reproduction
 from attn_book.records import run as records_run
 from attn_book.study.pages import PAGES, page_name
@@ -59,15 +60,15 @@ def test_a_page_is_trained_executed_and_summed_up(first):
     assert "1 pages, 2 runs, 0 of them finished" in printed
     assert "Shapes" in printed
     assert "SGE-ResNet-50" in printed
-    summary = (folder / "summary.csv").read_text().splitlines()
-    assert summary[0] == ",".join(summary.SUMMARY_COLUMNS)
-    assert len(summary) == 3
-    assert all(line.startswith(f"{PAGE},shapes,10,") for line in summary[1:])
-    assert all(line.endswith(",cpu,finished") for line in summary[1:])
-    verdicts = (folder / "verdicts.csv").read_text().splitlines()
-    assert verdicts[0] == ",".join(verdicts.VERDICT_COLUMNS)
-    assert len(verdicts) == 3
-    assert all(line.endswith(",1,not tested") for line in verdicts[1:])
+    runs = (folder / "summary.csv").read_text().splitlines()
+    assert runs[0] == ",".join(summary.SUMMARY_COLUMNS)
+    assert len(runs) == 3
+    assert all(line.startswith(f"{PAGE},shapes,10,") for line in runs[1:])
+    assert all(line.endswith(",cpu,finished") for line in runs[1:])
+    claims = (folder / "verdicts.csv").read_text().splitlines()
+    assert claims[0] == ",".join(verdicts.VERDICT_COLUMNS)
+    assert len(claims) == 3
+    assert all(line.endswith(",1,not tested") for line in claims[1:])
     notebook = nbformat.read(folder / "notebooks" / f"{PAGE}.ipynb", as_version=4)
     assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
     assert {path.name for path in (folder / "figures").iterdir()} >= {f"{PAGE}_curves.png"}
