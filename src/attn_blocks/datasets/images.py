@@ -66,9 +66,12 @@ class ImageDataset:
 
     @property
     def label(self) -> str:
-        """What a figure is captioned with, as ``Animals-10 (4 of 10 classes; 9 / 2 images)``."""
-        classes = str(len(self.classes))
-        if len(self.classes) != self.class_total:
-            classes += f" of {self.class_total}"
-        images = f"{len(self.train):,} / {len(self.val):,} images"
-        return f"{self.title} ({classes} classes; {images})"
+        """What a figure is captioned with, see ``label_of``."""
+        sizes = len(self.classes), self.class_total, len(self.train), len(self.val)
+        return label_of(self.title, *sizes)
+
+
+def label_of(title: str, classes: int, class_total: int, train: int, val: int) -> str:
+    """A data set with its sizes, as ``Animals-10 (4 of 10 classes; 9 / 2 images)``."""
+    share = "" if classes == class_total else f" of {class_total}"
+    return f"{title} ({classes}{share} classes; {train:,} / {val:,} images)"

@@ -18,6 +18,7 @@ import paddle
 import pandas as pd
 
 from attn_blocks import datasets, device, models
+from attn_blocks.datasets.images import label_of
 from attn_blocks.errors import choose
 from attn_book.analysis import cost
 from attn_book.records.recorded import RecordedImages
@@ -151,7 +152,8 @@ def complete(task: str, _: str, recipe: Recipe, __: Path) -> RecordedImages:
     limits = recipe.train_images, recipe.validation_images
     train, val = (range(min(n, most or n)) for n, most in zip(COMPLETE[task], limits, strict=True))
     classes = source.class_names
-    return RecordedImages(task, source.title, source.title, classes, len(classes), train, val, "")
+    label = label_of(source.title, len(classes), len(classes), len(train), len(val))
+    return RecordedImages(task, source.title, label, classes, len(classes), train, val, "")
 
 
 def report(pages: Sequence[str], gpu_name: str | None = None, **settings: Any) -> str:
