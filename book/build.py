@@ -468,16 +468,16 @@ def benchmarks(folder: Path) -> str:
     parts = []
     for path in sorted(folder.glob("*.csv")):
         lines = path.read_text(encoding="utf-8").splitlines()
-        told = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
-        title = told.pop("title", path.stem.replace("_", " ").capitalize())
-        words = [told.pop(key) for key in ("about", "finding") if key in told]
-        command = f"`{told.pop('command')}`"
+        fields = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        title = fields.pop("title", path.stem.replace("_", " ").capitalize())
+        words = [fields.pop(key) for key in ("about", "finding") if key in fields]
+        command = f"`{fields.pop('command')}`"
         frame = pd.read_csv(path, dtype=str, comment="#").fillna("–")
         frame.columns = [name.replace("_", " ") for name in frame.columns]
         parts += [
             f"### {title}",
             *words,
-            banner(" · ".join([command, *told.values()])),
+            banner(" · ".join([command, *fields.values()])),
             table(frame.set_index(frame.columns[0])),
         ]
     return "\n\n".join(parts or ["No measurements are kept in `benchmarks/results/` yet."])

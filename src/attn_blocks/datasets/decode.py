@@ -104,7 +104,7 @@ def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str,
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
     if rotation is not None:
         image = image.transpose(rotation)
-        notes.append("turned as its EXIF orientation says")
+        notes.append("rotated as its EXIF orientation says")
     return np.asarray(image), tuple(notes)
 
 

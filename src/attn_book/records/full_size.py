@@ -15,14 +15,14 @@ from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json
 
 FOLDER = "full_size"  # below book/published
-# Scores are kept in float16, where two classes can tie that float32 told apart.
+# Scores are kept in float16, where two classes can tie that differ in float32.
 TIES = 3  # images
 
 
 def problems(folder: Path) -> list[str]:
     """What is wrong with the records below ``folder``: a line a problem, none if all is well.
 
-    The history must be whole, the confusion matrix must give its last accuracy, and the scores of
+    The history must be complete, the confusion matrix must give its last accuracy, and the scores of
     the validation images must predict each class as often as the confusion matrix says.
     """
     paths = sorted((folder / "records").glob("*.json"))
