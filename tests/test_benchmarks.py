@@ -301,5 +301,5 @@ def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_p
     assert 0 < trained < whole - 0.2
     assert said.splitlines()[1] == "-m attn_book reproduce --profile quick"
     monkeypatch.setenv("FAIL", "1")
-    with pytest.raises(RuntimeError, match="attn_blocks reproduce failed"):
+    with pytest.raises(RuntimeError, match="attn_book reproduce failed"):
         pipeline.reproduce_all({})

@@ -75,8 +75,8 @@ def start(pages, *folders, **options):
 def finish(monkeypatch, capfd):
     """Runs a command in this process (its workers have their own): exit code, and what it said."""
 
-    def run(pages, *folders, **options):
-        monkeypatch.setattr(pages, "NOTEBOOKS", pages)
+    def run(notebooks, *folders, **options):
+        monkeypatch.setattr(pages, "NOTEBOOKS", notebooks)
         code = main(arguments(*folders, **options))
         return code, "".join(capfd.readouterr())
 
@@ -129,10 +129,10 @@ def results_dir(trained, tmp_path):
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     data_dir, tmp_path, small_disk, finish
 ):
-    pages = write_page(tmp_path / "pages", "print('x' * 3_000_000)")
+    notebooks = write_page(tmp_path / "pages", "print('x' * 3_000_000)")
     results_dir, remount = small_disk
     remount("size=1800k")  # room for one run of two
-    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    code, output = finish(notebooks, data_dir, results_dir, jobs=1)
     assert code == 2, output
     assert "Traceback" not in output
     assert f"no room left for {results_dir}/smoke/runs/shapes-sge_resnet50-" in output
@@ -143,7 +143,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     assert leftovers(results_dir) == []
 
     remount("size=4500k")  # for both, but not for the page
-    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    code, output = finish(notebooks, data_dir, results_dir, jobs=1)
     assert code == 2, output
     assert f"no room left for {results_dir}/smoke/notebooks/" in output
     assert "2 of 2 runs are finished" in output
@@ -152,7 +152,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     assert leftovers(results_dir) == []
 
     remount("size=64m")
-    code, output = finish(pages, data_dir, results_dir, jobs=1)
+    code, output = finish(notebooks, data_dir, results_dir, jobs=1)
     assert code == 0, output
     assert "2 of them finished" in output
     assert made(results_dir) == both
@@ -164,10 +164,10 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
 
 
 def test_two_at_once_share_the_work(data_dir, tmp_path):
-    pages = write_page(tmp_path / "pages", "import time\ntime.sleep(2)")
+    notebooks = write_page(tmp_path / "pages", "import time\ntime.sleep(2)")
     results_dir = tmp_path / "results"
     # Training takes longer than one driver can be behind the other.
-    drivers = [start(pages, data_dir, results_dir, jobs=1, epochs=30) for _ in range(2)]
+    drivers = [start(notebooks, data_dir, results_dir, jobs=1, epochs=30) for _ in range(2)]
     seen = {}
 
     def all_ended():
@@ -310,10 +310,12 @@ def test_damaged_pages_are_named_and_executed_again(tmp_path):
 
 # What a page of the book asks of its runs.
 READING = """
-from attn_blocks import experiment, results, train
-page = experiment.plan("04_sge", profile, data_dir={data!r}, results_dir={results!r}, epochs=1)
-train.run_all(page)
-runs = results.runs_of(page, "animals10")
+from attn_book import plan, runs_of, train_all
+from attn_book.analysis import verdicts
+from attn_book.training.checkpoint import load_model
+page = plan("04_sge", profile, data_dir={data!r}, results_dir={results!r}, epochs=1)
+train_all(page)
+runs = runs_of(page, "animals10")
 print("finished:", [title for title, found in runs.items() if found])
 """
 
@@ -326,7 +328,7 @@ def test_a_failed_run_stops_no_other_and_stands_on_the_page(
     (sge.folder / "metrics.json").write_text(json.dumps({"status": "failed", "reason": reason}))
     shutil.rmtree(plain.folder)
     reading = READING.format(data=str(data_dir), results=str(results_dir))
-    cells = [reading, "load_model(runs['SGE-ResNet-50'][0])", "results.verdict_text(page)"]
+    cells = [reading, "load_model(runs['SGE-ResNet-50'][0])", "verdicts.verdict_text(page)"]
     code, output = finish(write_page(tmp_path / "pages", *cells), data_dir, results_dir)
     assert code == 1, output
     assert f"FAILED {sge.folder.name}: {reason}" in output
@@ -343,21 +345,23 @@ OUT_OF_MEMORY = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+import attn_book
 import attn_blocks
 import paddle
 from resource import RLIMIT_AS, setrlimit
-from attn_blocks import train
-from attn_blocks.experiment import PROFILES, Experiment, load_images
+from attn_book.study import plan
+from attn_book.study.experiment import Experiment
+from attn_book.study.recipes import PROFILES
 data_dir, results_dir = sys.argv[1:]
 recipe = replace(PROFILES["smoke"].recipes["animals10"], batch_size=40, image_size=224, width=1.0)
-images = load_images("shapes", replace(recipe, image_size=56), data_dir)
-train.experiment.load_images = lambda *_: images
-what = Experiment("shapes", images.fingerprint, "resnet50", recipe, seed=1)
+images = plan.load_images("shapes", replace(recipe, image_size=56), data_dir)
+plan.load_images = lambda *_: images
+experiment = Experiment("shapes", images.fingerprint, "resnet50", recipe, seed=1)
 # Paddle 2 loads its maths library with the first convolution: that must not meet the limit.
 attn_blocks.create_model("resnet18", num_classes=2, width=0.125)(paddle.ones([1, 3, 32, 32]))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
 setrlimit(RLIMIT_AS, (used + 600 * 2**20,) * 2)
-print(train.run(what, results_dir, data_dir, "cpu", progress=False).metrics)
+print(attn_book.train_experiment(experiment, results_dir, data_dir, "cpu", progress=False).metrics)
 """
 
 
