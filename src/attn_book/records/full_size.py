@@ -22,8 +22,8 @@ TIES = 3  # images
 def problems(folder: Path) -> list[str]:
     """What is wrong with the records below ``folder``: a line a problem, none if all is well.
 
-    The history must be complete, the confusion matrix must give its last accuracy, and the scores of
-    the validation images must predict each class as often as the confusion matrix says.
+    The history must be complete, the confusion matrix must give its last accuracy, and the scores
+    of the validation images must predict each class as often as the confusion matrix says.
     """
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
