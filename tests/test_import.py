@@ -66,8 +66,8 @@ print(json.dumps([full - before, resident() - before]))
 @pytest.mark.parametrize("package", ["attn_blocks", "attn_blocks.layers.se", "attn_book"])
 def test_freed_memory_is_given_back_unless_the_book_is_imported(package):
     held, left = fresh(MEMORY, package)  # megabytes
-    assert held > 190
-    assert (left > 150) if package == "attn_book" else (left < 50)
+    assert held > 150  # of 200; a little may come from what was free before
+    assert (left > 0.75 * held) if package == "attn_book" else (left < 0.25 * held)
 
 
 LOADED = """

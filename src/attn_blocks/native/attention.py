@@ -3,7 +3,8 @@
 Paddle's CPU kernels are slow at means over two axes, at broadcasting over any but the last axis and
 at the gradients of both. Each class here is the block of the same name in ``layers`` with some of
 its steps computed otherwise, and gives the same to rounding. A traced program, which also is what
-multiply-adds are counted in, and another device keep the equations of the paper.
+multiply-adds are counted in, and another device keep the equations of the paper: they are called
+by the name of the plain class, since Paddle 2's tracing does not understand ``super()``.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ class GatherExcite(ge.GatherExcite):
 
     def gather(self, x: paddle.Tensor) -> paddle.Tensor:
         is_mean = self.gather_layers is None and self.extent == 0
-        return pixel_mean(x) if is_mean else super().gather(x)
+        return pixel_mean(x) if is_mean else ge.GatherExcite.gather(self, x)
 
 
 class GlobalContext(gc.GlobalContext):
     """With ``pixel_mean``."""
 
     def context(self, x: paddle.Tensor) -> paddle.Tensor:
-        return pixel_mean(x) if self.pooling == "avg" else super().context(x)
+        return pixel_mean(x) if self.pooling == "avg" else gc.GlobalContext.context(self, x)
 
 
 class SpatialGroupEnhance(sge.SpatialGroupEnhance):
@@ -57,7 +58,7 @@ class SpatialGroupEnhance(sge.SpatialGroupEnhance):
 
     def attention(self, x: paddle.Tensor) -> paddle.Tensor:
         if not _computed_here(x):
-            return super().attention(x)
+            return sge.SpatialGroupEnhance.attention(self, x)
         height, width = x.shape[2:]
         x = x.reshape([-1, self.channels // self.groups, height, width])
         maps = x.reshape([x.shape[0], -1, height * width])
@@ -74,7 +75,7 @@ class SpatialGroupEnhance(sge.SpatialGroupEnhance):
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not _computed_here(x):
-            return super().forward(x)
+            return sge.SpatialGroupEnhance.forward(self, x)
         check_input(self, x)
         check_pixels(self, x)
         # Repeating costs less than broadcasting, whose gradient sums slowly over the middle axis.
@@ -90,7 +91,7 @@ class ShuffleAttention(sa.ShuffleAttention):
     def spatial_gate(self, x1: paddle.Tensor) -> paddle.Tensor:
         # Paddle's batch norm leaves a single value as it is, so maps of 1x1 go the other way.
         if not _computed_here(x1) or x1.shape[2:] == [1, 1]:
-            return super().spatial_gate(x1)
+            return sa.ShuffleAttention.spatial_gate(self, x1)
         weight = self.sweight.flatten() * self.gn.weight
         bias = self.sweight.flatten() * self.gn.bias + self.sbias.flatten()
         # The batch norm of one image whose channels are all the maps is the instance norm, and its
@@ -109,7 +110,9 @@ class ShuffleAttention(sa.ShuffleAttention):
         return F.sigmoid(y.reshape(x1.shape))
 
     def shuffle(self, x: paddle.Tensor) -> paddle.Tensor:
-        return F.channel_shuffle(x, 2) if _computed_here(x) else super().shuffle(x)
+        return (
+            F.channel_shuffle(x, 2) if _computed_here(x) else sa.ShuffleAttention.shuffle(self, x)
+        )
 
 
 _FASTER = {
