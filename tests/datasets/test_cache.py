@@ -137,7 +137,7 @@ def test_two_processes_build_it_once(tmp_path, class_folder):
     class_folder(tmp_path / "animals10/dog", 200)
     class_folder(tmp_path / "animals10/cat", 200, seed=1000)
     both = [run(tmp_path) for _ in range(2)]
-    outputs = [process.communicate(timeout=120) for process in both]
+    outputs = [process.communicate(timeout=600) for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
     assert outputs[0][0] == outputs[1][0] != ""
     assert sum("Decoding Animals-10" in errors for _, errors in outputs) == 1

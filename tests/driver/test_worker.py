@@ -117,11 +117,11 @@ def test_a_task_of_another_driver_is_waited_for_and_not_made_again(tmp_path, cap
     def done(task, notes, error):
         order.append(task.title)
 
-    def turn(running):
+    def on_progress(running):
         if order and not a.is_done():  # the other driver finishes, and lets go
             Path(a.request["touch"]).touch()
             other.__exit__(None, None, None)
 
-    run_tasks([a, b], 1, os.environ, turn, done)
+    run_tasks([a, b], 1, os.environ, on_progress, done)
     assert order == ["b", "a"]
     assert "Waiting for another process that makes 1 of these" in capfd.readouterr().out

@@ -211,4 +211,4 @@ def test_stored_images_leave_room_for_the_crop():
     assert replace(RECIPE, augmentation="resized_crop", image_size=56).stored_side == 64
     assert replace(RECIPE, augmentation="resized_crop", image_size=224).stored_side == 256
     assert replace(RECIPE, augmentation="pad_crop", image_size=32).stored_side == 32
-    assert isinstance(RECIPE, Recipe)
+    assert replace(RECIPE, augmentation="rotate", image_size=64).stored_side == 64

@@ -74,7 +74,7 @@ def test_the_cpu_computes_as_ever():
 
 
 @pytest.fixture
-def told(monkeypatch):
+def gpu_settings(monkeypatch):
     """A GPU of compute capability 7.0; what Paddle is told is collected."""
     said = {}
     cuda = paddle.device.cuda
@@ -88,9 +88,9 @@ def told(monkeypatch):
     return said
 
 
-def test_a_gpu_repeats_its_results_unless_it_is_told_not_to(told):
+def test_a_gpu_repeats_its_results_unless_it_is_told_not_to(gpu_settings):
     compute = computing.compute(None, environment={})
-    assert told == {
+    assert gpu_settings == {
         "device": "gpu",
         "FLAGS_cudnn_deterministic": True,
         "FLAGS_cudnn_exhaustive_search": False,
@@ -102,7 +102,7 @@ def test_a_gpu_repeats_its_results_unless_it_is_told_not_to(told):
 
     settings = {"ATTN_BLOCKS_DETERMINISTIC": "0", "ATTN_BLOCKS_CHANNELS_LAST": "1"}
     compute = computing.compute("gpu:1", environment=settings)
-    assert told == {
+    assert gpu_settings == {
         "device": "gpu:1",
         "FLAGS_cudnn_deterministic": False,
         "FLAGS_cudnn_exhaustive_search": True,

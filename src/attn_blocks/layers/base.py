@@ -15,13 +15,13 @@ ATTNS: dict[str, type[nn.Layer]] = {}
 def register(name: str) -> Callable[[type[nn.Layer]], type[nn.Layer]]:
     """Class decorator: ``create_attn(name, ...)`` makes this class."""
 
-    def enter(cls: type[nn.Layer]) -> type[nn.Layer]:
+    def decorate(cls: type[nn.Layer]) -> type[nn.Layer]:
         if name in ATTNS:
             raise ValueError(f"attention block {name!r} is registered twice")
         ATTNS[name] = cls
         return cls
 
-    return enter
+    return decorate
 
 
 def positive(name: str, value: int) -> int:

@@ -21,11 +21,11 @@ BUILDERS: dict[str, Callable[..., nn.Layer]] = {}
 def original(*layers: str) -> Callable:
     """Function decorator: ``build`` makes recordings of these classes by this function."""
 
-    def enter(make: Callable[..., nn.Layer]) -> Callable[..., nn.Layer]:
+    def decorate(make: Callable[..., nn.Layer]) -> Callable[..., nn.Layer]:
         BUILDERS.update(dict.fromkeys(layers, make))
         return make
 
-    return enter
+    return decorate
 
 
 def timm_width(channels, rd_ratio, rd_channels, rd_divisor, round_limit=0.9):
