@@ -152,11 +152,11 @@ def _models(options: argparse.Namespace) -> int:
 
     from attn_blocks.models import published
 
-    table = pd.DataFrame(published.table(), dtype=object).fillna("–")
+    table = pd.DataFrame(published.table(), dtype=object)
     numbers = {"params": "{:,}", "reference_params": "{:,}", "gmac": "{:.3f}"}
     numbers["reference_gmac"] = numbers["gmac"]
     for column, form in numbers.items():
-        table[column] = [v if isinstance(v, str) else form.format(v) for v in table[column]]
+        table[column] = ["–" if pd.isna(v) else form.format(v) for v in table[column]]
     print(table.to_string(index=False))
     return 0
 
