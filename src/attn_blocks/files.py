@@ -39,6 +39,14 @@ def project_folder(name: str, variable: str, folder: str | os.PathLike | None = 
     return Path(folder).expanduser().absolute()
 
 
+def printable(text: str) -> str:
+    """``text`` with what is not printable or not UTF-8 written out: ``"caf\\udce9"``, ``"\\n"``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 @contextmanager
 def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     """Collect the content of a file in memory; on success ``write_bytes`` writes it.
@@ -54,7 +62,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     stream = io.BytesIO() if "b" in mode else io.StringIO(newline="\n")
     yield stream
     content = stream.getvalue()
-    write_bytes(path, content if isinstance(content, bytes) else content.encode("utf-8"))
+    if isinstance(content, str):  # a path in it need not be UTF-8
+        content = content.encode("utf-8", "backslashreplace")
+    write_bytes(path, content)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from attn_blocks.files import printable
+
 
 @dataclass(frozen=True)
 class Source:
@@ -37,7 +39,7 @@ class Source:
     own_split: bool = False
 
     def class_of(self, folder: str) -> str | None:
-        """The class that a folder of this name holds, or None."""
+        """The class that a folder of this name holds, or None; its name can be printed."""
         lower = folder.lower()
         for name in self.class_names:
             if lower == name.lower():
@@ -45,5 +47,5 @@ class Source:
         if lower in self.translations:
             return self.translations[lower]
         if self.other_classes and folder not in self.excluded:
-            return folder
+            return printable(folder)
         return None
