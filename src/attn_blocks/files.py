@@ -24,6 +24,7 @@ from attn_blocks.errors import CheckpointError, StorageError
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MADE_AGAIN = "make reproduce-all removes it and makes it again"
+DELETE_IT = "delete it and make or fetch it again"
 
 
 def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
@@ -232,11 +233,22 @@ def save_tensors(
     write_bytes(path, safetensors.numpy.save(contiguous, dict(metadata)))
 
 
-def load_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a safetensors file: (arrays, metadata); a damaged one raises CheckpointError."""
-    with _opened(path) as stream:
+def load_tensors(
+    path: str | os.PathLike, remedy: str = MADE_AGAIN
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a safetensors file: (arrays, metadata).
+
+    Args:
+        remedy: what to do about a damaged one.
+
+    Raises:
+        CheckpointError: it is damaged, of types that NumPy does not know, or holds NaN or infinity.
+    """
+    with _opened(path, remedy) as stream:
         arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        return arrays, dict(stream.metadata() or {})
+        metadata = dict(stream.metadata() or {})
+    check_finite(path, arrays)
+    return arrays, metadata
 
 
 def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -247,7 +259,7 @@ def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], 
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Any]:
+def _opened(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Iterator[Any]:
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(
@@ -259,11 +271,23 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
             yield stream
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    # A type that NumPy does not have, such as float8, is looked up as an attribute of it.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not a complete safetensors file of float or integer arrays ({error}); "
-            f"{MADE_AGAIN}"
+            f"{path} is not a complete safetensors file of numbers that NumPy knows ({error}); "
+            f"{remedy}"
         ) from error
+
+
+def check_finite(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
+    """Check that the arrays of a file hold no NaN and no infinity.
+
+    Raises:
+        CheckpointError: one does.
+    """
+    for name, array in tensors.items():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity; {DELETE_IT}")
 
 
 def check_shapes(

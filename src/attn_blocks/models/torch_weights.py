@@ -22,6 +22,7 @@ import paddle
 from paddle import nn
 
 from attn_blocks.errors import CheckpointError
+from attn_blocks.files import DELETE_IT, check_finite, load_tensors
 from attn_blocks.layers.bat import BATransform, BilinearAttnTransform
 from attn_blocks.layers.gc import GlobalContext
 from attn_blocks.layers.ge import GatherExcite
@@ -152,7 +153,12 @@ def load_torch_checkpoint(model: nn.Layer, path: str | os.PathLike) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read ``{name: array}`` from a ``.safetensors`` or ``.npz`` file; never runs code from it."""
+    """Read ``{name: array}`` from a ``.safetensors`` or ``.npz`` file; never runs code from it.
+
+    Raises:
+        CheckpointError: see ``load_torch_checkpoint``; also for NaN, infinity, and types that
+            NumPy does not know, such as bfloat16 and float8.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in PICKLES:
@@ -170,21 +176,14 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files}
         except (
             Exception
         ) as error:  # a damaged archive can raise anything, from zlib's to MemoryError
             raise CheckpointError(f"{path} is not an .npz of plain arrays ({error})") from error
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a .safetensors file of float or integer arrays that NumPy knows "
-            f"({error})"
-        ) from error
+        check_finite(path, arrays)
+        return arrays
+    return load_tensors(path, DELETE_IT)[0]
 
 
 def _without_module_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
