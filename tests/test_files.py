@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks import files
-from attn_blocks.errors import CheckpointError, StorageError
+from attn_blocks.datasets import DATASETS
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
 from attn_blocks.models.torch_weights import read_checkpoint
 
 
@@ -297,3 +298,27 @@ def test_project_folder_prefers_argument_then_environment(tmp_path, monkeypatch)
     # From any working folder, as notebooks have their own.
     monkeypatch.chdir(tmp_path)
     assert files.project_folder("results", "ATTN_BLOCKS_RESULTS") == files.PROJECT / "results"
+
+
+@pytest.mark.parametrize("folder", [5, b"data", ["data"], "~nobody-of-this-name/data"])
+def test_what_is_no_path_is_refused(folder):
+    with pytest.raises(SettingError, match="the path of the folder data cannot be"):
+        files.project_folder("data", folder=folder)
+
+
+def test_the_command_line_is_named_as_it_can_be_typed(tmp_path, monkeypatch):
+    scripts = tmp_path / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", os.devnull)
+    assert files.command_line() == "attn-book"  # not installed as a script
+    (scripts / "attn-book").write_text("#!/bin/sh\n")
+    (scripts / "attn-book").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert files.command_line() == ".venv/bin/attn-book"
+    assert ".venv/bin/attn-book data prepare cifar10 --dow" in DATASETS["cifar10"].how_to_get
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert files.command_line() == str(scripts / "attn-book")
+    monkeypatch.setenv("PATH", str(scripts))
+    assert files.command_line() == "attn-book"

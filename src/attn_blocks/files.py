@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ import safetensors.numpy
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from attn_blocks.errors import CheckpointError, StorageError
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -27,17 +29,32 @@ MADE_AGAIN = "make reproduce-all removes it and makes it again"
 DELETE_IT = "delete it and make or fetch it again"
 
 
-def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
+def project_folder(name: str, variable: str = "", folder: str | os.PathLike | None = None) -> Path:
     """``folder``, else the environment variable's, else ``name`` in the project's checkout.
 
     Notebooks run in their own folder, so a path relative to it would lead astray; outside a
     checkout (an installed wheel) it is relative to the working folder all the same.
+
+    Raises:
+        SettingError: what is no path.
     """
     if folder is None:
         folder = os.environ.get(variable) or (
             PROJECT / name if (PROJECT / "notebooks").is_dir() else name
         )
-    return Path(folder).expanduser().absolute()
+    try:
+        return Path(folder).expanduser().absolute()
+    except (TypeError, RuntimeError) as error:  # the second for ~nobody
+        raise SettingError(f"the path of the folder {name} cannot be {folder!r}") from error
+
+
+def command_line() -> str:
+    """``attn-book`` as it can be typed here: with its folder, where the shell does not look."""
+    script = Path(sys.executable).with_name("attn-book")
+    if shutil.which(script.name) or not script.exists():
+        return script.name
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
 
 
 def printable(text: str) -> str:

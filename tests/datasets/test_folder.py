@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attn_blocks.datasets import DATASETS, find, status, status_report
+from attn_blocks import files as storage
+from attn_blocks.datasets import DATASETS, find, load, status, status_report
 from attn_blocks.datasets.folder import TRAIN, VAL, scan
 from attn_blocks.errors import AttnBlocksError, DataError, SettingError
 
@@ -262,7 +263,26 @@ def test_find_knows_the_other_folder_names(data, tmp_path, class_folder):
         class_folder(data / "caltech-101/101_ObjectCategories" / name, 2)
     assert find("caltech16", data) == data / "caltech-101/101_ObjectCategories"
     assert find("cifar10", data) is None
-    assert find("shapes", tmp_path / "nowhere") is not None
+    assert find("shapes", data) == data
+
+
+@pytest.mark.parametrize("read", [load, find, lambda _, folder: status_report(folder)])
+@pytest.mark.parametrize("name", ["animals10", "shapes"])
+def test_a_data_folder_that_was_named_and_is_missing_is_an_error(tmp_path, monkeypatch, read, name):
+    with pytest.raises(DataError, match="nowhere is no folder.* as was asked for"):
+        read(name, tmp_path / "nowhere")
+    monkeypatch.setenv("ATTN_BLOCKS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere is no folder.* as ATTN_BLOCKS_DATA says"):
+        read(name, None)
+
+
+def test_the_default_data_folder_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("ATTN_BLOCKS_DATA", raising=False)
+    monkeypatch.setattr(storage, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert find("animals10") is None
+    assert find("animals10", tmp_path / "data") is None  # as a worker is told of it
+    assert "missing" in status_report()
 
 
 def test_find_reads_the_environment(data, monkeypatch):

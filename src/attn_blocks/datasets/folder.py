@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError
+from attn_blocks.files import command_line
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
@@ -262,7 +263,7 @@ def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
 
 def _check(listing: Listing, source: Source) -> None:
     folder, classes = listing.folder, listing.classes
-    again = f"attn-book data prepare {source.name} SOURCE"
+    again = f"{command_line()} data prepare {source.name} SOURCE"
     if len(classes) < 2:
         what = f"only the class {classes[0]!r}" if classes else "no class folder"
         raise DataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from attn_blocks.files import printable
+from attn_blocks.files import command_line, printable
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Source:
         name, title: for the command line, and for people.
         class_names: every class of the complete set, by label.
         mean, std: of the red, green and blue channel, pixels scaled to [0, 1].
-        how_to_get: one sentence for people who do not have it.
+        advice: one sentence for people who do not have it; see ``how_to_get``.
         folders: where it may lie below the data folder, first choice first.
         translations: other names of the class folders, to the class name.
         other_classes: folders beyond ``class_names`` are classes too, and the largest are used.
@@ -30,13 +30,18 @@ class Source:
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    how_to_get: str
+    advice: str
     folders: tuple[str, ...] = ()
     translations: Mapping[str, str] = field(default_factory=dict)
     other_classes: bool = False
     excluded: tuple[str, ...] = ()
     max_per_class: int | None = None
     own_split: bool = False
+
+    @property
+    def how_to_get(self) -> str:
+        """The advice, with the command line called as it can be typed here."""
+        return self.advice.replace("attn-book", command_line())
 
     def class_of(self, folder: str) -> str | None:
         """The class that a folder of this name holds, or None; its name can be printed."""
