@@ -29,6 +29,7 @@ from attn_blocks.datasets import shapes
 from attn_blocks.files import read_json, write_json
 from attn_book.records.semantics import versions_of
 from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.design import EXTRA
 from attn_book.study.pages import PAGES
 from attn_book.study.plan import load_images
 from attn_book.training import compute
@@ -36,7 +37,7 @@ from attn_book.training import compute
 CURVES = Path(__file__).with_name("curves.json")
 # Images drawn for each class: in one folder a class, or as train/ and test/.
 PARTS = {"animals10": {"": 5}, "caltech16": {"": 5}, "cifar10": {"train": 4, "test": 2}}
-# Between them every schedule and augmentation, Nesterov's momentum, norms with and without decay.
+# Between them every schedule, augmentation and decay, and Nesterov's momentum.
 # Few steps at a small rate: so narrow a network is chaotic, each step multiplies rounding by ten. A
 # large decay, which would not show otherwise.
 _SHORT = {
@@ -62,7 +63,7 @@ RECIPES = {
         augmentation="pad_crop",
         schedule="constant",
         nesterov=True,
-        decay_norms=False,
+        decay="all",
     ),
     "caltech16": Recipe(
         **_SHORT,
@@ -70,6 +71,7 @@ RECIPES = {
         image_size=64,
         augmentation="rotate",
         schedule="cosine",
+        decay="gains",
     ),
 }
 
@@ -77,7 +79,7 @@ RECIPES = {
 def entries() -> dict[str, tuple[str, object]]:
     """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry)."""
     found = {}
-    for comparisons in PAGES.values():
+    for comparisons in {**PAGES, **EXTRA}.values():
         for comparison in comparisons:
             for entry in comparison.entries:
                 options = "".join(f"-{k}_{v}" for k, v in sorted(entry.options.items()))

@@ -72,7 +72,7 @@ def test_the_numbers_are_those_of_their_version(name, data_dir):
 
 
 def decay_of_norms(monkeypatch):
-    recipe = replace(golden.RECIPES["animals10"], decay_norms=False)
+    recipe = replace(golden.RECIPES["animals10"], decay="all")
     monkeypatch.setitem(golden.RECIPES, "animals10", recipe)
     return "animals10-resnet50"
 
@@ -103,8 +103,8 @@ def rise_of_one_cycle(monkeypatch):
 
 
 def seed_of_the_weights(monkeypatch):
-    seed_everything = compute.seed_everything
-    monkeypatch.setattr(compute, "seed_everything", lambda seed: seed_everything(seed + 1))
+    seed = paddle.seed
+    monkeypatch.setattr(paddle, "seed", lambda value: seed(value + 1))
     return "animals10-resnet50"
 
 

@@ -18,7 +18,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +30,7 @@ from attn_blocks.datasets.folder import (
     TRAIN,
     VAL,
     LeftOut,
+    check_fold,
     class_folders,
     count_images,
     has_parts,
@@ -199,6 +200,7 @@ def load(
     cache_dir: str | os.PathLike | None = None,
     train_images: int | None = None,
     val_images: int | None = None,
+    fold: int = 0,
 ) -> ImageDataset:
     """Load a data set, decoding it first if that has not been done.
 
@@ -210,6 +212,8 @@ def load(
             in the data folder, else the user's cache folder.
         train_images, val_images: at most this many images of each part, an equal share of every
             class, chosen by a fixed shuffle; None for all.
+        fold: which fifth of the images is for validation, 0 to 4. Data sets that come split have
+            fold 0 alone.
 
     Raises:
         SettingError: an unknown name, or a number that cannot work.
@@ -222,7 +226,10 @@ def load(
         raise SettingError(f"short_side is {short_side}; it must be at least 1 pixel")
     cache = cache_folder(_folder_to_read(data_dir), cache_dir)
     skipped: tuple[LeftOut, ...] = ()
+    check_fold(fold)
     if source is shapes.SOURCE:
+        if fold:
+            raise SettingError(f"{source.title} comes split; fold {fold} of it does not exist")
         classes = source.class_names
         stored = shapes.collect(short_side, cache)
     else:
@@ -230,15 +237,26 @@ def load(
         if folder is None:
             raise DataError(_missing(source, data_folder(data_dir)))
         listing = scan(folder, source)
+        parts = listing.parts(fold)
         stored = collect.collect(source, listing, short_side, cache)
         classes, skipped = listing.classes, listing.left_out
         _warn_of_other_classes(source, classes)
     limits = {"train_images": train_images, "val_images": val_images}
-    chosen = [
-        _share(stored, part, len(classes), limit, argument)
-        for part, (argument, limit) in zip((TRAIN, VAL), limits.items(), strict=True)
-    ]
+
+    def choose_images(stored: Stored) -> list[np.ndarray]:
+        return [
+            _share(stored, part, len(classes), limit, argument)
+            for part, (argument, limit) in zip((TRAIN, VAL), limits.items(), strict=True)
+        ]
+
+    chosen = choose_images(stored)
     used = np.concatenate(chosen)
+    fingerprint = key_of(
+        [stored.names[i] for i in used], [stored.digests[i] for i in used], stored.parts[used]
+    )
+    if fold:  # one cache and one fingerprint serve all folds
+        stored = replace(stored, parts=np.array([parts[name] for name in stored.names]))
+        chosen = choose_images(stored)
     return ImageDataset(
         name=source.name,
         title=source.title,
@@ -246,11 +264,7 @@ def load(
         class_total=len(source.class_names),
         train=stored.images.subset(chosen[TRAIN]),
         val=stored.images.subset(chosen[VAL]),
-        fingerprint=key_of(
-            [stored.names[i] for i in used],
-            [stored.digests[i] for i in used],
-            stored.parts[used],
-        ),
+        fingerprint=fingerprint,
         left_out=tuple((name, reason) for name, reason, _ in (*skipped, *stored.left_out)),
         duplicates=tuple(collect.duplicates(stored)),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from attn_blocks.datasets.source import Source
-from attn_blocks.errors import DataError
+from attn_blocks.errors import DataError, SettingError
 from attn_blocks.files import command_line
 
 SUFFIXES = frozenset(
@@ -19,16 +19,21 @@ SUFFIXES = frozenset(
 TRAIN, VAL = 0, 1
 NO_CLASS, ANY_CLASS = -1, 0
 PARTS = ("train", "test")
-VAL_EVERY = 5
+FOLDS = 5
 
 
 class File(NamedTuple):
-    """One image file; ``name`` is relative to the data set, with the class in English."""
+    """One image file; ``name`` is relative to the data set, with the class in English.
+
+    ``fold`` is the fold in which it is a validation image, None where the folder itself is split.
+    ``part`` is its part in fold 0.
+    """
 
     name: str
     path: str
     label: int
     part: int
+    fold: int | None
     size: int
     mtime_ns: int
 
@@ -53,6 +58,36 @@ class Listing:
     def count(self, part: int) -> int:
         """The number of images in a part."""
         return sum(file.part == part for file in self.files)
+
+    def parts(self, fold: int) -> dict[str, int]:
+        """The part of each image, by name, where ``fold`` of ``FOLDS`` is for validation.
+
+        Raises:
+            SettingError: there is no such fold, or the folder is split already.
+            DataError: a class has no image in it.
+        """
+        check_fold(fold)
+        if fold and any(file.fold is None for file in self.files):
+            raise SettingError(
+                f"{self.folder} is split into train/ and test/, so that fold {fold} of it does not "
+                "exist; use fold 0"
+            )
+        if fold == 0:
+            return {file.name: file.part for file in self.files}
+        there = {file.label for file in self.files if file.fold == fold}
+        missing = [name for label, name in enumerate(self.classes) if label not in there]
+        if missing:
+            raise DataError(
+                f"{self.folder}: class {missing[0]!r} has no image in fold {fold}; each class "
+                f"needs {FOLDS} images"
+            )
+        return {file.name: VAL if file.fold == fold else TRAIN for file in self.files}
+
+
+def check_fold(fold: int) -> None:
+    """Raise SettingError unless ``fold`` is one of the folds."""
+    if type(fold) is not int or not 0 <= fold < FOLDS:
+        raise SettingError(f"fold is {fold!r}; it must be a whole number from 0 to {FOLDS - 1}")
 
 
 def is_image_name(name: str) -> bool:
@@ -88,9 +123,10 @@ def scan(folder: Path, source: Source) -> Listing:
     """List the images that a data set uses.
 
     Names are sorted by code point, never in the order of the file system. A folder with ``train/``
-    and ``test/`` is split so; in others file ``i`` of each class goes to validation when
-    ``i % 5 == 0``, which is 8:2. Left out, with the reason: links that lead out of the folder, back
-    to themselves or to folders; images in folders inside a class folder; folders that are no class.
+    and ``test/`` is split so; in others file ``i`` of each class is a validation image of fold
+    ``i % 5``, so that every fold is a split of 8:2. Left out, with the reason: links that lead out
+    of the folder, back to themselves or to folders; images in folders inside a class folder;
+    folders that are no class.
 
     Raises:
         DataError: no class or one class, a class without images in one of the parts, or no
@@ -131,7 +167,8 @@ def scan(folder: Path, source: Source) -> Listing:
             ]
             prefix = f"{PARTS[part]}/{name}" if part is not None else name
             for number, entry in enumerate(entries[: source.max_per_class]):
-                split = part if part is not None else VAL if number % VAL_EVERY == 0 else TRAIN
+                fold = number % FOLDS if part is None else None
+                split = part if part is not None else VAL if fold == 0 else TRAIN
                 stat = entry.stat()
                 files.append(
                     File(
@@ -139,6 +176,7 @@ def scan(folder: Path, source: Source) -> Listing:
                         entry.path,
                         label,
                         split,
+                        fold,
                         stat.st_size,
                         stat.st_mtime_ns,
                     )

@@ -108,13 +108,17 @@ class Loader:
                 for future in waiting:
                     future.cancel()
 
-    def _batch(self, epoch: int, order: np.ndarray, number: int) -> Batch:
+    def places(self, number: int) -> np.ndarray:
+        """The places in an epoch's order that this process has in batch ``number``, int64 [B]."""
         start = number * self.step
-        together = np.arange(start, min(start + self.step, len(order)))
-        places = np.array_split(together, self.world_size)[self.rank]
+        together = np.arange(start, min(start + self.step, len(self.images)))
+        return np.array_split(together, self.world_size)[self.rank]
+
+    def _batch(self, epoch: int, order: np.ndarray, number: int) -> Batch:
+        places = self.places(number)
         bits = np.random.PCG64((self.seed, epoch, PIXELS))
         # Every image takes DRAWS numbers of the epoch's stream, so its own can be jumped to.
-        bits.advance(int(places[0] if len(places) else start) * DRAWS)
+        bits.advance(int(places[0] if len(places) else 0) * DRAWS)
         indices = order[places]
         pixels = self.transform(self.images, indices, np.random.Generator(bits))
         return pixels, self.images.labels[indices]

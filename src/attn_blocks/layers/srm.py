@@ -33,7 +33,7 @@ class StyleRecalibration(nn.Layer):
     sample and channel; it needs training batches of at least 2 (and learns nothing from 2: the
     normalised values are then +-1 whatever the weights are).
 
-    The official training code decays none of these parameters: ``no_weight_decay`` is True.
+    The official training code exempts its parameters from weight decay.
 
     Args:
         channels: C of the input [N, C, H, W].
@@ -42,8 +42,6 @@ class StyleRecalibration(nn.Layer):
         ValueError: an input that is not [N, C, H, W], 1x1 maps (no unbiased variance), or a
             training batch of 1.
     """
-
-    no_weight_decay = True
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -61,7 +61,7 @@ def _all() -> dict[str, Model]:
     return {
         **_resnets(),
         "senet_cifar": Model(SENetCifar, "senet_cifar", ("se",), ("squeeze", "attn")),
-        "sa_inception": Model(SAInception, "sa_inception", ("sa",), ("groups",)),
+        "sa_inception": Model(SAInception, "sa_inception", ("sa",), ("groups", "attn")),
         "vgg19": Model(VGG19, "vgg19"),
         "mobilenet_v2": Model(MobileNetV2, "mobilenet_v2"),
     }
@@ -101,7 +101,8 @@ def create_model(
         options: keywords of the block (``groups=32``), ``placement`` of a ResNet's block
             (``"inside"`` each residual block, ``"inside_c3_c5"``, ``"between"``), and those of the
             network's own class. A plain ResNet takes ``attn``: a class or a function that makes
-            the block from its channel count, or the name of a registered block.
+            the block from its channel count, the name of a registered block, or a number that
+            each residual branch is multiplied by.
 
     Returns:
         The network. Its ``settings`` say what it became, in values that JSON can store (name,

@@ -57,6 +57,22 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return nn.Linear(inputs, outputs, weight_attr=uniform, bias_attr=uniform)
 
 
+class Scale(nn.Layer):
+    """y = factor * x: what a gate is that has learned nothing; any shape.
+
+    Args:
+        channels: not used; blocks are made from it.
+        factor: the constant.
+    """
+
+    def __init__(self, channels: int, factor: float) -> None:
+        super().__init__()
+        self.factor = float(factor)
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        return x * self.factor
+
+
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Layer:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
@@ -196,7 +212,7 @@ def build_resnet(
     stem: str,
     image_size: int,
     placement: str | None = None,
-    attn: Callable[[int], nn.Layer] | None = None,
+    attn: Callable[[int], nn.Layer] | float | None = None,
     **options: object,
 ) -> ResNet:
     """A ResNet with the blocks ``attns``, each at its own place, or with one of your own.
@@ -206,8 +222,8 @@ def build_resnet(
             inside them, as the BAT repository's ``use_se`` does.
         placement: of a single block, one of ``PLACEMENTS``; None for ``"between"`` for NL, GC and
             BAT, ``"inside"`` for the others.
-        attn: makes a block of your own, [N, C, H, W] -> the same shape, from C; None for no block
-            beside ``attns``.
+        attn: makes a block of your own, [N, C, H, W] -> the same shape, from C; or a number, for
+            the constant that an untrained gate is; None for no block beside ``attns``.
         options: keywords of the first block's layer.
 
     Raises:
@@ -216,10 +232,11 @@ def build_resnet(
     """
     if placement and not attns and attn is None:
         raise SettingError(f"placement={placement!r} needs a block to place; give attn")
+    own = partial(Scale, factor=attn) if isinstance(attn, int | float) else attn
     sizes = map_sizes(image_size, stem)
     makers: dict[str, MakeAttn] = {}
     settings: dict[str, dict] = {}
-    for block in attns if attn is None else (attn,):
+    for block in attns if own is None else (own,):
         where = choose(
             "placement", placement or ("between" if block in MODULES else "inside"), PLACEMENTS
         )
@@ -239,7 +256,10 @@ def build_resnet(
 
 
 def _title(block: str | Callable[[int], nn.Layer]) -> str:
-    return block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
+    if isinstance(block, str):
+        return block
+    made = block.func if isinstance(block, partial) else block
+    return getattr(made, "__name__", type(made).__name__)
 
 
 def _make_attn(

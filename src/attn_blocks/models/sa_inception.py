@@ -85,6 +85,7 @@ class SAInception(nn.Layer):
             ``"small"`` without that max-pool; ``"cifar"`` without it and with stride 1.
         image_size: side of the images, pixels.
         groups: of the shuffle attention; None for 64 * width, see ``scaling.block_settings``.
+        attn: False leaves the shuffle attention out.
 
     Raises:
         SettingError: the image is too small for the max-pools.
@@ -98,6 +99,7 @@ class SAInception(nn.Layer):
         stem: str = "imagenet",
         image_size: int = 256,
         groups: int | None = None,
+        attn: bool = True,
     ):
         super().__init__()
         stride = 1 if stem == "cifar" else 2
@@ -121,7 +123,8 @@ class SAInception(nn.Layer):
         sa = block_settings("sa", channels, side, [side], width, options)
 
         def attention() -> nn.Layer:
-            return create_attn("sa", channels, **sa)
+            # Without it an identity keeps its place, so that every parameter keeps its name.
+            return create_attn("sa", channels, **sa) if attn else nn.Identity()
 
         def residual() -> nn.Layer:
             inception = Inception(channels, one, three, five, pool)
@@ -142,7 +145,8 @@ class SAInception(nn.Layer):
         )
         self.avgpool = nn.AdaptiveAvgPool2D(1)
         self.fc = nn.Linear(channels, num_classes)
-        self.settings = {"attn": {"sa": {"b3, b4, b5": {"channels": channels, **sa}}}}
+        blocks = {"sa": {"b3, b4, b5": {"channels": channels, **sa}}}
+        self.settings = {"attn": blocks if attn else {}}
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         x = self.b5(self.b4(self.b3(self.b2(self.b1(x)))))

@@ -51,11 +51,11 @@ struct Geometry {
   memory::dims stride, dilation, before, after;
   bool bfloat16;
 
-  Geometry(const Tensor& input, const Tensor& weight, const Tensor& offset,
+  Geometry(const memory::dims& input, const memory::dims& weight, bool has_bias,
            const std::vector<int>& strides, const std::vector<int>& paddings,
            const std::vector<int>& dilations, int groups, bool bfloat16)
-      : x(input.shape()),
-        w(weight.shape()),
+      : x(input),
+        w(weight),
         y{x[0], w[0], 0, 0},
         stride(strides.begin(), strides.end()),
         dilation{dilations[0] - 1, dilations[1] - 1},  // oneDNN counts the gaps
@@ -68,7 +68,7 @@ struct Geometry {
       PD_CHECK(room >= 0, "The kernel is larger than the padded input.");
       y[2 + i] = room / stride[i] + 1;
     }
-    if (offset.numel() > 0) bias = {w[0]};
+    if (has_bias) bias = {w[0]};
     if (groups > 1) w = {groups, w[0] / groups, w[1], w[2], w[3]};
   }
 
@@ -95,6 +95,22 @@ memory::desc Free(const memory::dims& dims) {
   return {dims, memory::data_type::f32, Tag::any};
 }
 
+// oneDNN's last resort for what no other kernel of this processor covers: plain loops, which can
+// take a hundred times as long as a matrix product.
+bool IsReference(const dnnl::primitive_desc_base& kernel) {
+  return std::string(kernel.impl_info_str()).rfind("ref", 0) == 0;
+}
+
+// make(layout of x, layout of y) for the first pair of layouts that has more than a reference
+// kernel: those that are preferred, those that oneDNN picks, the plain ones of its matrix product.
+template <typename Make>
+auto Fastest(const Geometry& g, const memory::desc& x, const memory::desc& y, Make make) {
+  auto found = make(x, y);
+  if (IsReference(found)) found = make(Free(g.x), Free(g.y));
+  if (IsReference(found)) found = make(Plain(g.x), Plain(g.y));
+  return found;
+}
+
 class Convolution {
  public:
   explicit Convolution(const Geometry& g)
@@ -103,22 +119,33 @@ class Convolution {
     dnnl::primitive_attr attributes;
     if (g.bfloat16) attributes.set_fpmath_mode(dnnl::fpmath_mode::bf16);
     auto x = g.StaysPlain() ? x_ : Free(g.x), y = g.StaysPlain() ? y_ : Free(g.y);
-    forward_ = {Engine(), dnnl::prop_kind::forward_training, direct, x, Free(g.w), bias_, y,
-                g.stride, g.dilation, g.before, g.after, attributes};
+    forward_ = Fastest(g, x, y, [&](const memory::desc& x, const memory::desc& y) {
+      return dnnl::convolution_forward::primitive_desc(
+          Engine(), dnnl::prop_kind::forward_training, direct, x, Free(g.w), bias_, y,
+          g.stride, g.dilation, g.before, g.after, attributes);
+    });
     // The backward passes take the layouts of the forward pass, so that the input and the
     // gradient of the output are reordered once each; left free, oneDNN would pick others.
     x = forward_.src_desc(), y = forward_.dst_desc();
-    weights_ = {Engine(), direct, x, Free(g.w), bias_, y,
-                g.stride, g.dilation, g.before, g.after, forward_, attributes};
-    data_ = {Engine(), direct, x, Free(g.w), y,
-             g.stride, g.dilation, g.before, g.after, forward_, attributes};
-    if (std::string(data_.impl_info_str()).rfind("ref", 0) == 0) {  // no fast kernel: let it pick
-      data_ = {Engine(), direct, Free(g.x), Free(g.w), Free(g.y),
-               g.stride, g.dilation, g.before, g.after, forward_, attributes};
-    }
+    weights_ = Fastest(g, x, y, [&](const memory::desc& x, const memory::desc& y) {
+      return dnnl::convolution_backward_weights::primitive_desc(
+          Engine(), direct, x, Free(g.w), bias_, y,
+          g.stride, g.dilation, g.before, g.after, forward_, attributes);
+    });
+    data_ = Fastest(g, x, y, [&](const memory::desc& x, const memory::desc& y) {
+      return dnnl::convolution_backward_data::primitive_desc(
+          Engine(), direct, x, Free(g.w), y,
+          g.stride, g.dilation, g.before, g.after, forward_, attributes);
+    });
     run_forward_ = dnnl::convolution_forward(forward_);
     run_weights_ = dnnl::convolution_backward_weights(weights_);
     run_data_ = dnnl::convolution_backward_data(data_);
+  }
+
+  // oneDNN's names of the kernels, a line each: forward, gradient of the weights, of the input.
+  std::string Kernels() const {
+    return std::string(forward_.impl_info_str()) + "\n" + weights_.impl_info_str() + "\n" +
+           data_.impl_info_str();
   }
 
   Tensor Forward(const Tensor& x, const Tensor& w, const Tensor& bias) {
@@ -210,7 +237,8 @@ std::vector<Tensor> Forward(const Tensor& x, const Tensor& w, const Tensor& bias
                             const std::vector<int>& dilations, int groups, bool bfloat16,
                             bool input_grad) {
   return Guarded([&] {
-    auto& convolution = Find({x, w, bias, strides, paddings, dilations, groups, bfloat16});
+    auto& convolution = Find({x.shape(), w.shape(), bias.numel() > 0, strides, paddings,
+                              dilations, groups, bfloat16});
     return std::vector<Tensor>{convolution.Forward(InOrder(x), InOrder(w), InOrder(bias))};
   });
 }
@@ -220,12 +248,29 @@ std::vector<Tensor> Backward(const Tensor& x, const Tensor& w, const Tensor& bia
                              const std::vector<int>& paddings, const std::vector<int>& dilations,
                              int groups, bool bfloat16, bool input_grad) {
   return Guarded([&] {
-    auto& convolution = Find({x, w, bias, strides, paddings, dilations, groups, bfloat16});
+    auto& convolution = Find({x.shape(), w.shape(), bias.numel() > 0, strides, paddings,
+                              dilations, groups, bfloat16});
     return convolution.Backward(InOrder(x), InOrder(w), InOrder(bias), InOrder(dy), input_grad);
   });
 }
 
 }  // namespace
+
+// Which kernels a convolution takes (``Convolution::Kernels``), written to ``names`` as far as
+// ``size`` goes; nothing where there is no such convolution. For Python, which asks before it calls.
+extern "C" void attn_blocks_conv2d_kernels(const int64_t* x, const int64_t* w, int has_bias,
+                                           const int* strides, const int* paddings,
+                                           const int* dilations, int groups, int bfloat16,
+                                           char* names, int64_t size) {
+  std::string found;
+  try {
+    found = Find({{x, x + 4}, {w, w + 4}, has_bias != 0, {strides, strides + 2},
+                  {paddings, paddings + 4}, {dilations, dilations + 2}, groups, bfloat16 != 0})
+                .Kernels();
+  } catch (...) {  // an operator that is called for it says what is wrong
+  }
+  names[found.copy(names, size - 1)] = 0;
+}
 
 // An absent bias is a tensor without elements.
 PD_BUILD_OP(attn_blocks_conv2d)

@@ -6,6 +6,7 @@ else does.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 
@@ -15,6 +16,7 @@ from paddle import nn
 from paddle.nn import functional as F
 
 OPERATOR = "attn_blocks_conv2d"
+_library: ctypes.CDLL | None = None
 
 
 def maths() -> str:
@@ -49,8 +51,9 @@ class NativeConv2D(nn.Conv2D):
     """``nn.Conv2D`` through the native operator.
 
     Paddle's own way is taken for what the operator does not cover: static graphs (so that
-    ``paddle.jit.save`` writes the ordinary operator), other types than float32, and inputs that
-    do not fit (so that the error is Paddle's).
+    ``paddle.jit.save`` writes the ordinary operator), other types than float32, inputs that do not
+    fit (so that the error is Paddle's), and shapes for which oneDNN has nothing but its reference
+    kernel on this processor.
     """
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
@@ -72,7 +75,61 @@ class NativeConv2D(nn.Conv2D):
         return y
 
     def _fits(self, shape: list[int]) -> bool:
-        return len(shape) == 4 and shape[0] > 0 and shape[1] == self._in_channels
+        if len(shape) != 4 or shape[0] == 0 or shape[1] != self._in_channels:
+            return False
+        return not any(name.startswith("ref") for name in self.kernels(shape))
+
+    def kernels(self, shape: list[int]) -> tuple[str, ...]:
+        """oneDNN's names for the kernels that an input [N, C, H, W] takes.
+
+        Those of the output and of the gradients of weights and input; none where there is no such
+        convolution. See "impl_info_str" in https://oneapi-src.github.io/oneDNN/.
+        """
+        return kernels(
+            tuple(shape),
+            tuple(self.weight.shape),
+            self.bias is not None,
+            tuple(self._stride),
+            tuple(_four_sides(self._updated_padding)),
+            tuple(self._dilation),
+            self._groups,
+            maths(),
+        )
+
+
+@functools.cache
+def kernels(
+    shape: tuple[int, ...],
+    weight: tuple[int, ...],
+    bias: bool,
+    strides: tuple[int, ...],
+    paddings: tuple[int, ...],
+    dilations: tuple[int, ...],
+    groups: int,
+    products: str,
+) -> tuple[str, ...]:
+    """See ``NativeConv2D.kernels``; ``products`` is what ``maths`` gives."""
+    assert _library is not None, "library.load has not been called"
+    names = ctypes.create_string_buffer(200)
+    _library.attn_blocks_conv2d_kernels(
+        (ctypes.c_int64 * 4)(*shape),
+        (ctypes.c_int64 * 4)(*weight),
+        int(bias),
+        (ctypes.c_int * 2)(*strides),
+        (ctypes.c_int * 4)(*paddings),
+        (ctypes.c_int * 2)(*dilations),
+        groups,
+        int(products == "bfloat16"),
+        names,
+        ctypes.c_int64(len(names)),
+    )
+    return tuple(names.value.decode().split())
+
+
+def use(path: str) -> None:
+    """Ask the compiled operators at ``path``, which Paddle has loaded, from now on."""
+    global _library
+    _library = ctypes.CDLL(path)
 
 
 @functools.cache

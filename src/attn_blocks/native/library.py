@@ -178,6 +178,7 @@ def load(path: str | os.PathLike) -> None:
     register = paddle.utils.cpp_extension.load_op_meta_info_and_register_op
     try:
         register(str(path))
+        conv.use(str(path))
         with paddle.enable_grad():
             worst = max(conv.difference(), norm.difference())
     except Exception as error:  # whatever Paddle raises, there is another way to train

@@ -29,6 +29,7 @@ from attn_book.driver.summary import write_summary
 from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
 from attn_book.records.reading import epochs_done
+from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES, page_name
 from attn_book.study.plan import Plan, PlannedComparison, load_task, plan
@@ -45,7 +46,8 @@ def reproduce(
     """Train and execute ``pages`` (all when empty) and write the summary.
 
     Args:
-        pages: names of ``PAGES``; also short forms such as "sge".
+        pages: names of ``PAGES``; also short forms such as "sge", and, where no notebooks are
+            executed, names of ``design.EXTRA``.
         jobs: how many processes work side by side; None or "auto" for one a core with small
             networks on the CPU, else one.
         notebooks: False trains only.
@@ -90,7 +92,8 @@ def _plans(
 ) -> list[Plan]:
     # Pages share tasks; listing the files of a large data set takes longer than all the rest.
     load = cache(load_task)
-    plans = [plan(page_name(page), **settings, load=load) for page in pages]
+    names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
+    plans = [plan(name, **settings, load=load) for name in names]
     # They share runs as well: one page that looks into the networks wants weights for all.
     weights = notebooks and any(page.weights for page in plans)
     return [replace(page, weights=weights, fresh=fresh) for page in plans]

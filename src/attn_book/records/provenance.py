@@ -1,4 +1,4 @@
-"""Versions of packages and the commit: information in a record, which gates nothing."""
+"""Versions of packages, commit and protocol: information in a record, which gates nothing."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import platform
 import subprocess
 from importlib import metadata
 
-from attn_blocks.files import PROJECT
+from attn_blocks.files import PROJECT, sha256_of
 
 VERSIONS_OF = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "visualdl")
+
+
+PROTOCOL = PROJECT / "book" / "protocol.md"
+
+
+def protocol() -> str | None:
+    """The SHA-256 of the study's protocol as it is now; None outside a checkout."""
+    return sha256_of(PROTOCOL) if PROTOCOL.exists() else None
 
 
 def versions() -> dict[str, str]:

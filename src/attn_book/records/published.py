@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attn_blocks.errors import AttnBlocksError
-from attn_blocks.files import PROJECT, atomic_write
+from attn_blocks.files import PROJECT, write_bytes
 from attn_book.records.reading import RECORDS
 from attn_book.records.run import Run
 from attn_book.records.semantics import changed_parts
@@ -35,8 +35,7 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     for name in RECORDS:  # metrics.json comes last: it is what makes a run finished
-        with atomic_write(run.folder / name) as stream:
-            stream.write((known.folder / name).read_text(encoding="utf-8"))
+        write_bytes(run.folder / name, (known.folder / name).read_bytes())
     return True
 
 

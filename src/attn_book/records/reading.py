@@ -24,10 +24,11 @@ def epochs_done(folder: Path) -> int:
         return 0
 
 
-RECORDS = ("experiment.json", "history.csv", "metrics.json")
+# In the order in which a run writes them: it is finished once its metrics are there.
+RECORDS = ("experiment.json", "history.csv", "logits.safetensors", "metrics.json")
 HISTORY_COLUMNS = ("epoch", "lr", "train_loss", "train_acc", "val_loss", "val_acc", "seconds")
 # What pages and tables read from a run's records.
-EXPERIMENT_FIELDS = ("dataset", "fingerprint", "model", "options", "seed", "recipe")
+EXPERIMENT_FIELDS = ("dataset", "fingerprint", "model", "options", "fold", "seed", "recipe")
 RECORD_PARTS = {
     "data": {
         "title": str,
@@ -43,6 +44,7 @@ FINISHED_NUMBERS = (
     "final_val_acc",
     "best_val_acc",
     "best_epoch",
+    "final_train_acc",
     "params",
     "macs",
     "seconds",
@@ -90,7 +92,7 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
             for name in FINISHED_NUMBERS:
                 if not _is_number(metrics[name]):
                     raise ValueError(f"its {name} is {metrics[name]!r}")
-            for name in ("final_val_acc", "best_val_acc"):
+            for name in ("final_val_acc", "best_val_acc", "final_train_acc"):
                 if not 0 <= metrics[name] <= 1:
                     raise ValueError(f"its {name} is {metrics[name]!r}, which is no share")
             datetime.fromisoformat(metrics["finished"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from attn_book.records.published import PublishError
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.pages import PAGES, Comparison, Entry
+from attn_book.study.pages import PAGES, Comparison, Entry, seeds_of
 from attn_book.study.plan import Plan, PlannedComparison
 from attn_book.study.recipes import PROFILES
 
@@ -58,10 +58,13 @@ def finished_runs(folder: Path) -> dict[str, Run]:
 
 def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
     """The entry of a comparison that an experiment belongs to, with the profile's very recipe."""
+    settings = PROFILES[profile]
     for entry in comparison.entries:
-        recipe: Recipe = PROFILES[profile].recipes[comparison.task]
-        if profile == "paper":
-            recipe = replace(recipe, **entry.paper_recipe)
+        # In a study of folds, seeds that are not its own are of other trials.
+        if settings.folds and experiment.seed not in seeds_of(comparison, entry, settings.seeds):
+            continue
+        recipe: Recipe = settings.recipes[comparison.task]
+        recipe = replace(recipe, **entry.changes.get(profile, {}))
         if (experiment.model, dict(experiment.options), experiment.recipe) == (
             entry.model,
             dict(entry.options),
@@ -136,7 +139,7 @@ def lacking(plan: Plan) -> list[str]:
         lines += [
             f"{entry.title} on {comparison.task}, seed {seed}"
             for entry in comparison.entries
-            for seed in plan.seeds
+            for seed in seeds_of(comparison, entry, plan.seeds)
             if (entry.title, seed) not in there
         ]
     return lines

@@ -15,7 +15,7 @@ from attn_blocks import models
 from attn_book.study.experiment import Experiment
 
 # The loop, the optimiser and its decay, the schedules, and what a seed decides.
-TRAINING = 1
+TRAINING = 2  # decay on mixing weights, and initial values by seed and name
 # Which images there are, their order and split, how they are decoded and augmented.
 DATA = {"animals10": 1, "caltech16": 1, "cifar10": 1, "shapes": 1}
 # Layers, initial values, and how width, stem and image size decide them.

@@ -6,13 +6,15 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from attn_blocks.datasets.folder import check_fold
 from attn_blocks.errors import SettingError, choose
 
 SCHEDULES = ("constant", "cosine", "one_cycle")
+DECAYS = ("mixing", "gains", "all")
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,10 @@ class Recipe:
         schedule: "constant"; "cosine", annealed once an epoch; "one_cycle", a linear rise over the
             first fifth of all steps and a cosine fall to zero over the rest.
         momentum, nesterov: of stochastic gradient descent.
-        weight_decay: L2 coefficient, on every parameter but those of blocks whose official
-            training code decays none (SRM), and on norms only if ``decay_norms``.
+        weight_decay: L2 coefficient.
+        decay: what it acts on: "mixing", the weights that mix channels and nothing else; "gains",
+            also what attention blocks hold beside their layers; "all", every parameter. See
+            ``attn_book.training.build.decayed_parameters``.
         train_images, validation_images: how many images are used, None for all.
     """
 
@@ -47,13 +51,14 @@ class Recipe:
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
-    decay_norms: bool = True
+    decay: str = "mixing"
     smallest_crop: float = 0.08
     train_images: int | None = None
     validation_images: int | None = None
 
     def __post_init__(self) -> None:
         choose("schedule", self.schedule, SCHEDULES)
+        choose("decay", self.decay, DECAYS)
         for name in ("width", "learning_rate", "smallest_crop", "momentum", "weight_decay"):
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < math.inf):
@@ -99,6 +104,8 @@ class Experiment:
         fingerprint: hash over the data set's files and split.
         model: a name of ``list_models()``; ``options`` are its keywords beyond the recipe's.
         recipe, seed: how it is trained.
+        fold: which fifth of the images it is validated on, see ``datasets.load``; fold 0 is the
+            write-ups' split.
     """
 
     dataset: str
@@ -107,6 +114,10 @@ class Experiment:
     recipe: Recipe
     seed: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    fold: int = 0
+
+    def __post_init__(self) -> None:
+        check_fold(self.fold)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values; ``from_dict`` reads it back."""
@@ -115,6 +126,7 @@ class Experiment:
             "fingerprint": self.fingerprint,
             "model": self.model,
             "options": dict(self.options),
+            "fold": self.fold,
             "seed": self.seed,
             "recipe": asdict(self.recipe),
         }
@@ -139,8 +151,15 @@ class Experiment:
 
     @cached_property
     def hash(self) -> str:
-        """Eight hexadecimal digits that change with anything that changes the result."""
-        text = json.dumps(self.to_dict(), sort_keys=True)
+        """Eight hexadecimal digits that change with anything that changes the result.
+
+        A setting at its default is left out: a new setting renames no run that does without it.
+        """
+        values = self.to_dict()
+        for setting in fields(Recipe):
+            if values["recipe"][setting.name] == setting.default:
+                del values["recipe"][setting.name]
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     @property
@@ -151,4 +170,4 @@ class Experiment:
     @property
     def name(self) -> str:
         """The run folder's name."""
-        return f"{self.dataset}-{self.variant}-s{self.seed}-{self.hash}"
+        return f"{self.dataset}-{self.variant}-f{self.fold}-s{self.seed}-{self.hash}"

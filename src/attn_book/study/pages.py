@@ -18,22 +18,34 @@ from attn_blocks.errors import SettingError, choose
 class Entry:
     """One line of a comparison: a model, its options, and how the page calls it.
 
-    ``paper_recipe`` holds what the write-up set differently for this model alone; only the paper
-    profile follows it.
+    Attributes:
+        model: a name of ``attn_blocks.list_models()``.
+        title: what pages call it.
+        options: the model's keywords.
+        changes: what its recipe has otherwise than the profile's, by profile: in ``paper`` what a
+            write-up set differently for this model alone.
+        runs: how many of a profile's seeds are trained; None for as many as the comparison has.
     """
 
     model: str
     title: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    paper_recipe: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    runs: int | None = None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Models that are trained equally on one task, and shown in one plot."""
+    """Models that are trained equally on one task, and shown in one plot.
+
+    ``runs`` is how many of a profile's seeds are trained, None for all; ``seeds`` are seeds of its
+    own in place of the profile's.
+    """
 
     task: str
     entries: tuple[Entry, ...]
+    runs: int | None = None
+    seeds: tuple[int, ...] | None = None
 
     def entry(self, title: str) -> Entry:
         """The entry of that title."""
@@ -54,8 +66,12 @@ BAT = Entry("bat_resnet50", "BAT-ResNet-50")
 SENET_PUBLISHED = Entry("senet_cifar", "SENet as published", {"squeeze": "none"})
 SENET_INTENDED = Entry("senet_cifar", "SENet as intended", {"squeeze": "avg"})
 SENET_WITHOUT = Entry("senet_cifar", "SENet without SE", {"attn": False})
-SA_INCEPTION = Entry("sa_inception", "SA-Residual-Inception", paper_recipe={"weight_decay": 2e-4})
-VGG = Entry("vgg19", "VGG-19")
+_TWICE_THE_DECAY = {"paper": {"weight_decay": 2e-4}}
+SA_INCEPTION = Entry("sa_inception", "SA-Residual-Inception", changes=_TWICE_THE_DECAY)
+INCEPTION = Entry(
+    "sa_inception", "Residual-Inception without SA", {"attn": False}, changes=_TWICE_THE_DECAY
+)
+VGG = Entry("vgg19", "VGG-19", runs=3)
 MOBILENET = Entry("mobilenet_v2", "MobileNet-V2")
 
 
@@ -63,8 +79,8 @@ def _animals(*entries: Entry) -> Comparison:
     return Comparison("animals10", (RESNET, *entries))
 
 
-SENETS = Comparison("cifar10", (SENET_PUBLISHED, SENET_INTENDED, SENET_WITHOUT))
-CLASSICS = Comparison("caltech16", (SA_INCEPTION, RESNET, VGG, MOBILENET))
+SENETS = Comparison("cifar10", (SENET_PUBLISHED, SENET_INTENDED, SENET_WITHOUT), runs=3)
+CLASSICS = Comparison("caltech16", (SA_INCEPTION, INCEPTION, RESNET, VGG, MOBILENET))
 # The page of all comparisons shows their numbers alone; the others look into trained networks too.
 OVERVIEW = "09_comparison"
 PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
@@ -80,6 +96,11 @@ PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
         OVERVIEW: (_animals(SE, GE, SRM, SGE, SA, NL, GC, BAT), SENETS, CLASSICS),
     }
 )
+
+
+def seeds_of(comparison: Comparison, entry: Entry, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """The seeds that an entry is trained with in a profile that has ``seeds``."""
+    return (comparison.seeds or seeds)[: entry.runs or comparison.runs]
 
 
 def page_name(name: str) -> str:

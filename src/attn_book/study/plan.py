@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Protocol
 
 from attn_blocks import datasets
+from attn_blocks.datasets.folder import FOLDS
 from attn_blocks.device import select_device
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.files import printable, project_folder
+from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.pages import OVERVIEW, PAGES, Comparison, Entry
+from attn_book.study.pages import OVERVIEW, PAGES, Comparison, Entry, seeds_of
 from attn_book.study.recipes import PROFILES, default_profile
 
 
@@ -116,6 +118,8 @@ class Plan:
         data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
         seeds = ", ".join(map(str, sorted(self.seeds)))
         title = "seeds" if len(self.seeds) > 1 else "seed"
+        if any(experiment.fold for experiment in self.experiments):
+            title = "folds and seeds"
         return f"profile {self.profile} · {data} · {title} {seeds} · {self.device}"
 
     def _repr_markdown_(self) -> str:
@@ -140,7 +144,7 @@ def plan(
     """Resolve what ``page`` trains.
 
     Args:
-        page: a name of ``PAGES``, such as ``"04_sge"``.
+        page: a name of ``PAGES``, such as ``"04_sge"``, or of ``design.EXTRA``.
         profile: a name of ``PROFILES``; None for "paper" with a GPU and "quick" without.
         seeds: such as ``(0, 1, 2)`` or ``"0 1 2"``; None for the profile's own.
         data_dir: the data folder; None for ``$ATTN_BLOCKS_DATA``, else ``data``.
@@ -156,9 +160,9 @@ def plan(
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
     profile = choose("profile", profile or default_profile(), PROFILES)
-    comparisons = PAGES[choose("page", page, PAGES)]
+    comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
     settings = PROFILES[profile]
-    seeds = parse_seeds(seeds) if seeds is not None else settings.seeds
+    asked = parse_seeds(seeds) if seeds is not None else None
     data_dir, results_dir = datasets.data_folder(data_dir), results_folder(results_dir)
     for folder in (data_dir, results_dir):
         if printable(str(folder)) != str(folder):
@@ -175,13 +179,14 @@ def plan(
         experiments = tuple(
             (entry, _experiment(entry, images, recipe, seed, profile))
             for entry in comparison.entries
-            for seed in seeds
+            for seed in asked or seeds_of(comparison, entry, settings.seeds)
         )
         planned.append(PlannedComparison(comparison, images, recipe, experiments))
+    used = {experiment.seed for c in planned for _, experiment in c.experiments}
     return Plan(
         page=page,
         profile=profile,
-        seeds=seeds,
+        seeds=asked or tuple(sorted(used)),
         device=select_device(device),
         data_dir=data_dir,
         results_dir=results_dir / profile,
@@ -202,7 +207,9 @@ def load_task(task: str, data: str, recipe: Recipe, data_dir: Path) -> datasets.
     return load_images(name, recipe, data_dir)
 
 
-def load_images(name: str, recipe: Recipe, data_dir: str | Path | None) -> datasets.ImageDataset:
+def load_images(
+    name: str, recipe: Recipe, data_dir: str | Path | None, fold: int = 0
+) -> datasets.ImageDataset:
     """The data set as the recipe wants it: stored size and number of images."""
     return datasets.load(
         name,
@@ -210,16 +217,18 @@ def load_images(name: str, recipe: Recipe, data_dir: str | Path | None) -> datas
         short_side=recipe.stored_side,
         train_images=recipe.train_images,
         val_images=recipe.validation_images,
+        fold=fold,
     )
 
 
 def _experiment(
     entry: Entry, images: PlannedImages, recipe: Recipe, seed: int, profile: str
 ) -> Experiment:
-    if profile == "paper":
-        recipe = replace(recipe, **entry.paper_recipe)
+    recipe = replace(recipe, **entry.changes.get(profile, {}))
+    comes_split = datasets.DATASETS[images.name].own_split
+    fold = seed % FOLDS if PROFILES[profile].folds and not comes_split else 0
     return Experiment(
-        images.name, images.fingerprint, entry.model, recipe, seed, dict(entry.options)
+        images.name, images.fingerprint, entry.model, recipe, seed, dict(entry.options), fold
     )
 
 

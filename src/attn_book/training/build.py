@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +45,15 @@ class Training:
     def total(self, values: np.ndarray) -> np.ndarray:
         """The sum of ``values`` over all processes; with one process the values themselves."""
         return self.group.total(values)
+
+    def weights(self) -> dict[str, paddle.Tensor]:
+        """The parameters by name, running statistics among them."""
+        return dict(self.model.named_parameters())
+
+    def momenta(self) -> dict[str, paddle.Tensor]:
+        """The optimiser's mean gradient of each parameter that was trained, by its name."""
+        kept = self.optimizer._accumulators["velocity"]
+        return {name: kept[p.name] for name, p in self.weights().items() if p.name in kept}
 
     def seed_epoch(self, epoch: int) -> None:
         """Seed what the network draws in an epoch (dropout)."""
@@ -88,38 +98,80 @@ def prepare(
 
 
 def build_model(experiment: Experiment, classes: int) -> paddle.nn.Layer:
-    """The experiment's model with fresh weights, on the fastest convolutions there are."""
-    model = models.create_model(
-        experiment.model,
-        num_classes=classes,
-        width=experiment.recipe.width,
-        stem=experiment.recipe.stem,
-        image_size=experiment.recipe.image_size,
-        **experiment.options,
-    )
+    """The experiment's model with its initial values, on the fastest operators there are.
+
+    Each parameter's values are drawn by the seed and the parameter's name alone: networks of one
+    seed start equal wherever their layers have the same names, whatever else they hold.
+    """
+    with paddle.LazyGuard():  # leaves parameters empty, but for those that a layer sets itself
+        model = models.create_model(
+            experiment.model,
+            num_classes=classes,
+            width=experiment.recipe.width,
+            stem=experiment.recipe.stem,
+            image_size=experiment.recipe.image_size,
+            **experiment.options,
+        )
+    for name, parameter in model.named_parameters():
+        if not parameter._is_initialized():
+            digest = hashlib.sha256(f"{experiment.seed} {name}".encode()).digest()
+            paddle.seed(int.from_bytes(digest[:4], "big") % 2**31)
+            parameter.initialize()
     return native.accelerate(model) if paddle.get_device() == "cpu" else model
 
 
+# Layers whose parameters shift and scale, and mix nothing.
+_NORMS = (
+    paddle.nn.BatchNorm2D,
+    paddle.nn.GroupNorm,
+    paddle.nn.InstanceNorm2D,
+    paddle.nn.LayerNorm,
+)
+
+
+def decayed_parameters(model: paddle.nn.Layer, decay: str = "mixing") -> list[str]:
+    """The names of the parameters that weight decay acts on.
+
+    Args:
+        model: any network.
+        decay: "mixing": weights of linear layers, and of convolutions with more than one input
+            channel a group. Not biases, norms, depth-wise convolutions, and what a layer of
+            another kind holds itself, such as the gains of SRM, SGE and SA: a gain that gets no
+            gradient would only shrink. "gains": these too. "all": everything.
+    """
+    decayed = []
+    for prefix, layer in model.named_sublayers(include_self=True):
+        for name, parameter in layer.named_parameters(prefix, include_sublayers=False):
+            if isinstance(layer, paddle.nn.Linear):
+                wanted = parameter is layer.weight
+            elif isinstance(layer, paddle.nn.Conv1D | paddle.nn.Conv2D | paddle.nn.Conv3D):
+                wanted = parameter is layer.weight and parameter.shape[1] > 1
+            else:
+                wanted = decay == "gains" and not isinstance(layer, _NORMS)
+            # What is not trained (running statistics) is not decayed either.
+            if (wanted or decay == "all") and not parameter.stop_gradient:
+                decayed.append(name)
+    return decayed
+
+
 def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.Momentum:
-    """Momentum, with weight decay where the recipe and the block's official training have it."""
-    decayed: list[paddle.Tensor] = []
-    free: list[paddle.Tensor] = []
-    for layer in model.sublayers(include_self=True):
-        is_norm = isinstance(layer, paddle.nn.BatchNorm2D | paddle.nn.GroupNorm)
-        exempt = getattr(layer, "no_weight_decay", False) or (is_norm and not recipe.decay_norms)
-        group = free if exempt else decayed
-        parameters = layer.parameters(include_sublayers=bool(exempt))
-        group.extend(p for p in parameters if not p.stop_gradient)  # no running statistics
-    free_names = {parameter.name for parameter in free}
-    decayed = [parameter for parameter in decayed if parameter.name not in free_names]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}]
-    if free:
-        groups.append({"params": free, "weight_decay": 0.0})
+    """Momentum, with weight decay on ``decayed_parameters``."""
+    decayed = set(decayed_parameters(model, recipe.decay))
+    trained = {name: p for name, p in model.named_parameters() if not p.stop_gradient}
+    groups = [
+        {"params": [p for name, p in trained.items() if name in decayed]},
+        {"params": [p for name, p in trained.items() if name not in decayed]},
+    ]
+    coefficients = (recipe.weight_decay, 0.0)
     return paddle.optimizer.Momentum(
         learning_rate=recipe.learning_rate,
         momentum=recipe.momentum,
         use_nesterov=recipe.nesterov,
-        parameters=groups,
+        parameters=[
+            {**group, "weight_decay": coefficient}
+            for group, coefficient in zip(groups, coefficients, strict=True)
+            if group["params"]
+        ],
     )
 
 

@@ -28,7 +28,7 @@ class Epoch:
     """The results of an epoch; ``epoch`` counts from 1, ``lr`` is the rate of its last step.
 
     Training loss and accuracy are means over the epoch, taken while the weights were moving;
-    those of the validation images, and the confusion matrix [true, predicted], are of its end.
+    those of the validation images, and their logits [N, classes] in stored order, are of its end.
     ``seconds`` is the time of the training part.
     """
 
@@ -39,7 +39,7 @@ class Epoch:
     val_loss: float
     val_acc: float
     seconds: float
-    confusion: np.ndarray
+    logits: np.ndarray
 
 
 class Diverged(TrainingError):
@@ -61,8 +61,8 @@ def train(training: Training, done: int = 0, report: Report | None = None) -> It
         report: called after every step.
 
     Raises:
-        Diverged: the loss or a weight became infinite or not a number; it names the epoch in which
-            that happened.
+        Diverged: the loss, a weight or a gradient became infinite or not a number; it names the
+            epoch in which that happened.
     """
     steps = len(training.train_loader)
     for epoch in range(done, training.recipe.epochs):
@@ -72,13 +72,13 @@ def train(training: Training, done: int = 0, report: Report | None = None) -> It
         train_loss, train_acc = train_epoch(training, epoch, report)
         seconds = time.perf_counter() - began
         rate = training.optimizer.get_lr()
-        check_weights(training.model, epoch + 1, steps, rate)
-        val_loss, confusion = evaluate(training)
+        check_finite(training, epoch + 1, steps, rate)
+        val_loss, logits = evaluate(training)
         if not math.isfinite(val_loss):
             raise Diverged(epoch + 1, steps, rate)
-        val_acc = float(np.trace(confusion) / confusion.sum())
+        val_acc = float((logits.argmax(axis=1) == training.validation_loader.images.labels).mean())
         yield Epoch(
-            epoch + 1, rate, train_loss, train_acc, val_loss, val_acc, round(seconds, 3), confusion
+            epoch + 1, rate, train_loss, train_acc, val_loss, val_acc, round(seconds, 3), logits
         )
 
 
@@ -112,31 +112,36 @@ def train_epoch(
     return loss_sum / count, correct / count
 
 
-def check_weights(model: paddle.nn.Layer, epoch: int, step: int, rate: float) -> None:
-    """Raise Diverged unless every weight is finite.
+def check_finite(training: Training, epoch: int, step: int, rate: float) -> None:
+    """Raise Diverged unless every weight and every gradient of the epoch is finite.
 
     The loss does not always show it: Paddle's ReLU turns what is not a number into 0 on the CPU.
+    A momentum that a gradient once made infinite or not a number stays so, so that it is enough to
+    look at the momenta after an epoch.
     """
-    broken = [name for name, p in model.named_parameters() if not bool(paddle.isfinite(p).all())]
-    if broken:
-        raise Diverged(epoch, step, rate, f"{len(broken)} weights, {broken[0]} the first, are")
+    for what, tensors in {"weights": training.weights(), "gradients": training.momenta()}.items():
+        broken = [name for name, value in tensors.items() if not bool(value.isfinite().all())]
+        if broken:
+            subject = f"{len(broken)} of {len(tensors)} {what}, {broken[0]} the first, are"
+            raise Diverged(epoch, step, rate, subject)
 
 
 @paddle.no_grad()
 def evaluate(training: Training) -> tuple[float, np.ndarray]:
-    """(mean loss, confusion matrix [true, predicted]) over the validation images."""
+    """Mean loss and logits [N, classes], float32, of the validation images in stored order."""
     training.model.eval()
-    loss_sum, confusion = 0.0, np.zeros((training.classes, training.classes), dtype=np.int64)
-    for images, labels in training.compute.batches(training.validation_loader.epoch(0)):
+    loader = training.validation_loader
+    loss_sum, logits = 0.0, np.zeros((len(loader.images), training.classes))
+    for step, (images, labels) in enumerate(training.compute.batches(loader.epoch(0))):
         if len(labels) == 0:  # a last batch of fewer images than processes
             continue
         with training.compute.autocast():
             scores = training.model(images)
         scores = scores.astype("float32")
         loss_sum += float(F.cross_entropy(scores, labels, reduction="sum"))
-        np.add.at(confusion, (labels.numpy(), scores.numpy().argmax(axis=1)), 1)
-    confusion = training.total(confusion)
-    return float(training.total(np.array([loss_sum]))[0] / confusion.sum()), confusion
+        logits[loader.places(step)] = scores.numpy()
+    loss = float(training.total(np.array([loss_sum]))[0] / len(logits))
+    return loss, training.total(logits).astype("float32")
 
 
 def count_correct(scores: paddle.Tensor, labels: paddle.Tensor) -> int:

@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from attn_blocks import datasets, models, native
 from attn_blocks.errors import AttnBlocksError, TrainingError
 from attn_blocks.files import NO_ROOM, atomic_write, read_json, storage_error, write_json
 from attn_book.records import provenance, semantics
+from attn_book.records.logits import confusion_of, save_logits
 from attn_book.records.published import import_published_record
 from attn_book.records.reading import HISTORY_COLUMNS
 from attn_book.records.repair import remove_corrupt_files
@@ -39,6 +41,7 @@ from attn_book.training.compute import Compute
 from attn_book.training.distributed import SINGLE_PROCESS, Group, joined
 from attn_book.training.launch import Processes, launch
 from attn_book.training.loop import Diverged, evaluate, train
+from attn_book.training.modulation import block_report
 
 
 def train_all(plan: Plan, progress: bool = True) -> list[Run]:
@@ -102,7 +105,9 @@ def train_experiment(
                 warnings.warn(problem, stacklevel=2)
         if group.agree(group.writes and _is_done(Run(folder), weights)):
             return Run(folder)
-        images = planning.load_images(experiment.dataset, experiment.recipe, data_dir)
+        images = planning.load_images(
+            experiment.dataset, experiment.recipe, data_dir, experiment.fold
+        )
         if images.fingerprint != experiment.fingerprint:
             raise TrainingError(
                 f"the images of {images.title} changed while {experiment.name} was waiting; "
@@ -165,6 +170,7 @@ def train_into(
     recipe = experiment.recipe
     computing.seed_everything(experiment.seed)
     model = build_model(experiment, len(images.classes))
+    start = {name: value.numpy() for name, value in model.named_parameters()}
     macs = models.count_macs(model, (3, recipe.image_size, recipe.image_size))
     training = prepare(model, images, recipe, experiment.seed, compute, group)
     if group.writes:
@@ -172,7 +178,7 @@ def train_into(
 
     history = restore(folder, model, training.optimizer, training.scaler)
     group.check_same(len(history), "the number of finished epochs")
-    confusion = None
+    logits = None
     bar = _progress_bar(experiment, len(history), training, progress and group.writes)
     with bar, open_log(folder, history, group) as log:
 
@@ -182,17 +188,20 @@ def train_into(
             bar.set_postfix_str(line, refresh=False)
 
         for epoch in train(training, len(history), report):
-            confusion = epoch.confusion
+            logits = epoch.logits
             history.append({column: getattr(epoch, column) for column in HISTORY_COLUMNS})
             if group.writes:
                 log_epoch(log, history[-1])
                 save_epoch(folder, training, history)
-    if confusion is None:  # stopped between the last checkpoint and the metrics
-        _, confusion = evaluate(training)
+    if logits is None:  # stopped between the last checkpoint and the metrics
+        _, logits = evaluate(training)
     if group.writes:
+        save_logits(folder / "logits.safetensors", logits, images.val.labels)
         images_seen = recipe.epochs * len(training.train_loader) * recipe.batch_size
         seconds = sum(row["seconds"] for row in history)
         best = best_epoch(history)
+        # The processes' shares of the images do not matter here: this one looks at all of them.
+        alone = prepare(model, images, recipe, experiment.seed, compute)
         write_json(
             folder / "metrics.json",
             {
@@ -200,15 +209,26 @@ def train_into(
                 "final_val_acc": history[-1]["val_acc"],
                 "best_val_acc": best["val_acc"],
                 "best_epoch": best["epoch"],
+                "final_train_acc": _training_accuracy(model, experiment, images, compute),
                 "params": models.count_params(model),
                 "macs": macs,
                 "seconds": round(seconds, 1),
                 "images_per_second": round(images_seen / seconds, 1),
                 "peak_memory_mb": peak_memory_mb(compute),
-                "confusion": confusion.tolist(),
+                "confusion": confusion_of(logits, images.val.labels).tolist(),
                 "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                **block_report(alone, start),
             },
         )
+
+
+def _training_accuracy(
+    model: paddle.nn.Layer, experiment: Experiment, images: datasets.ImageDataset, compute: Compute
+) -> float:
+    """The share of training images that the trained network gets right, seen as in validation."""
+    turned = replace(images, val=images.train)
+    _, logits = evaluate(prepare(model, turned, experiment.recipe, experiment.seed, compute))
+    return float((logits.argmax(axis=1) == images.train.labels).mean())
 
 
 def _progress_bar(experiment: Experiment, done: int, training: Training, shown: bool) -> tqdm:
@@ -262,6 +282,7 @@ def describe(
         },
         "model_settings": model.settings,
         "compute": {**compute.describe(), **group.describe(), "convolution": native.describe()},
+        "protocol": provenance.protocol(),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
         "semantics": semantics.versions_of(experiment),

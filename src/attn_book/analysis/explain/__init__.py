@@ -2,7 +2,6 @@
 
 from attn_book.analysis.explain.cam import Evidence, grad_cam, grad_cams
 from attn_book.analysis.explain.probes import (
-    attention_blocks,
     examples,
     network_input,
     pictures,
@@ -10,6 +9,7 @@ from attn_book.analysis.explain.probes import (
     recording,
 )
 from attn_book.analysis.explain.view import Transforms, View, channel_gates_by_class
+from attn_book.training.modulation import attention_blocks
 
 __all__ = [
     "Evidence",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -12,13 +11,11 @@ from paddle import nn
 
 from attn_blocks import datasets
 from attn_blocks.datasets import ImageDataset
-from attn_blocks.layers import ATTNS
 from attn_book.study.experiment import Recipe
 
 Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
 CANDIDATES = 64  # validation images among which examples are looked for
 BATCH = 16
-PLACE = re.compile(r"(^|\.)(attn|nl\d+)$")  # in a residual block, and between two
 
 
 @contextmanager
@@ -38,19 +35,6 @@ def recording(layers: Mapping[str, nn.Layer]) -> Iterator[Features]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def attention_blocks(model: nn.Layer) -> dict[str, nn.Layer]:
-    """The attention blocks of a network by their names, in the order of the network.
-
-    Those of a registered class, and those of any class where the book's networks have them.
-    """
-    kinds = tuple(ATTNS.values())
-    return {
-        name: layer
-        for name, layer in model.named_sublayers()
-        if isinstance(layer, kinds) or (PLACE.search(name) and not isinstance(layer, nn.Identity))
-    }
 
 
 def network_input(

@@ -19,7 +19,6 @@ from attn_blocks.errors import SettingError
 from attn_book.analysis.explain.probes import (
     BATCH,
     CANDIDATES,
-    attention_blocks,
     examples,
     network_input,
     pictures,
@@ -30,6 +29,7 @@ from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
 from attn_book.training.checkpoint import load_model
+from attn_book.training.modulation import attention_blocks
 
 # (row, column) as shares of the image: the middle, and points around it.
 QUERIES = ((0.5, 0.5), (0.2, 0.2), (0.35, 0.75), (0.8, 0.5))

@@ -1,0 +1,50 @@
+"""What a network said of each validation image: a run's ``logits.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from attn_blocks.errors import CheckpointError
+from attn_blocks.files import MADE_AGAIN, load_tensors, save_tensors
+
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def save_logits(path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Write logits [N, classes] as float16 and the true labels [N] beside them.
+
+    Both are in stored order: by class, and within a class by name.
+    """
+    small = np.clip(logits, -LARGEST, LARGEST).astype(np.float16)
+    save_tensors(path, {"logits": small, "labels": np.asarray(labels, np.int16)}, {})
+
+
+def read_logits(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(logits float32 [N, classes], labels int64 [N]); a damaged file raises CheckpointError."""
+    tensors, _ = load_tensors(path)
+    try:
+        logits, labels = tensors["logits"], tensors["labels"]
+        if logits.dtype != np.float16 or logits.ndim != 2 or labels.shape != logits.shape[:1]:
+            raise ValueError(f"logits {logits.dtype} {logits.shape}, labels {labels.shape}")
+        if not np.isfinite(logits).all():
+            raise ValueError("a logit is not finite")
+        if not len(labels) or not 0 <= labels.min() <= labels.max() < logits.shape[1]:
+            raise ValueError("a label is no class")
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); {MADE_AGAIN}") from error
+    return logits.astype(np.float32), labels.astype(np.int64)
+
+
+def confusion_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Validation images by [true class, predicted class]."""
+    confusion = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
+    np.add.at(confusion, (labels, logits.argmax(axis=1)), 1)
+    return confusion
+
+
+def undecided(logits: np.ndarray) -> int:
+    """Of how many images the two highest logits are equal, which float16 can make them."""
+    highest = np.sort(logits, axis=1)[:, -2:]
+    return int((highest[:, 0] == highest[:, 1]).sum())
