@@ -7,6 +7,7 @@ from pathlib import Path
 
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
+from attn_book.records.logits import read_logits
 from attn_book.records.reading import read_history, read_metrics, read_record
 from attn_book.records.run import Run
 
@@ -99,6 +100,7 @@ def _weights_epoch(path: Path) -> int:
 READERS = {
     "experiment.json": read_record,
     "history.csv": read_history,
+    "logits.safetensors": read_logits,
     "metrics.json": read_metrics,
     "best.safetensors": _weights_epoch,
     "last.safetensors": _weights_epoch,
