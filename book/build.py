@@ -44,6 +44,8 @@ SMALL_RUN = (
     "**These numbers test nothing:** they are one small run, published to show what the book "
     "makes. Differences of this size come and go with the seed."
 )
+# What Markdown and HTML take for more than text.
+MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -141,7 +143,7 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
-        line = f"{origin(plan)} · page executed {executed}"
+        line = f"{origin(plan)} · page executed {plain(executed)}"
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:
@@ -168,6 +170,11 @@ def one_header(html: str) -> str:
     return re.sub(rf"{columns}\s*{name}", r"<tr><th>\2</th>\1</tr>", html)
 
 
+def plain(value: object) -> str:
+    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
+    return MARKUP.sub(r"\\\g<0>", str(value))
+
+
 def banner(line: str) -> str:
     """A marked paragraph that says where numbers come from."""
     return f":::{{container}} provenance\n{line}\n:::\n"
@@ -177,7 +184,7 @@ def origin(plan: Plan) -> str:
     """Profile, data, seeds, device and dates of a page's runs."""
     days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{plan.provenance} · trained {trained}"
+    return plain(f"{plan.provenance} · trained {trained}")
 
 
 def table(frame: pd.DataFrame, style: str = ".results") -> str:
@@ -187,8 +194,8 @@ def table(frame: pd.DataFrame, style: str = ".results") -> str:
         style: attributes of the table; ``.results .wide`` lets cells break.
     """
     frame = frame.reset_index()
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.to_numpy()]
+    lines = [list(map(plain, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [list(map(plain, row)) for row in frame.to_numpy()]
     return "\n".join(["{" + style + "}", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
@@ -389,7 +396,7 @@ def tuning(folder: Path) -> str:
     runs = [Run(path) for path in sorted(folder.iterdir())]
     seeds = sorted({str(run.experiment.seed) for run in runs})
     devices = sorted({run.record["compute"]["device"] for run in runs})
-    line = f"before profile study · seed {', '.join(seeds)} · {', '.join(devices)}"
+    line = plain(f"before profile study · seed {', '.join(seeds)} · {', '.join(devices)}")
     rows = pd.DataFrame([trial(run) for run in runs])
     return f"{banner(line)}\n{table(rows.set_index('Images'), '.results .wide')}"
 

@@ -49,3 +49,22 @@ def test_every_import_is_declared():
     }
     assert {"numpy", "paddle", "PIL"} <= modules
     assert {normal(PACKAGES.get(module, module)) for module in modules} <= declared
+
+
+def test_every_make_target_that_is_named_exists():
+    places = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")]
+    for folder, ending in (("src", "py"), ("book", "py"), ("notebooks", "ipynb")):
+        places += (PROJECT / folder).rglob(f"*.{ending}")
+    places += (PROJECT / "book").glob("*.md")
+    named = {
+        target
+        for path in places
+        for target in re.findall(
+            r"(?:run: |with: |`|\n)make ([a-z][\w-]*)", path.read_text(encoding="utf-8")
+        )
+    }
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    targets = re.findall(r"^([a-z][\w%-]*):(?!=)", makefile, re.MULTILINE)
+    patterns = [target.replace("%", r"[\w-]*") for target in targets]
+    assert {"publish", "reproduce-all", "verify-published"} <= named
+    assert [n for n in named if not any(re.fullmatch(p, n) for p in patterns)] == []

@@ -168,6 +168,14 @@ def test_numbers_that_cannot_work(data, arguments, message):
         load("animals10", data, **arguments)
 
 
+def test_a_data_folder_that_is_not_utf_8(data, tmp_path, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    data.rename(odd)
+    assert len(load("animals10", odd).train) == 16
+    [report] = (odd / ".cache").glob("*.report.txt")
+    assert f"{tmp_path}/caf\\udce9/animals10" in report.read_text(encoding="utf-8")
+
+
 def test_missing_data_says_what_was_looked_for_and_how_to_get_it(tmp_path):
     with pytest.raises(DataError) as caught:
         load("animals10", tmp_path)

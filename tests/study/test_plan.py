@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 
@@ -180,6 +181,22 @@ def test_wrong_names_list_the_right_ones(data_dir):
         plan("04", "smoke", data_dir=data_dir)
     with pytest.raises(SettingError, match="device"):
         plan("04_sge", "smoke", data_dir=data_dir, device="tpu")
+
+
+@pytest.mark.parametrize("argument", ["data_dir", "results_dir"])
+def test_wrong_folders(data_dir, tmp_path, argument):
+    folders = {"data_dir": data_dir, "results_dir": tmp_path}
+    with pytest.raises(SettingError, match="the path of the folder .* cannot be 5"):
+        plan("04_sge", "smoke", **folders | {argument: 5})
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    with pytest.raises(SettingError, match=r"notebooks cannot be told of .*caf\\udce9.*rename it"):
+        plan("04_sge", "smoke", **folders | {argument: odd})
+
+
+def test_a_missing_data_folder_is_no_reason_to_take_drawings(tmp_path):
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        plan("04_sge", "smoke", data_dir=tmp_path / "nowhere")
 
 
 def test_a_profile_on_real_data_says_how_to_get_it(tmp_path):

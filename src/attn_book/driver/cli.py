@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are not UTF-8
     options = _parser().parse_args(arguments)
     # SIGTERM ends like Ctrl-C: workers stop, and the command says what is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -12,13 +12,14 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
-from attn_blocks.errors import choose
+from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import atomic_folder
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
     notebook_problems,
     problems_of,
+    read_page,
     task_of,
     why_unfit,
 )
@@ -27,6 +28,7 @@ from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
+from attn_book.records.seal import SUMS, broken_seals, seal
 from attn_book.study.pages import OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
@@ -51,11 +53,12 @@ def publish(
         A line for each thing that was left out, with the reason.
 
     Raises:
-        PublishError: there is nothing to publish, or what was put together does not pass ``check``;
-            what was published before is then left as it was.
+        PublishError: there is nothing to publish, what is published is not as it was, or what was
+            put together does not pass ``check``; what was published before is left as it was.
     """
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     target = published / profile
+    _check_seals(target)
     with atomic_folder(target) as staging:
         notes = _copy_runs([target, source], staging)
         plans = recorded_plans(staging)
@@ -73,10 +76,20 @@ def publish(
         _draw_gains(plans)
         for page in PAGES:
             notes += _copy_notebook(page, plans.get(page), [source, target], staging)
+        seal(staging)
         problems = problems_of(staging)
         if problems:
             raise PublishError("\n".join(problems))
     return list(dict.fromkeys(notes))
+
+
+def _check_seals(target: Path) -> None:
+    """Refuse to publish on top of what was changed: it would be sealed with the rest."""
+    if (target / SUMS).exists() and (broken := broken_seals(target)):
+        raise PublishError(
+            f"{target} is not as it was published: {'; '.join(broken)}; restore it (git checkout), "
+            f"or, if that is meant, remove {SUMS} in it and publish again"
+        )
 
 
 def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
@@ -125,7 +138,11 @@ def _copy_notebook(
     for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
         if not path.exists():
             continue
-        notebook = nbformat.read(path, as_version=4)
+        try:
+            notebook = read_page(path)
+        except CheckpointError as error:
+            reasons = [str(error)]
+            continue
         executed = notebook.metadata.get("papermill", {}).get("end_time")
         if executed and plan:
             notebook = cleaned(notebook)

@@ -31,7 +31,7 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
     profile = run.folder.parents[1].name
     if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
         return False
-    if changed_parts(known.record["semantics"]):
+    if changed_parts(known.record["semantics"], known.experiment):
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     for name in RECORDS:  # metrics.json comes last: it is what makes a run finished

@@ -15,7 +15,7 @@ from attn_blocks import datasets
 from attn_blocks.datasets.folder import FOLDS
 from attn_blocks.device import select_device
 from attn_blocks.errors import SettingError, choose
-from attn_blocks.files import project_folder
+from attn_blocks.files import printable, project_folder
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES, Comparison, Entry, seeds_of
@@ -154,7 +154,13 @@ def plan(
     comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
     settings = PROFILES[profile]
     asked = parse_seeds(seeds) if seeds is not None else None
-    data_dir = datasets.data_folder(data_dir)
+    data_dir, results_dir = datasets.data_folder(data_dir), results_folder(results_dir)
+    for folder in (data_dir, results_dir):
+        if printable(str(folder)) != str(folder):
+            raise SettingError(
+                f"notebooks cannot be told of the folder {str(folder)!a}: its name holds letters "
+                "that are not UTF-8 or cannot be printed; rename it"
+            )
     planned = []
     for comparison in comparisons:
         recipe = settings.recipes[comparison.task]
@@ -174,7 +180,7 @@ def plan(
         seeds=asked or tuple(sorted(used)),
         device=select_device(device),
         data_dir=data_dir,
-        results_dir=results_folder(results_dir) / profile,
+        results_dir=results_dir / profile,
         comparisons=tuple(planned),
     )
 
