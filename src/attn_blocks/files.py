@@ -19,11 +19,25 @@ import safetensors.numpy
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from attn_blocks.errors import CheckpointError, StorageError
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MADE_AGAIN = "make reproduce-all removes it and makes it again"
+
+
+def in_checkout() -> bool:
+    """Whether the packages lie in a checkout of the book, beside its notebooks and records."""
+    return (PROJECT / "notebooks").is_dir()
+
+
+def need_checkout(what: str) -> None:
+    """Raise SettingError if the packages are installed without the book's notebooks and records."""
+    if not in_checkout():
+        raise SettingError(
+            f"{what} needs a checkout of the book, with its notebooks and records, which are no "
+            "part of the installed package: get its sources and run the command there"
+        )
 
 
 def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
@@ -33,9 +47,7 @@ def project_folder(name: str, variable: str, folder: str | os.PathLike | None = 
     checkout (an installed wheel) it is relative to the working folder all the same.
     """
     if folder is None:
-        folder = os.environ.get(variable) or (
-            PROJECT / name if (PROJECT / "notebooks").is_dir() else name
-        )
+        folder = os.environ.get(variable) or (PROJECT / name if in_checkout() else name)
     return Path(folder).expanduser().absolute()
 
 
