@@ -143,11 +143,15 @@ def has_gpu() -> bool:
 
 def _lacks_code() -> str:
     """What this build of Paddle has no code for, its first GPU; "" where it has."""
-    seen, archs = _seen(), compiled_for()
-    if gpu.has_code(seen.capability, archs) if archs else _computes():
+    import paddle
+
+    capability, archs = paddle.device.cuda.get_device_capability(0), compiled_for()
+    if gpu.has_code(capability, archs) if archs else _computes():
         return ""
     known = ", ".join("{}.{}".format(*divmod(arch, 10)) for arch in archs)
-    return f"this build of Paddle has no code for {seen}" + (f", only for {known}" if known else "")
+    return f"this build of Paddle has no code for {_seen()}" + (
+        f", only for {known}" if known else ""
+    )
 
 
 def _seen() -> gpu.Gpu:
@@ -175,6 +179,11 @@ def _computes() -> bool:
 
 def gpu_problem() -> str:
     """Why this Paddle cannot use the GPU that is here, and what to do; "" if it can or none is."""
+    return "; ".join(filter(None, gpu_diagnosis()))
+
+
+def gpu_diagnosis() -> tuple[str, str]:
+    """The two parts of ``gpu_problem``: why, and what to do."""
     import paddle
 
     if gpu_count():
@@ -185,7 +194,7 @@ def gpu_problem() -> str:
         problem = f"this Paddle, built for CUDA {paddle.version.cuda()}, finds no GPU it can use"
     else:
         problem = "this is the CPU build of Paddle"
-    return problem and f"{problem}; {_way_out()}"
+    return (problem, _way_out()) if problem else ("", "")
 
 
 def _way_out() -> str:
