@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from attn_blocks.errors import AttnBlocksError
+from attn_blocks.files import need_checkout
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # SIGTERM ends like Ctrl-C: workers stop, and the command says what is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if getattr(options, "checkout", None):  # asked before what the command needs is imported
+            need_checkout(options.checkout)
         return options.command(options)
     except AttnBlocksError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -63,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
         command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
+        if name == "reproduce":
+            command.set_defaults(checkout=name)
 
     estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
     estimate.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
@@ -107,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     publish = commands.add_parser("publish", help="copy finished runs and pages to book/published")
     publish.add_argument("--profile", help="smoke, quick, study or paper")
     publish.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
-    publish.set_defaults(command=_publish)
+    publish.set_defaults(command=_publish, checkout="publish")
 
     verify = commands.add_parser("verify-published", help="check what book/published holds")
     verify.add_argument(
@@ -118,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also train a published run again (default: a short one, at random)",
     )
     verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    verify.set_defaults(command=_verify_published)
+    verify.set_defaults(command=_verify_published, checkout="verify-published")
     return parser
 
 

@@ -13,7 +13,7 @@ import nbformat
 from PIL import Image
 
 from attn_blocks.errors import choose
-from attn_blocks.files import atomic_folder
+from attn_blocks.files import atomic_folder, need_checkout
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
@@ -53,7 +53,10 @@ def publish(
     Raises:
         PublishError: there is nothing to publish, or what was put together does not pass ``check``;
             what was published before is then left as it was.
+        SettingError: the packages are installed outside a checkout, which has the folder.
     """
+    if published == PUBLISHED:
+        need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     target = published / profile
     with atomic_folder(target) as staging:

@@ -67,9 +67,11 @@ def check(published: Path = PUBLISHED) -> list[str]:
 
     Every run must be finished, consistent and of today's semantics; both tables must be
     what the records give; every page must show the runs that are published, and no folder of the
-    machine that executed it.
+    machine that executed it. Nothing at all is a problem too.
     """
     folders = sorted(path for path in published.glob("*/") if not path.name.startswith("."))
+    if not folders:
+        return [f"{published}: nothing is published; run: make publish PROFILE=study"]
     return [f"{folder.name}: {problem}" for folder in folders for problem in problems_of(folder)]
 
 
@@ -78,9 +80,12 @@ def problems_of(folder: Path) -> list[str]:
         return full_size.problems(folder)
     if folder.name not in PROFILES:
         return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
+    runs = sorted((folder / "runs").glob("*/"))
+    if not runs:
+        return [f"holds no run; run: make publish PROFILE={folder.name}, or remove it"]
     problems = [
         f"run {path.name}: {problem}"
-        for path in sorted((folder / "runs").glob("*/"))
+        for path in runs
         for problem in _run_problems(Run(path), folder.name)
     ]
     if problems:
