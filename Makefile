@@ -119,13 +119,15 @@ lock: .venv-lock/bin/uv ## write constraints*.txt anew from pyproject.toml
 	@cp constraints.txt constraints-gpu-wheel.txt
 	@$(WRITE_LOCK) --extra gpu-wheel --output-file constraints-gpu-wheel.txt >/dev/null
 
-# Debian 12 has 3.11.2, which some packages no longer take.
+# Debian 12 has 3.11.2, which some packages no longer take. A Mac is one with Apple silicon.
 check-lock: $(addprefix check-lock-,3.10 3.11.2 3.11.9 3.12 3.13) ## check that the lock fits each Python
 
 check-lock-%: .venv-lock/bin/uv
-	@needed=$$($(LOCK) --no-header --extra cpu --constraint constraints.txt --only-binary :all: \
-		--python-version $*) && ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
-		echo "constraints.txt does not fit Python $*: make lock"; exit 1; }
+	@for platform in linux macos; do \
+		needed=$$($(LOCK) --no-header --extra cpu --constraint constraints.txt --only-binary :all: \
+			--python-version $* --python-platform $$platform) \
+		&& ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
+			echo "constraints.txt does not fit Python $* on $$platform: make lock"; exit 1; }; done
 
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"

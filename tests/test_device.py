@@ -111,7 +111,7 @@ def test_devices():
             device.select_device("gpu")
 
 
-# Of an RTX 3090, a driver from before compute_cap, and so on: as nvidia-smi prints them.
+# As nvidia-smi prints them.
 GTX_1080 = "NVIDIA GeForce GTX 1080, 535.183.01, 6.1"
 RTX_4090 = "NVIDIA GeForce RTX 4090, 550.54.14, 8.9"
 H100 = "NVIDIA H100 80GB HBM3, 535.104.05, 9.0"

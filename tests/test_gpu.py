@@ -145,12 +145,14 @@ def test_an_index_out_of_reach_is_said_in_one_sentence(tmp_path):
     assert not (tmp_path / ".ready-cu126").exists()
 
 
-def test_conda_follows_the_same_table():
-    text = (PROJECT / "environment.yml").read_text()
-    assert f"- paddlepaddle-gpu=={VERSION}\n" in text
-    assert f"{gpu.INDEX}cu126/" in text
+def test_conda_and_readme_follow_the_same_table():
+    conda = (PROJECT / "environment.yml").read_text(encoding="utf-8")
+    assert f"- paddlepaddle-gpu=={VERSION}\n" in conda
+    assert f"- --extra-index-url {gpu.INDEX}cu126/\n" in conda
+    assert f"GPU_INDEX ?= {gpu.INDEX}$(PADDLE)/" in (PROJECT / "Makefile").read_text()
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert f"Paddle {VERSION}" in readme
     for build in gpu.BUILDS:
-        assert f"#   {build.name}   {'.'.join(map(str, build.least))}" in text
-        assert build.driver in text
-    makefile = (PROJECT / "Makefile").read_text()
-    assert f"GPU_INDEX ?= {gpu.INDEX}$(PADDLE)/" in makefile
+        row = r"{} \W*{}\.{} .*{}".format(build.name, *build.least, re.escape(build.driver))
+        for text in (conda, readme):
+            assert re.search(row, text.replace("`", "").replace("|", "")), row
