@@ -35,7 +35,7 @@ def test_a_machine_that_is_well_has_no_problem(machine, examined, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", str(device.cores()))
     findings = examined()
     assert [finding for finding in findings.values() if finding.problem] == []
-    assert "8.9, driver 550.54.14" in findings["GPU"].value
+    assert "8.9, driver 550.54.14); this Paddle has code for it" in findings["GPU"].value
     assert (
         "GPU build for CUDA 12.6 and compute capability 7.0, 7.5, 8.0" in findings["Paddle"].value
     )
