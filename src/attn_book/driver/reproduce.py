@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from attn_blocks import device
 from attn_blocks.errors import SettingError, StorageError
-from attn_blocks.files import folder_lock, remove_leftovers
+from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
 from attn_book.analysis import tables
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
@@ -59,8 +59,12 @@ def reproduce(
         The number of runs and pages that failed.
 
     Raises:
+        SettingError: a setting that cannot be, or notebooks where the packages are installed
+            without them.
         StorageError: a disk is full, or the results folder cannot be written.
     """
+    if notebooks:
+        need_checkout("reproduce")
     plans: list[Plan] = []
     try:
         plans += _plans(pages or PAGES, notebooks, settings, fresh)

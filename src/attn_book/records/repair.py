@@ -8,7 +8,7 @@ from pathlib import Path
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
 from attn_book.records.logits import fits, read_logits
-from attn_book.records.reading import read_history, read_metrics, read_record
+from attn_book.records.reading import experiment_of, read_history, read_metrics, read_record
 from attn_book.records.run import Run
 from attn_book.records.semantics import changed_parts
 
@@ -66,7 +66,10 @@ def set_aside_outdated(run: Run) -> list[str]:
     Finished or not: its numbers are not those that today's code gives, and it cannot be resumed.
     """
     path = run.folder / "experiment.json"
-    changed = changed_parts(read_record(path)["semantics"]) if path.exists() else []
+    if not path.exists():
+        return []
+    record = read_record(path)
+    changed = changed_parts(record["semantics"], experiment_of(record))
     if not changed:
         return []
     kept = run.folder.parents[1] / OUTDATED

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from attn_blocks import datasets
 from attn_blocks.datasets.folder import FOLDS
-from attn_blocks.device import select_device
+from attn_blocks.device import gpu_problem, select_device
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.files import printable, project_folder
 from attn_book.study.design import EXTRA
@@ -147,10 +147,13 @@ def plan(
             share a listing.
 
     Raises:
-        SettingError: an unknown name or an invalid value, with the valid ones.
+        SettingError: an unknown name or an invalid value, with the valid ones; or the paper
+            profile where this Paddle cannot use the GPU that is here, and no device was chosen.
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
     profile = choose("profile", profile or default_profile(), PROFILES)
+    if profile == "paper" and device is None and (problem := gpu_problem()):
+        raise SettingError(f"the paper profile is made for the GPU, but {problem}")
     comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
     settings = PROFILES[profile]
     asked = parse_seeds(seeds) if seeds is not None else None
