@@ -185,6 +185,15 @@ def test_rotation_is_at_most_ten_degrees_and_black_outside():
     assert (corners == 0).any() and np.isclose(batch[:, 0, 32, 10], 10 / 255).all()
 
 
+def test_rotate_nearest_makes_no_new_colours():
+    picture = images(*[noise(32, 32)] * 20)
+    turned = {name: back(apply(name, picture, 32, True)) for name in ("rotate", "rotate_nearest")}
+    colours = {tuple(pixel) for pixel in noise(32, 32).reshape(-1, 3)} | {(0, 0, 0)}
+    found = {tuple(pixel) for pixel in turned["rotate_nearest"].reshape(-1, 3)}
+    assert found <= colours
+    assert not {tuple(pixel) for pixel in turned["rotate"].reshape(-1, 3)} <= colours
+
+
 def test_rotate_evaluates_by_a_plain_resize():
     image = noise(40, 60)
     expected = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -30,14 +31,14 @@ from attn_blocks.files import read_json, write_json
 from attn_book.records.semantics import versions_of
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.pages import PAGES
+from attn_book.study.pages import PAGES, RESNET
 from attn_book.study.plan import load_images
 from attn_book.training import compute
 
 CURVES = Path(__file__).with_name("curves.json")
 # Images drawn for each class: in one folder a class, or as train/ and test/.
 PARTS = {"animals10": {"": 5}, "caltech16": {"": 5}, "cifar10": {"train": 4, "test": 2}}
-# Between them every schedule, augmentation and decay, and Nesterov's momentum.
+# Between them every augmentation and decay, the schedules, and Nesterov's momentum.
 # Few steps at a small rate: so narrow a network is chaotic, each step multiplies rounding by ten. A
 # large decay, which would not show otherwise.
 _SHORT = {
@@ -76,14 +77,26 @@ RECIPES = {
 }
 
 
-def entries() -> dict[str, tuple[str, object]]:
-    """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry)."""
+# The paper profile's recipe on Caltech-101, for one network.
+AS_EXECUTED = replace(
+    RECIPES["caltech16"],
+    schedule="cosine_by_batch",
+    augmentation="rotate_nearest",
+    drop_last=False,
+    reversed_statistics=True,
+)
+
+
+def entries() -> dict[str, tuple[str, object, Recipe]]:
+    """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry, recipe)."""
     found = {}
     for comparisons in {**PAGES, **EXTRA}.values():
         for comparison in comparisons:
             for entry in comparison.entries:
                 options = "".join(f"-{k}_{v}" for k, v in sorted(entry.options.items()))
-                found[f"{comparison.task}-{entry.model}{options}"] = (comparison.task, entry)
+                name = f"{comparison.task}-{entry.model}{options}"
+                found[name] = (comparison.task, entry, RECIPES[comparison.task])
+    found["caltech16-resnet50-as_executed"] = ("caltech16", RESNET, AS_EXECUTED)
     return found
 
 
@@ -113,8 +126,7 @@ class Float64(compute.Compute):
 
 def curve(name: str, data_dir: Path) -> dict[str, object]:
     """Train one network: its semantics, the sum of its initial values' sizes, and its losses."""
-    task, entry = entries()[name]
-    recipe = RECIPES[task]
+    task, entry, recipe = entries()[name]
     images = load_images(task, recipe, data_dir)
     experiment = Experiment(
         task, images.fingerprint, entry.model, recipe, seed=0, options=dict(entry.options)

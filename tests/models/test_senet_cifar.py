@@ -25,6 +25,18 @@ def test_published_size():
     assert plain.settings["attn"] == {}
 
 
+def test_it_starts_at_pytorchs_initial_values():
+    """Uniform within 1/sqrt(fan-in), biases too, as the write-up's code leaves them."""
+    model = ab.create_model("senet_cifar", num_classes=10)
+    for name, fan_in in {"conv1": 27, "blocks.3.conv2": 9 * 128, "conv2": 128}.items():
+        bound = fan_in**-0.5
+        weight = dict(model.named_parameters())[f"{name}.weight"].numpy()
+        assert 0.99 * bound < np.abs(weight).max() <= bound
+        assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+    for parameter in (model.fc.weight, model.fc.bias):
+        assert 0.5 * 128**-0.5 < float(parameter.abs().max()) <= 128**-0.5
+
+
 def test_as_published_the_gate_is_per_pixel():
     x = paddle.randn([1, 16, 4, 4])
     gates = [small(squeeze=squeeze).blocks[0].attn.gate(x) for squeeze in ("none", "avg")]

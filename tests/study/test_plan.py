@@ -6,13 +6,14 @@ import os
 from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 
+import paddle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks import models
 from attn_blocks.errors import DataError, SettingError
-from attn_book.study import design, experiment, pages
+from attn_book.study import design, pages
 from attn_book.study import plan as planning
 from attn_book.study.claims import CLAIMS, REPORTED
 from attn_book.study.experiment import Experiment, Recipe
@@ -111,9 +112,43 @@ def test_a_recipe_that_cannot_be_is_refused(change):
         replace(RECIPE, **change)
 
 
+@pytest.mark.parametrize("by_batch", [False, True])
+def test_schedules_are_paddles_stepped_once_an_epoch_or_once_a_batch(by_batch):
+    epochs, steps, suffix = 12, 5, "_by_batch" if by_batch else ""
+    paddles = {
+        "cosine": paddle.optimizer.lr.CosineAnnealingDecay(0.1, T_max=epochs),
+        "steps": paddle.optimizer.lr.StepDecay(0.1, step_size=epochs // 3, gamma=0.1),
+    }
+    for name, scheduler in paddles.items():
+        recipe = replace(RECIPE, epochs=epochs, learning_rate=0.1, schedule=name + suffix)
+        for epoch in range(epochs):
+            for step in range(steps):
+                assert recipe.rate(epoch, step, steps) == pytest.approx(
+                    scheduler.get_lr(), abs=1e-9
+                )
+                if by_batch or step == steps - 1:
+                    scheduler.step()
+
+
+def test_the_paper_profile_follows_the_write_ups_code_on_caltech():
+    recipe = PROFILES["paper"].recipes["caltech16"]
+    rates = [recipe.rate(epoch, step, 45) for epoch in range(100) for step in range(45)]
+    # Up and down about 22 times, 200 batches each.
+    turns = sum(a < b > c for a, b, c in zip(rates, rates[1:], rates[2:], strict=False))
+    assert turns == 22 and max(rates) == 0.01 and min(rates) < 1e-8
+    assert not recipe.drop_last and recipe.reversed_statistics
+    (annealed,) = design.EXTRA["annealed"]
+    for entry in annealed.entries:
+        variant = replace(recipe, **entry.changes["paper"])
+        assert (variant.schedule, variant.augmentation) == ("cosine", "rotate")
+        assert variant.weight_decay == (2e-4 if entry.model == "sa_inception" else 1e-4)
+
+
 def test_schedules():
     recipe = replace(RECIPE, learning_rate=0.1, epochs=10)
-    constant, cosine, one_cycle = (replace(recipe, schedule=name) for name in experiment.SCHEDULES)
+    constant, cosine, one_cycle = (
+        replace(recipe, schedule=name) for name in ("constant", "cosine", "one_cycle")
+    )
     assert {constant.rate(epoch, 3, 7) for epoch in range(10)} == {0.1}
     # Annealed once an epoch, from the full rate: PyTorch's CosineAnnealingLR with T_max = epochs.
     assert cosine.rate(0, 0, 7) == cosine.rate(0, 6, 7) == 0.1

@@ -9,6 +9,7 @@ import paddle
 import pytest
 
 from attn_blocks import models
+from attn_blocks.datasets import DATASETS
 from attn_blocks.errors import TrainingError
 from attn_blocks.files import PROJECT, load_tensors, read_json, save_tensors, sha256_of
 from attn_blocks.layers import list_attns
@@ -401,6 +402,27 @@ def test_the_optimiser_steps_as_the_formula_says():
         velocity = 0.9 * velocity + gradient
         weight = weight - 0.5 * (gradient + 0.9 * velocity)
     np.testing.assert_allclose(layer.weight.numpy().ravel(), weight, rtol=1e-6)
+
+
+def test_a_last_batch_is_kept_on_request_and_statistics_reversed(data_dir):
+    experiment = experiment_of("resnet18", data_dir, drop_last=False, batch_size=16)
+    images = load_images("shapes", experiment.recipe, data_dir)
+    images = replace(images, name="cifar10")  # whose channels have different statistics
+    kept, _ = build.build_loaders(images, experiment.recipe, 0)
+    dropped, _ = build.build_loaders(images, replace(experiment.recipe, drop_last=True), 0)
+    assert [len(labels) for _, labels in kept.epoch(0)] == [16, 14]
+    assert [len(labels) for _, labels in dropped.epoch(0)] == [16]
+    model = build.build_model(experiment, 10)
+    assert build.prepare(model, images, experiment.recipe).images_an_epoch == 30
+    turned = replace(experiment.recipe, reversed_statistics=True)
+    plain, reversed_ = (
+        next(iter(build.build_loaders(images, recipe, 0)[1].epoch(0)))[0]
+        for recipe in (experiment.recipe, turned)
+    )
+    mean, std = (np.array(getattr(DATASETS["cifar10"], name)) for name in ("mean", "std"))
+    pixels = plain * std.reshape(3, 1, 1) + mean.reshape(3, 1, 1)
+    expected = (pixels - mean[::-1].reshape(3, 1, 1)) / std[::-1].reshape(3, 1, 1)
+    np.testing.assert_allclose(reversed_, expected, atol=1e-5)
 
 
 def test_records_are_plain_json(finished):

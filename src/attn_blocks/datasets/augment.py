@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -49,6 +50,8 @@ def create_transform(
                         S x S; flip
     ``rotate``          resized to S x S, rotated up to    resized to S x S
                         10 degrees, black outside
+    ``rotate_nearest``  the same, each pixel from the      resized to S x S
+                        nearest one
     ==================  =================================  ==================================
 
     Flips are horizontal, half of the images. ``pad_crop`` resizes images that are not S x S.
@@ -173,11 +176,17 @@ def _resize_all(images: list[np.ndarray], size: int, *_: object) -> np.ndarray:
     return batch
 
 
-def _rotate(images: list[np.ndarray], size: int, draws: np.ndarray, *_: object) -> np.ndarray:
+def _rotate(
+    images: list[np.ndarray],
+    size: int,
+    draws: np.ndarray,
+    *_: object,
+    by: Image.Resampling = BILINEAR,
+) -> np.ndarray:
     batch = _resize_all(images, size)
     angles = DEGREES * (2 * draws[:, 0] - 1)
     for number, angle in enumerate(angles):
-        batch[number] = np.asarray(Image.fromarray(batch[number]).rotate(angle, BILINEAR))
+        batch[number] = np.asarray(Image.fromarray(batch[number]).rotate(angle, by))
     return batch
 
 
@@ -191,4 +200,5 @@ CROPS: dict[str, tuple[Callable, Callable]] = {
     "resized_crop": (_resized_crop, _center_crop),
     "pad_crop": (_pad_crop, _resize_all),
     "rotate": (_rotate, _resize_all),
+    "rotate_nearest": (partial(_rotate, by=Image.Resampling.NEAREST), _resize_all),
 }

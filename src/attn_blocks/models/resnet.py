@@ -84,7 +84,14 @@ class BasicBlock(nn.Layer):
 
     expansion = 1
 
-    def __init__(self, inputs: int, planes: int, stride: int, attn: nn.Layer):
+    def __init__(
+        self,
+        inputs: int,
+        planes: int,
+        stride: int,
+        attn: nn.Layer,
+        conv: Callable[..., nn.Conv2D] = conv,
+    ):
         super().__init__()
         self.conv1 = conv(inputs, planes, 3, stride)
         self.bn1 = nn.BatchNorm2D(planes)

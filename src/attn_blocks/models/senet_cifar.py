@@ -14,10 +14,16 @@ from paddle import nn
 from paddle.nn import functional as F
 
 from attn_blocks.layers import create_attn
-from attn_blocks.models.resnet import BasicBlock, conv, linear
+from attn_blocks.layers.base import conv2d
+from attn_blocks.models.resnet import BasicBlock, linear
 from attn_blocks.models.scaling import block_settings, halve, scale_channels
 
 RESIDUAL_BLOCKS = 9
+
+
+def conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2D:
+    """A convolution without bias that keeps the map's size / stride; PyTorch's initial values."""
+    return conv2d(inputs, outputs, kernel, bias=False, stride=stride, padding=kernel // 2)
 
 
 class SENetCifar(nn.Layer):
@@ -26,7 +32,7 @@ class SENetCifar(nn.Layer):
     The log-softmax at the end is the published one. Cross-entropy, which applies another, gives
     the same loss: a log-softmax of log-probabilities changes nothing.
 
-    Initial values are not stated in the write-up; they are those of the book's ResNets.
+    Initial values are PyTorch's own, since the write-up's code sets none.
 
     Args:
         num_classes: outputs of the last layer.
@@ -62,6 +68,7 @@ class SENetCifar(nn.Layer):
                     channels,
                     1,
                     create_attn("se", channels, **se) if attn else nn.Identity(),
+                    conv,
                 )
                 for _ in range(RESIDUAL_BLOCKS)
             )

@@ -19,7 +19,7 @@ TRAINING = 2  # decay on mixing weights, and initial values by seed and name
 # Which images there are, their order and split, how they are decoded and augmented.
 DATA = {"animals10": 1, "caltech16": 1, "cifar10": 1, "shapes": 1}
 # Layers, initial values, and how width, stem and image size decide them.
-MODELS_BY_FAMILY = {"resnet": 1, "senet_cifar": 1, "sa_inception": 1, "vgg19": 1, "mobilenet_v2": 1}
+MODELS_BY_FAMILY = {"resnet": 1, "senet_cifar": 2, "sa_inception": 1, "vgg19": 1, "mobilenet_v2": 1}
 BLOCKS = {"se": 1, "ge": 1, "srm": 1, "sge": 1, "sa": 1, "nl": 1, "gc": 1, "bat": 1}
 FIRST = 1  # of what is not listed: a data set, network or block of the reader's own
 

@@ -13,7 +13,14 @@ from typing import Any
 from attn_blocks.datasets.folder import check_fold
 from attn_blocks.errors import SettingError, choose
 
-SCHEDULES = ("constant", "cosine", "one_cycle")
+SCHEDULES = (
+    "constant",
+    "cosine",
+    "cosine_by_batch",
+    "one_cycle",
+    "steps",
+    "steps_by_batch",
+)
 DECAYS = ("mixing", "gains", "all")
 
 
@@ -31,12 +38,19 @@ class Recipe:
         epochs, batch_size: passes over the training images, images a step.
         learning_rate: the constant rate, or the highest one of the schedule.
         schedule: "constant"; "cosine", annealed once an epoch; "one_cycle", a linear rise over the
-            first fifth of all steps and a cosine fall to zero over the rest.
+            first fifth of all steps and a cosine fall to zero over the rest; "steps", divided by
+            ten after each third of the epochs. "cosine_by_batch" and "steps_by_batch" are those
+            schedules with their epochs counted in batches, so that the first swings up and down
+            many times and the second falls to nothing within an epoch: what ``paddle.Model.fit``
+            makes of a schedule that was meant for epochs.
         momentum, nesterov: of stochastic gradient descent.
         weight_decay: L2 coefficient.
         decay: what it acts on: "mixing", the weights that mix channels and nothing else; "gains",
             also what attention blocks hold beside their layers; "all", every parameter. See
             ``attn_book.training.build.decayed_parameters``.
+        drop_last: whether a last batch that is not full is left out.
+        reversed_statistics: whether mean and standard deviation of the channels are applied in
+            reverse order, blue's to red.
         train_images, validation_images: how many images are used, None for all.
     """
 
@@ -53,6 +67,8 @@ class Recipe:
     weight_decay: float = 1e-4
     decay: str = "mixing"
     smallest_crop: float = 0.08
+    drop_last: bool = True
+    reversed_statistics: bool = False
     train_images: int | None = None
     validation_images: int | None = None
 
@@ -71,6 +87,9 @@ class Recipe:
                 continue
             if type(value) is not int or value < 1:
                 raise SettingError(f"{name} must be a whole number from 1, not {value!r}")
+        for name in ("nesterov", "drop_last", "reversed_statistics"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingError(f"{name} must be True or False, not {getattr(self, name)!r}")
         for name in ("stem", "augmentation"):
             if not isinstance(getattr(self, name), str):
                 raise SettingError(f"{name} must be a name, not {getattr(self, name)!r}")
@@ -86,8 +105,11 @@ class Recipe:
         """The learning rate at ``step`` of ``steps`` in ``epoch`` (all counted from 0)."""
         if self.schedule == "constant":
             return self.learning_rate
-        if self.schedule == "cosine":
-            return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        counted = epoch * steps + step if self.schedule.endswith("_by_batch") else epoch
+        if self.schedule.startswith("cosine"):
+            return self.learning_rate * (1 + math.cos(math.pi * counted / self.epochs)) / 2
+        if self.schedule.startswith("steps"):
+            return self.learning_rate * 0.1 ** (3 * counted // self.epochs)
         progress = (epoch * steps + step + 1) / (self.epochs * steps)
         rise = 0.2
         if progress < rise:

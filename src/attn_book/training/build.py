@@ -46,6 +46,12 @@ class Training:
         """The sum of ``values`` over all processes; with one process the values themselves."""
         return self.group.total(values)
 
+    @property
+    def images_an_epoch(self) -> int:
+        """How many training images an epoch sees, in all processes together."""
+        loader = self.train_loader
+        return min(len(loader) * self.recipe.batch_size, len(loader.images))
+
     def weights(self) -> dict[str, paddle.Tensor]:
         """The parameters by name, running statistics among them."""
         return dict(self.model.named_parameters())
@@ -183,18 +189,21 @@ def build_loaders(
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     group: Group = SINGLE_PROCESS,
 ) -> tuple[datasets.Loader, datasets.Loader]:
-    """Loaders of the training images (shuffled, whole batches only) and the validation images.
+    """Loaders of the training images (shuffled) and the validation images.
 
     A batch of all processes together has the recipe's size, and each has its share.
     """
     source = datasets.DATASETS[images.name]
+    mean, std = source.mean, source.std
+    if recipe.reversed_statistics:
+        mean, std = mean[::-1], std[::-1]
 
     def transform(train: bool) -> datasets.Transform:
         return datasets.create_transform(
             recipe.augmentation,
             recipe.image_size,
-            source.mean,
-            source.std,
+            mean,
+            std,
             train=train,
             scale=(recipe.smallest_crop, 1.0),
         )
@@ -208,7 +217,11 @@ def build_loaders(
     )
     return (
         loader(
-            images.train, transform=transform(train=True), seed=seed, shuffle=True, drop_last=True
+            images.train,
+            transform=transform(train=True),
+            seed=seed,
+            shuffle=True,
+            drop_last=recipe.drop_last,
         ),
         loader(images.val, transform=transform(train=False), seed=0, shuffle=False),
     )

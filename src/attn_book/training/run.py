@@ -187,7 +187,7 @@ def train_into(
         _, logits = evaluate(training)
     if group.writes:
         save_logits(folder / "logits.safetensors", logits, images.val.labels)
-        images_seen = recipe.epochs * len(training.train_loader) * recipe.batch_size
+        images_seen = recipe.epochs * training.images_an_epoch
         seconds = sum(row["seconds"] for row in history)
         best = best_epoch(history)
         write_json(
@@ -232,7 +232,7 @@ def examine(
 
 
 def _progress_bar(experiment: Experiment, done: int, training: Training, shown: bool) -> tqdm:
-    images_an_epoch = len(training.train_loader) * experiment.recipe.batch_size
+    images_an_epoch = training.images_an_epoch
     return tqdm(
         desc=experiment.name,
         total=experiment.recipe.epochs * images_an_epoch,
