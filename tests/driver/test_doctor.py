@@ -22,12 +22,21 @@ def examined(tmp_path, monkeypatch):
     """The findings by name."""
     monkeypatch.setattr(native, "describe", lambda: {"enabled": False, "reason": "not tried"})
 
-    def examine():
-        findings, usable = doctor.examine(tmp_path / "data", tmp_path / "results")
+    (tmp_path / "data").mkdir()
+
+    def examine(data_dir=tmp_path / "data"):
+        findings, usable = doctor.examine(data_dir, tmp_path / "results")
         assert usable
         return {finding.name: finding for finding in findings}
 
     return examine
+
+
+def test_a_data_folder_that_is_not_there_is_a_problem(machine, examined, tmp_path):
+    machine([RTX_4090], CU126, [(8, 9)])
+    finding = examined(tmp_path / "none")["Data sets"]
+    assert f"{tmp_path / 'none'} is no folder" in finding.problem
+    assert finding.fix == "make doctor DATA=/path/to/the/images"
 
 
 def test_a_machine_that_is_well_has_no_problem(machine, examined, monkeypatch):

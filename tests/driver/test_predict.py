@@ -85,5 +85,7 @@ def test_what_cannot_be_predicted(trained, files, tmp_path):
         with pytest.raises(CheckpointError, match="experiment.json, which says what network"):
             predict(files, nothing)
     (folder / "last.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="last.safetensors does not exist"):
+    with pytest.raises(
+        CheckpointError, match="was not trained here, and its last weights are not published"
+    ):
         predict(files, folder)

@@ -29,7 +29,8 @@ def test_a_published_run_is_finished_here_too(shared_study):
     assert published.import_published_record(run, record.parents[2])
     assert run.status == "finished" and not run.has_weights
     assert {path.name for path in run.folder.iterdir()} == set(reading.RECORDS)
-    assert planned.is_done(study, experiment)
+    assert published.is_done(run, record.parents[2])
+    assert not published.is_done(run, study.results_dir)  # where nothing is published
     # Its weights stay where they are published.
     assert published.weights_of(run, record.parents[2]) is None
     path = record.parents[1] / published.WEIGHTS_FOLDER / f"{experiment.name}.safetensors"

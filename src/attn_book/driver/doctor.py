@@ -16,6 +16,7 @@ from pathlib import Path
 
 import attn_blocks
 from attn_blocks import datasets, device, gpu
+from attn_blocks.errors import DataError
 from attn_blocks.files import PROJECT, in_checkout
 
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest
@@ -178,7 +179,12 @@ def _native() -> Finding:
 
 
 def _data(data_dir: str | Path | None) -> Finding:
-    rows = datasets.status(data_dir)
+    try:
+        rows = datasets.status(data_dir)
+    except DataError as error:
+        return Finding(
+            "Data sets", "none can be read", str(error), "make doctor DATA=/path/to/the/images"
+        )
     shown = [
         f"{row.name} {row.classes}/{row.class_total} classes"
         if row.found

@@ -139,7 +139,7 @@ def _experiments(plans: Iterable[Plan]) -> list[Experiment]:
 
 
 def _missing(plans: Sequence[Plan]) -> list[Experiment]:
-    return [e for e in _experiments(plans) if not planned.is_done(plans[0], e)]
+    return [e for e in _experiments(plans) if not published.is_done(planned.run_of(plans[0], e))]
 
 
 def _runs(plans: Sequence[Plan]) -> list[records_run.Run]:
@@ -280,7 +280,7 @@ def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> T
         folder,
         lock,
         log,
-        lambda: planned.is_done(settings, experiment),
+        lambda: published.is_done(planned.run_of(settings, experiment)),
     )
 
 

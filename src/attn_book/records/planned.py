@@ -12,11 +12,6 @@ def run_of(plan: Plan, experiment: Experiment) -> Run:
     return Run(plan.results_dir / "runs" / experiment.name)
 
 
-def is_done(plan: Plan, experiment: Experiment) -> bool:
-    """Whether nothing is left to train: a run that failed would fail again."""
-    return run_of(plan, experiment).status in ("finished", "failed")
-
-
 def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:
     """The finished runs of a page's comparison: model title -> runs in the order of the seeds."""
     runs: dict[str, list[Run]] = {title: [] for title in plan.comparison(task).titles}

@@ -39,15 +39,29 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
     return True
 
 
+def is_done(run: Run, published: Path = PUBLISHED) -> bool:
+    """Whether nothing is left to train: it is finished, or failed, which it would again.
+
+    A run that was trained here and has lost its weights is not done: pages look into them.
+    """
+    if run.status == "finished":
+        return run.has_weights or _is_taken(run, published)
+    return run.status == "failed"
+
+
 def return_published(run: Run, published: Path = PUBLISHED) -> bool:
     """Undo ``import_published_record``, so that the run is trained here; False if unused."""
-    ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
-    taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
-    if not taken or run.has_weights:
+    if run.has_weights or not _is_taken(run, published):
         return False
     for name in reversed(RECORDS):
         (run.folder / name).unlink(missing_ok=True)
     return True
+
+
+def _is_taken(run: Run, published: Path) -> bool:
+    """Whether a run's record is the published one."""
+    ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
+    return ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
 
 
 def weights_of(run: Run, published: Path = PUBLISHED) -> Path | None:

@@ -27,7 +27,7 @@ from attn_blocks.errors import AttnBlocksError, TrainingError
 from attn_blocks.files import NO_ROOM, atomic_write, read_json, storage_error, write_json
 from attn_book.records import provenance, semantics
 from attn_book.records.logits import confusion_of, save_logits
-from attn_book.records.published import import_published_record
+from attn_book.records.published import import_published_record, is_done
 from attn_book.records.reading import HISTORY_COLUMNS
 from attn_book.records.repair import put_in_order
 from attn_book.records.run import Run
@@ -108,6 +108,9 @@ def train_experiment(
                 "run the command again"
             )
         compute = computing.compute(device, group.size, group.local_size)
+        if group.writes:
+            # Of a run that has lost its weights: it is trained again, and not finished until then.
+            (folder / "metrics.json").unlink(missing_ok=True)
         try:
             train_into(folder, experiment, images, compute, progress, group)
         except (Diverged, MemoryError, RuntimeError, OSError) as error:
@@ -124,10 +127,8 @@ def train_experiment(
 
 
 def _is_done(found: Run, fresh: bool) -> bool:
-    """Whether nothing is left to train: it has ended here, or its published record will do."""
-    if found.status in ("finished", "failed"):
-        return True
-    return not fresh and import_published_record(found)
+    """Whether nothing is left to train here, where the published record may do."""
+    return is_done(found) or (not fresh and import_published_record(found))
 
 
 def _failure(experiment: Experiment, error: Exception) -> dict[str, Any] | None:
