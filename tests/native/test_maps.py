@@ -17,7 +17,7 @@ SHAPES = {
     "moments": [[5, 2, 9, 4]],
     "product": [[2, 6, 8, 8], [6, 1, 8, 8]],
     "gate": [[4, 6, 7, 7], [4, 6, 7, 7]],
-    "shuffle_gate": [[2, 12, 4, 4], [2, 6, 1, 1], [2, 6, 4, 4]],
+    "shuffle_attention": [[2, 12, 4, 9], [3], [3], [3], [3]],
 }
 
 
@@ -29,6 +29,19 @@ def test_equals_paddles_with_all_gradients(name):
     for fast, own in zip(*found, strict=True):
         assert fast.shape == own.shape
         np.testing.assert_allclose(fast, own, rtol=1e-4, atol=1e-5 * np.abs(own).max())
+
+
+def test_extreme_gates_and_what_is_no_number():
+    x = np.random.default_rng(3).normal(2, 1, [2, 4, 3, 3]).astype("float32")
+    x[0, 0, 0, 0], x[1, 3, 0, 0] = np.nan, np.inf
+    one, shifts = np.ones(2, "float32"), np.array([-200, 200], "float32")
+    arrays = [x, one, shifts, one, shifts]
+    fast, own = (
+        step(*map(paddle.to_tensor, arrays)).numpy()
+        for step in (maps.shuffle_attention, maps._plain_shuffle_attention)
+    )
+    np.testing.assert_allclose(fast, own, rtol=1e-5, atol=1e-30)  # and not a number where it is not
+    assert np.isnan(fast).any() and (np.abs(fast[~np.isnan(fast)]) > 1).any()
 
 
 def test_an_upstream_gradient_that_is_a_view():

@@ -133,8 +133,8 @@ class SpatialGroupEnhance(sge.SpatialGroupEnhance):
 
 
 class ShuffleAttention(sa.ShuffleAttention):
-    """With ``pixel_mean``, both affine maps of the pixel gate joined before its norm, and gates and
-    shuffle in one pass."""
+    """In one pass; without the compiled operator with ``pixel_mean``, and with both affine maps of
+    the pixel gate joined before its norm."""
 
     def channel_gate(self, x0: paddle.Tensor) -> paddle.Tensor:
         return F.sigmoid(self.cweight * pixel_mean(x0) + self.cbias)
@@ -143,8 +143,7 @@ class ShuffleAttention(sa.ShuffleAttention):
         # Paddle's batch norm leaves a single value as it is, so maps of 1x1 go the other way.
         if not _computed_here(x1) or x1.shape[2:] == [1, 1]:
             return sa.ShuffleAttention.spatial_gate(self, x1)
-        weight = self.sweight.flatten() * self.gn.weight
-        bias = self.sweight.flatten() * self.gn.bias + self.sbias.flatten()
+        weight, bias = self._joined()
         # The batch norm of one image whose channels are all the maps is the instance norm, and its
         # gradient takes a fraction of the time.
         samples, channels = x1.shape[:2]
@@ -164,9 +163,13 @@ class ShuffleAttention(sa.ShuffleAttention):
         if not _compiled(x):
             return sa.ShuffleAttention.forward(self, x)
         check_input(self, x)
-        grouped = x.reshape([-1, self.channels // self.groups, *x.shape[2:]])
-        x0, x1 = grouped.split(2, axis=1)
-        return maps.shuffle_gate(x, self.channel_gate(x0), self.spatial_gate(x1))
+        own = self.cweight.flatten(), self.cbias.flatten(), *self._joined()
+        return maps.shuffle_attention(x, *own, self.gn._epsilon)
+
+    def _joined(self) -> tuple[paddle.Tensor, paddle.Tensor]:
+        """Weight and bias of the norm and of the block as one of each, [m]."""
+        weight, bias = self.sweight.flatten(), self.sbias.flatten()
+        return weight * self.gn.weight, weight * self.gn.bias + bias
 
     def shuffle(self, x: paddle.Tensor) -> paddle.Tensor:
         return (

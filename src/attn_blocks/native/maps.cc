@@ -1,10 +1,14 @@
-// The steps of attention blocks that go over whole maps: means, deviations, gates and a shuffle.
+// The steps of attention blocks that go over whole maps: means, deviations, gates, and the whole of
+// shuffle attention, whose steps are all of that kind.
 //
 // Paddle has no kernel for one number a map that is fast on a CPU: the mean over two axes, and the
 // gradient of what is broadcast over them, take longer than the convolutions around them. Here each
 // step is one pass forward and one backward. Maps are float32, [N, C, H, W] in Paddle's plain order.
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tensors.h"
@@ -23,6 +27,27 @@ float Product(const float* x, const float* y, int64_t pixels) {
 #pragma omp simd reduction(+ : sum)
   for (int64_t i = 0; i < pixels; ++i) sum += x[i] * y[i];
   return sum;
+}
+
+// 1 / (1 + exp(-x)) to float32 rounding, in a form that compilers vectorise, unlike the library's
+// exp. exp(v) = 2^n exp(r) with |r| <= log(2) / 2, the latter by the polynomial of Moshier's Cephes
+// (expf.c, https://www.netlib.org/cephes/). What is no number stays none.
+inline float Sigmoid(float x) {
+  float v = -x;
+  v = v > 88 ? 88 : v;
+  v = v < -87 ? -87 : v;
+  constexpr float rounding = 3 << 22;  // adding it leaves no fraction
+  const float n = (v * 1.44269504f + rounding) - rounding;
+  const float r = v - n * 0.693359375f + n * 2.12194440e-4f;  // log(2) in two parts
+  float series = 1.9875691500e-4f;
+  for (float next : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f,
+                     5.0000001201e-1f, 1.0f, 1.0f}) {
+    series = series * r + next;
+  }
+  const int32_t exponent = (int32_t(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &exponent, sizeof power);
+  return 1 / (1 + series * power);
 }
 
 // The mean of every map, [N, C, 1, 1].
@@ -216,78 +241,143 @@ std::vector<Tensor> GateGrad(const Tensor& input, const Tensor& factor, const Te
   return {dx, dgate};
 }
 
-// Shuffle attention's last step. Of every group of 2m channels the first m are multiplied with one
-// number each, the others with a map each; then channels a1 a2 ... b1 b2 ... (the halves of all
-// channels) become a1 b1 a2 b2 ...
-struct Shuffle {
+// Shuffle attention on [N, C, H, W] whose channels come in groups of 2m. The first m of a group are
+// gated by a number each, y = x * sigmoid(scale * mean + shift), the others by pixel with the map's
+// normalised values in place of its mean; scales and shifts are [m]. Then channels a1 a2 ... b1 b2
+// ... (the halves of all channels) become a1 b1 a2 b2 ...
+struct ShuffleAttention {
   Maps maps;
   int64_t half;  // m
+  const float *cscale, *cshift, *sscale, *sshift;
+  float epsilon;
 
-  Shuffle(const Tensor& x, const Tensor& numbers) : maps(x), half(numbers.shape()[1]) {}
+  ShuffleAttention(const Tensor& x, const Tensor& cscale, const Tensor& cshift,
+                   const Tensor& sscale, const Tensor& sshift, float epsilon)
+      : maps(x),
+        half(cscale.numel()),
+        cscale(cscale.data<float>()),
+        cshift(cshift.data<float>()),
+        sscale(sscale.data<float>()),
+        sshift(sshift.data<float>()),
+        epsilon(epsilon) {}
 
-  // Calls number(its index, x's offset, y's offset) or map(its offset, x's offset, y's offset).
-  template <typename Number, typename Map>
-  void ForEach(Number number, Map map) const {
-    const int64_t middle = maps.channels / 2;
+  // Calls number(k, map, from, to) or pixel(k, map, from, to) for the maps of either kind: k of m,
+  // the number of the map, and where it lies in x and in y.
+  template <typename Number, typename Pixel>
+  void ForEach(Number number, Pixel pixel) const {
 #pragma omp parallel for
-    for (int64_t n = 0; n < maps.samples; ++n) {
-      for (int64_t c = 0; c < maps.channels; ++c) {
-        const int64_t target = c < middle ? 2 * c : 2 * (c - middle) + 1;
-        const int64_t from = (n * maps.channels + c) * maps.pixels;
-        const int64_t to = (n * maps.channels + target) * maps.pixels;
-        const int64_t within = c % (2 * half);
-        const int64_t gate = n * middle + c / (2 * half) * half + within % half;
-        within < half ? number(gate, from, to) : map(gate * maps.pixels, from, to);
-      }
+    for (int64_t map = 0; map < maps.count(); ++map) {
+      const int64_t c = map % maps.channels, first = map - c, middle = maps.channels / 2;
+      const int64_t target = c < middle ? 2 * c : 2 * (c - middle) + 1;
+      const int64_t k = c % (2 * half), from = map * maps.pixels;
+      const int64_t to = (first + target) * maps.pixels;
+      k < half ? number(k, map, from, to) : pixel(k - half, map, from, to);
     }
+  }
+
+  float Number(int64_t k, float mean) const {
+    return Sigmoid(cscale[k] * mean + cshift[k]);
+  }
+
+  // Mean and 1 / deviation of a map.
+  std::pair<float, float> Normal(const float* x) const {
+    const float mean = Sum(x, maps.pixels) / maps.pixels;
+    float squares = 0;
+#pragma omp simd reduction(+ : squares)
+    for (int64_t i = 0; i < maps.pixels; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    return {mean, 1 / std::sqrt(squares / maps.pixels + epsilon)};
   }
 };
 
-std::vector<Tensor> ShuffleGate(const Tensor& input, const Tensor& numbers, const Tensor& factors) {
-  const Tensor x = InOrder(input), number = InOrder(numbers), map = InOrder(factors);
-  const Shuffle shuffle(x, number);
+std::vector<Tensor> ShuffleAttend(const Tensor& input, const Tensor& cscale, const Tensor& cshift,
+                                  const Tensor& sscale, const Tensor& sshift, float epsilon) {
+  const Tensor x = InOrder(input);
+  const ShuffleAttention block(x, cscale, cshift, sscale, sshift, epsilon);
   Tensor y = Like(x);
-  const float *xs = x.data<float>(), *ns = number.data<float>(), *ms = map.data<float>();
+  const float* xs = x.data<float>();
   float* ys = y.data<float>();
-  const int64_t pixels = shuffle.maps.pixels;
-  shuffle.ForEach(
-      [&](int64_t gate, int64_t from, int64_t to) {
-        const float factor = ns[gate];
+  const int64_t pixels = block.maps.pixels;
+  block.ForEach(
+      [&](int64_t k, int64_t, int64_t from, int64_t to) {
+        const float *in = xs + from, gate = block.Number(k, Sum(in, pixels) / pixels);
+        float* out = ys + to;
 #pragma omp simd
-        for (int64_t i = 0; i < pixels; ++i) ys[to + i] = xs[from + i] * factor;
+        for (int64_t i = 0; i < pixels; ++i) out[i] = in[i] * gate;
       },
-      [&](int64_t gate, int64_t from, int64_t to) {
+      [&](int64_t k, int64_t, int64_t from, int64_t to) {
+        const float* in = xs + from;
+        float* out = ys + to;
+        const auto normal = block.Normal(in);
+        const float mean = normal.first, shift = block.sshift[k];
+        const float scale = block.sscale[k] * normal.second;
 #pragma omp simd
-        for (int64_t i = 0; i < pixels; ++i) ys[to + i] = xs[from + i] * ms[gate + i];
+        for (int64_t i = 0; i < pixels; ++i) {
+          out[i] = in[i] * Sigmoid((in[i] - mean) * scale + shift);
+        }
       });
   return {y};
 }
 
-std::vector<Tensor> ShuffleGateGrad(const Tensor& input, const Tensor& numbers,
-                                    const Tensor& factors, const Tensor& upstream) {
-  const Tensor x = InOrder(input), number = InOrder(numbers), map = InOrder(factors);
-  const Tensor dy = InOrder(upstream);
-  const Shuffle shuffle(x, number);
-  Tensor dx = Like(x), dnumber = Like(number), dmap = Like(map);
-  const float *xs = x.data<float>(), *ns = number.data<float>(), *ms = map.data<float>();
-  const float* dys = dy.data<float>();
-  float *dxs = dx.data<float>(), *dns = dnumber.data<float>(), *dms = dmap.data<float>();
-  const int64_t pixels = shuffle.maps.pixels;
-  shuffle.ForEach(
-      [&](int64_t gate, int64_t from, int64_t to) {
-        const float factor = ns[gate];
-        dns[gate] = Product(xs + from, dys + to, pixels);
+// The gradients of a map that is gated by pixel: dx is written; those of scale and shift returned.
+std::pair<float, float> PixelGrad(const ShuffleAttention& block, int64_t k, const float* x,
+                                  const float* dy, float* dx) {
+  const int64_t pixels = block.maps.pixels;
+  const auto normal = block.Normal(x);
+  const float mean = normal.first, inverse = normal.second, shift = block.sshift[k];
+  const float scale = block.sscale[k] * inverse;
+  thread_local std::vector<float> inner;  // the gradient of what the sigmoid takes
+  inner.resize(pixels);
+  float *dz = inner.data(), total = 0, weighted = 0;
+#pragma omp simd reduction(+ : total, weighted)
+  for (int64_t i = 0; i < pixels; ++i) {
+    const float centred = x[i] - mean, gate = Sigmoid(centred * scale + shift);
+    dz[i] = dy[i] * x[i] * gate * (1 - gate);
+    dx[i] = dy[i] * gate;
+    total += dz[i];
+    weighted += dz[i] * centred;
+  }
+  const float even = total / pixels, tilt = weighted * inverse * inverse / pixels;
 #pragma omp simd
-        for (int64_t i = 0; i < pixels; ++i) dxs[from + i] = dys[to + i] * factor;
+  for (int64_t i = 0; i < pixels; ++i) dx[i] += (dz[i] - even - (x[i] - mean) * tilt) * scale;
+  return {weighted * inverse, total};
+}
+
+std::vector<Tensor> ShuffleAttendGrad(const Tensor& input, const Tensor& cscale,
+                                      const Tensor& cshift, const Tensor& sscale,
+                                      const Tensor& sshift, const Tensor& upstream,
+                                      float epsilon) {
+  const Tensor x = InOrder(input), dy = InOrder(upstream);
+  const ShuffleAttention block(x, cscale, cshift, sscale, sshift, epsilon);
+  Tensor dx = Like(x);
+  const float *xs = x.data<float>(), *dys = dy.data<float>();
+  float* dxs = dx.data<float>();
+  const int64_t pixels = block.maps.pixels;
+  // Those of scale and shift of each map; added up in order, so that the threads do not matter.
+  std::vector<std::pair<float, float>> own(block.maps.count());
+  block.ForEach(
+      [&](int64_t k, int64_t map, int64_t from, int64_t to) {
+        const float *in = xs + from, *d = dys + to;
+        float* out = dxs + from;
+        const float mean = Sum(in, pixels) / pixels, gate = block.Number(k, mean);
+        const float dz = Product(in, d, pixels) * gate * (1 - gate);
+        own[map] = {dz * mean, dz};
+        const float even = dz * block.cscale[k] / pixels;
+#pragma omp simd
+        for (int64_t i = 0; i < pixels; ++i) out[i] = d[i] * gate + even;
       },
-      [&](int64_t gate, int64_t from, int64_t to) {
-#pragma omp simd
-        for (int64_t i = 0; i < pixels; ++i) {
-          dms[gate + i] = xs[from + i] * dys[to + i];
-          dxs[from + i] = dys[to + i] * ms[gate + i];
-        }
+      [&](int64_t k, int64_t map, int64_t from, int64_t to) {
+        own[map] = PixelGrad(block, k, xs + from, dys + to, dxs + from);
       });
-  return {dx, dnumber, dmap};
+  Tensor sums[] = {Like(cscale), Like(cshift), Like(sscale), Like(sshift)};
+  for (int64_t k = 0; k < 2 * block.half; ++k) {
+    double scale = 0, shift = 0;
+    for (int64_t map = k; map < block.maps.count(); map += 2 * block.half) {
+      scale += own[map].first, shift += own[map].second;
+    }
+    const int64_t kind = k / block.half * 2, at = k % block.half;
+    sums[kind].data<float>()[at] = scale, sums[kind + 1].data<float>()[at] = shift;
+  }
+  return {dx, sums[0], sums[1], sums[2], sums[3]};
 }
 
 }  // namespace
@@ -326,12 +416,15 @@ PD_BUILD_GRAD_OP(attn_blocks_gate)
     .Outputs({paddle::Grad("X"), paddle::Grad("Gate")})
     .SetKernelFn(PD_KERNEL(GateGrad));
 
-PD_BUILD_OP(attn_blocks_shuffle_gate)
-    .Inputs({"X", "Numbers", "Maps"})
+PD_BUILD_OP(attn_blocks_shuffle_attention)
+    .Inputs({"X", "NumberScale", "NumberShift", "PixelScale", "PixelShift"})
     .Outputs({"Y"})
-    .SetKernelFn(PD_KERNEL(ShuffleGate));
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(ShuffleAttend));
 
-PD_BUILD_GRAD_OP(attn_blocks_shuffle_gate)
-    .Inputs({"X", "Numbers", "Maps", paddle::Grad("Y")})
-    .Outputs({paddle::Grad("X"), paddle::Grad("Numbers"), paddle::Grad("Maps")})
-    .SetKernelFn(PD_KERNEL(ShuffleGateGrad));
+PD_BUILD_GRAD_OP(attn_blocks_shuffle_attention)
+    .Inputs({"X", "NumberScale", "NumberShift", "PixelScale", "PixelShift", paddle::Grad("Y")})
+    .Outputs({paddle::Grad("X"), paddle::Grad("NumberScale"), paddle::Grad("NumberShift"),
+              paddle::Grad("PixelScale"), paddle::Grad("PixelShift")})
+    .Attrs({"epsilon: float"})
+    .SetKernelFn(PD_KERNEL(ShuffleAttendGrad));

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import paddle
+from paddle.nn import functional as F
 
 from attn_blocks.native.norm import call
 
@@ -35,16 +36,30 @@ def gate(x: paddle.Tensor, factor: paddle.Tensor) -> paddle.Tensor:
     return call("gate", x, factor)[0]
 
 
-def shuffle_gate(x: paddle.Tensor, numbers: paddle.Tensor, maps: paddle.Tensor) -> paddle.Tensor:
-    """The gates and the shuffle of ``layers.sa``: numbers [N*G, m, 1, 1], maps [N*G, m, H, W]."""
-    return call("shuffle_gate", x, numbers, maps)[0]
-
-
-def _plain_shuffle_gate(
-    x: paddle.Tensor, numbers: paddle.Tensor, maps: paddle.Tensor
+def shuffle_attention(
+    x: paddle.Tensor,
+    number_scale: paddle.Tensor,
+    number_shift: paddle.Tensor,
+    pixel_scale: paddle.Tensor,
+    pixel_shift: paddle.Tensor,
+    epsilon: float = 1e-5,
 ) -> paddle.Tensor:
-    x0, x1 = x.reshape([numbers.shape[0], -1, *x.shape[2:]]).split(2, axis=1)
-    y = paddle.concat([x0 * numbers, x1 * maps], axis=1)
+    """All of ``layers.sa``: [N, C, H, W] in groups of 2m channels, scales and shifts [m].
+
+    The first m channels of a group are multiplied with sigmoid(scale * mean + shift), the others
+    with the same of their normalised pixels; ``epsilon`` is that norm's. Then comes the shuffle.
+    """
+    scales_and_shifts = number_scale, number_shift, pixel_scale, pixel_shift
+    return call("shuffle_attention", x, *scales_and_shifts, epsilon)[0]
+
+
+def _plain_shuffle_attention(x: paddle.Tensor, *scales_and_shifts: paddle.Tensor) -> paddle.Tensor:
+    a, b, c, d = (values.reshape([1, -1, 1, 1]) for values in scales_and_shifts)
+    grouped = x.reshape([-1, 2 * a.size, *x.shape[2:]])
+    x0, x1 = grouped.split(2, axis=1)
+    number = F.sigmoid(a * x0.mean((2, 3), keepdim=True) + b)
+    pixel = F.sigmoid(c * F.instance_norm(x1) + d)
+    y = paddle.concat([x0 * number, x1 * pixel], axis=1)
     pairs = y.reshape([x.shape[0], 2, -1, *x.shape[2:]]).transpose([0, 2, 1, 3, 4])
     return pairs.reshape(x.shape)
 
@@ -60,7 +75,7 @@ _STEPS = (
     ),
     (gate, lambda x, g: x * g, [[3, 4, 5, 7], [3, 4, 1, 1]]),
     (gate, lambda x, g: x * g.repeat_interleave(2, 1), [[3, 4, 5, 7], [3, 2, 5, 7]]),
-    (shuffle_gate, _plain_shuffle_gate, [[3, 8, 5, 7], [6, 2, 1, 1], [6, 2, 5, 7]]),
+    (shuffle_attention, _plain_shuffle_attention, [[3, 8, 5, 7], [2], [2], [2], [2]]),
 )
 
 
