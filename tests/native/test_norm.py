@@ -156,6 +156,6 @@ def test_a_result_without_gradients():
 
 def test_wrong_results_are_noticed(monkeypatch):
     assert native.norm.difference() < 1e-5
-    call = native.norm._call
-    monkeypatch.setattr(native.norm, "_call", lambda *given: 1.01 * call(*given))
+    call = native.norm.call
+    monkeypatch.setattr(native.norm, "call", lambda *given: [1.01 * y for y in call(*given)])
     assert native.norm.difference() > 5e-3

@@ -47,17 +47,6 @@ def window_means(size: int, extent: int, dtype: paddle.dtype) -> paddle.Tensor:
     return near / near.sum(axis=1, keepdim=True)
 
 
-def whole_map_conv(x: paddle.Tensor, conv: nn.Conv2D) -> paddle.Tensor:
-    """A depth-wise convolution whose kernel is as large as the map: [N, C, H, W] -> [N, C, 1, 1].
-
-    It is one inner product a channel, and is computed as that.
-    """
-    weight = conv.weight.reshape([conv.weight.shape[0], -1, 1])  # [C, H*W, 1]
-    y = pixels_in_a_row(x).transpose([1, 0, 2]) @ weight  # [C, N, 1]
-    y = y.transpose([1, 0, 2]).unsqueeze(3).astype(x.dtype)  # autocast lowers products only
-    return y if conv.bias is None else y + conv.bias.reshape([1, -1, 1, 1])
-
-
 @register("ge")
 class GatherExcite(nn.Layer):
     """y = x * sigmoid(interpolate(excite(gather(x)))).
@@ -166,6 +155,17 @@ class GatherExcite(nn.Layer):
             stages.append((f"norm{i}", nn.BatchNorm2D(self.channels)))
         return nn.Sequential(*stages)
 
+    @staticmethod
+    def whole_map_conv(x: paddle.Tensor, conv: nn.Conv2D) -> paddle.Tensor:
+        """A depth-wise convolution as large as the map: [N, C, H, W] -> [N, C, 1, 1].
+
+        It is one inner product a channel, and is computed as that.
+        """
+        weight = conv.weight.reshape([conv.weight.shape[0], -1, 1])  # [C, H*W, 1]
+        y = pixels_in_a_row(x).transpose([1, 0, 2]) @ weight  # [C, N, 1]
+        y = y.transpose([1, 0, 2]).unsqueeze(3).astype(x.dtype)  # autocast lowers products only
+        return y if conv.bias is None else y + conv.bias.reshape([1, -1, 1, 1])
+
     def gather(self, x: paddle.Tensor) -> paddle.Tensor:
         """The context of each pixel's neighbourhood, [N, C, h, w]; 1x1 at the global extent."""
         if self.gather_layers is not None:
@@ -173,7 +173,7 @@ class GatherExcite(nn.Layer):
                 if name.startswith("norm"):
                     check_batch_statistics(self, x)
                 is_whole_map = self.feat_size and name == "conv1"
-                x = whole_map_conv(x, layer) if is_whole_map else layer(x)
+                x = self.whole_map_conv(x, layer) if is_whole_map else layer(x)
             return x
         if self.extent == 0:
             return x.mean((2, 3), keepdim=True)
@@ -192,7 +192,8 @@ class GatherExcite(nn.Layer):
             g = F.interpolate(g, size=x.shape[2:], mode="nearest")
         return F.sigmoid(g)
 
-    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+    def check(self, x: paddle.Tensor) -> None:
+        """Raise ValueError for an input that the forward cannot take."""
         check_input(self, x)
         height, width = known_shape(x)[2:]
         if self.feat_size and height and width and (height, width) != self.feat_size:
@@ -200,4 +201,7 @@ class GatherExcite(nn.Layer):
                 f"GatherExcite was built for maps of {self.feat_size[0]}x{self.feat_size[1]}, "
                 f"got {height}x{width}; give feat_size=({height}, {width})"
             )
+
+    def forward(self, x: paddle.Tensor) -> paddle.Tensor:
+        self.check(x)
         return x * self.gate(x)

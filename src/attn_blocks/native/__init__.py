@@ -1,11 +1,13 @@
 """What a network spends its time on, faster on the CPU: ``accelerate(model)``.
 
 Paddle's eager mode does not use oneDNN, the library that its own wheel carries, for convolutions;
-``conv.cc`` is a custom operator that does. And it computes a batch norm, the addition of a residual
-block and their ReLUs one by one; ``norm.cc`` holds operators that save passes over memory. Both are
-compiled for this machine (``library``). The attention blocks have forms that Paddle's own operators
-compute faster (``attention``). Parameters, names and results (to float32 rounding) stay the same,
-and the same number of threads gives the same bits.
+``conv.cc`` is a custom operator that does, but for its reference kernels, which are slower than
+anything. And it computes a batch norm, the addition of a residual block and their ReLUs one by one;
+``norm.cc`` holds operators that save passes over memory. Nor has it a fast way to make one number
+of a map, or to gate maps; ``maps.cc`` has. All three are compiled for this machine (``library``).
+The attention blocks have forms that use them, or else what Paddle's own operators compute faster
+(``attention``). Parameters, names and results (to float32 rounding) stay the same, and the same
+number of threads gives the same bits.
 
 Where the operators cannot be compiled, or where their results differ from Paddle's, models run on
 Paddle's own, and only the attention blocks are made faster.

@@ -26,12 +26,11 @@
 #include <unordered_map>
 #include <vector>
 
-#include "paddle/phi/api/all.h"
+#include "tensors.h"
 
 namespace {
 
 using dnnl::memory;
-using paddle::Tensor;
 using Tag = memory::format_tag;
 using Arguments = std::unordered_map<int, memory>;
 
@@ -214,11 +213,6 @@ Convolution& Find(const Geometry& geometry) {
   auto& convolution = known[geometry];
   if (!convolution) convolution = std::make_unique<Convolution>(geometry);
   return *convolution;
-}
-
-// Paddle passes views (a transposed tensor, a slice) as they lie in memory.
-Tensor InOrder(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : tensor.contiguous();
 }
 
 // Paddle turns its own exceptions into Python's; oneDNN's would end the process.

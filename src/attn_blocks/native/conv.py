@@ -77,15 +77,11 @@ class NativeConv2D(nn.Conv2D):
     def _fits(self, shape: list[int]) -> bool:
         if len(shape) != 4 or shape[0] == 0 or shape[1] != self._in_channels:
             return False
-        return not any(name.startswith("ref") for name in self.kernels(shape))
+        return not any(name.startswith("ref") for name in kernels(*self.geometry(shape)))
 
-    def kernels(self, shape: list[int]) -> tuple[str, ...]:
-        """oneDNN's names for the kernels that an input [N, C, H, W] takes.
-
-        Those of the output and of the gradients of weights and input; none where there is no such
-        convolution. See "impl_info_str" in https://oneapi-src.github.io/oneDNN/.
-        """
-        return kernels(
+    def geometry(self, shape: list[int]) -> tuple[object, ...]:
+        """The arguments of ``kernels`` for an input of this shape [N, C, H, W]."""
+        return (
             tuple(shape),
             tuple(self.weight.shape),
             self.bias is not None,
@@ -108,7 +104,19 @@ def kernels(
     groups: int,
     products: str,
 ) -> tuple[str, ...]:
-    """See ``NativeConv2D.kernels``; ``products`` is what ``maths`` gives."""
+    """oneDNN's names for the kernels that a convolution takes on this processor.
+
+    Those of the output and of the gradients of weights and input, such as "jit:avx2",
+    "x64:gemm:jit" (a matrix product) or "ref:any"; none where there is no such convolution. oneDNN
+    calls them ``impl_info_str``, see https://oneapi-src.github.io/oneDNN/.
+
+    Args:
+        shape, weight: [N, C, H, W] of the input and [O, C / groups, H, W] of the kernel.
+        bias: whether there is one.
+        strides, dilations: of height and width; ``paddings``: top, bottom, left, right.
+        groups: of channels.
+        products: what ``maths`` gives.
+    """
     assert _library is not None, "library.load has not been called"
     names = ctypes.create_string_buffer(200)
     _library.attn_blocks_conv2d_kernels(

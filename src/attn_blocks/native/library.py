@@ -22,9 +22,10 @@ import paddle
 from filelock import FileLock
 
 from attn_blocks.device import processor
-from attn_blocks.native import conv, norm
+from attn_blocks.native import conv, maps, norm
 
-SOURCES = (Path(__file__).with_name("conv.cc"), Path(__file__).with_name("norm.cc"))
+HEADER = Path(__file__).with_name("tensors.h")
+SOURCES = tuple(Path(__file__).with_name(f"{name}.cc") for name in ("conv", "norm", "maps"))
 # Loops are vectorised for this very processor, as if no comparison could raise an exception.
 # -w: the warnings are about Paddle's headers.
 FLAGS = (
@@ -132,7 +133,7 @@ def _cache_folder() -> Path:
 
 def source_hash() -> str:
     """Of what the operators are compiled from."""
-    texts = [path.read_text(encoding="utf-8") for path in SOURCES]
+    texts = [path.read_text(encoding="utf-8") for path in (HEADER, *SOURCES)]
     return hashlib.sha256("\n".join([*texts, *FLAGS]).encode()).hexdigest()[:12]
 
 
@@ -201,7 +202,7 @@ def load(path: str | os.PathLike) -> None:
         register(str(path))
         conv.use(str(path))
         with paddle.enable_grad():
-            worst = max(conv.difference(), norm.difference())
+            worst = max(conv.difference(), norm.difference(), maps.difference())
     except Exception as error:  # whatever Paddle raises, there is another way to train
         raise Unavailable(f"loading it failed: {error}") from error
     if not worst <= TOLERANCE[conv.maths()]:

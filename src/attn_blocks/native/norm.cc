@@ -5,33 +5,18 @@
 // after the statistics, and one backward after the sums; which values the ReLU let through is
 // computed again from x and not read. Maps are float32, [N, C, H, W] in Paddle's plain order.
 
-#include <omp.h>
-
 #include <cmath>
 #include <vector>
 
-#include "paddle/phi/api/all.h"
+#include "tensors.h"
 
 namespace {
-
-using paddle::Tensor;
-
-Tensor InOrder(const Tensor& tensor) {
-  return tensor.is_contiguous() ? tensor : tensor.contiguous();
-}
-
-Tensor Like(const Tensor& tensor) {
-  return paddle::empty(tensor.shape(), tensor.dtype(), tensor.place());
-}
 
 // NaN passes, so that a loss that is no number still shows.
 inline float Relu(float value) { return value < 0 ? 0 : value; }
 
-struct Maps {
-  int64_t samples, channels, pixels;
-
-  explicit Maps(const Tensor& x)
-      : samples(x.shape()[0]), channels(x.shape()[1]), pixels(x.shape()[2] * x.shape()[3]) {}
+struct MapsByChannel : Maps {
+  using Maps::Maps;
 
   // Calls visit(channel, offset of the map) for every map; all maps of a channel in one thread
   // and in the order of the samples, so that sums do not depend on the number of threads.
@@ -62,7 +47,7 @@ struct Affine {
   }
 };
 
-void Normalise(const Maps& maps, const Affine& affine, bool relu, const float* x, float* y) {
+void Normalise(const MapsByChannel& maps, const Affine& affine, bool relu, const float* x, float* y) {
   maps.ForEach([&](int64_t c, int64_t start) {
     const float mean = affine.mean[c], scale = affine.scale[c], bias = affine.bias[c];
     const float* in = x + start;
@@ -80,7 +65,7 @@ void Normalise(const Maps& maps, const Affine& affine, bool relu, const float* x
 
 // Mean and (biased) variance of every channel. Within a map around the map's own mean, then the
 // maps' means around the channel's: no difference of large squares.
-void Statistics(const Maps& maps, const float* x, float* mean, float* variance) {
+void Statistics(const MapsByChannel& maps, const float* x, float* mean, float* variance) {
   std::vector<double> sum(maps.channels), sum_of_squares(maps.channels), inner(maps.channels);
   maps.ForEach([&](int64_t c, int64_t start) {
     const float* in = x + start;
@@ -121,7 +106,7 @@ std::vector<Tensor> BatchNorm(const Tensor& input, const Tensor& weight, const T
                               const Tensor& running_mean, const Tensor& running_variance,
                               float epsilon, float momentum, bool training, bool relu) {
   const Tensor x = InOrder(input);
-  const Maps maps(x);
+  const MapsByChannel maps(x);
   Tensor y = Like(x), mean = Like(running_mean), variance = Like(running_mean);
   const float *m = running_mean.data<float>(), *v = running_variance.data<float>();
   if (training) {
@@ -141,7 +126,7 @@ std::vector<Tensor> BatchNormGrad(const Tensor& input, const Tensor& weight, con
                                   const Tensor& upstream, float epsilon, float momentum,
                                   bool training, bool relu) {
   const Tensor x = InOrder(input), dy = InOrder(upstream);
-  const Maps maps(x);
+  const MapsByChannel maps(x);
   Tensor dx = Like(x), dweight = Like(weight), dbias = Like(bias);
   const auto inverse = Inverse(variance.data<float>(), maps.channels, epsilon);
   const Affine affine(mean.data<float>(), inverse.data(), weight, bias);

@@ -22,11 +22,13 @@ def _covered(*tensors: paddle.Tensor) -> bool:
     )
 
 
-def _call(operator: str, *arguments: Any) -> paddle.Tensor:
-    y = paddle.base.core.eager._run_custom_op(f"attn_blocks_{operator}", *arguments)[0]
+def call(operator: str, *arguments: Any) -> list[paddle.Tensor]:
+    """The outputs of a compiled operator, named without its prefix."""
+    outputs = paddle.base.core.eager._run_custom_op(f"attn_blocks_{operator}", *arguments)
     if not paddle.is_grad_enabled():
-        y.stop_gradient = True  # Paddle records nothing then, but leaves the operator's flag
-    return y
+        for y in outputs:
+            y.stop_gradient = True  # Paddle records nothing then, but leaves the operator's flag
+    return outputs
 
 
 @functools.cache
@@ -49,7 +51,7 @@ class NativeBatchNorm2D(nn.BatchNorm2D):
         return fits and _covered(x) and (self.training or not paddle.is_grad_enabled())
 
     def _normalise(self, x: paddle.Tensor, relu: bool) -> paddle.Tensor:
-        return _call(
+        return call(
             "batch_norm",
             x,
             self.weight,
@@ -60,14 +62,14 @@ class NativeBatchNorm2D(nn.BatchNorm2D):
             self._momentum,
             self.training,
             relu,
-        )
+        )[0]
 
 
 class NativeReLU(nn.ReLU):
     """``nn.ReLU``."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return _call("add_relu", x, _nothing()) if _covered(x) else super().forward(x)
+        return call("add_relu", x, _nothing())[0] if _covered(x) else super().forward(x)
 
 
 def norm_relu(norm: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
@@ -78,7 +80,7 @@ def norm_relu(norm: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
 
 def add_relu(x: paddle.Tensor, y: paddle.Tensor) -> paddle.Tensor:
     """relu(x + y) in one pass; two tensors that are broadcast go Paddle's way."""
-    return _call("add_relu", x, y) if _covered(x, y) else F.relu(x + y)
+    return call("add_relu", x, y)[0] if _covered(x, y) else F.relu(x + y)
 
 
 def native_class(layer: nn.Layer) -> type[nn.Layer] | None:
