@@ -299,12 +299,13 @@ def test_damaged_pages_are_named_and_executed_again(tmp_path):
     for path in (output, *rubbish):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"cells": [')
-    problems = pages.remove_corrupt_page(output)
+    problems = pages.set_aside_damaged_page(output)
     assert problems[-1].startswith(f"{output} is not readable JSON")
     for path in rubbish:
         assert f"{path} was left by an interrupted write; it is removed" in problems
     assert not leftovers(tmp_path)
     assert not output.exists()
+    assert output.with_name("04_sge.ipynb.damaged").exists()
 
 
 # Runs that fail ----------------------------------------------------------------------------------

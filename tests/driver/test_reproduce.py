@@ -216,6 +216,21 @@ def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
     assert f"[ 3/3] {sge}  unfinished" in capsys.readouterr().out
 
 
+def test_a_damaged_record_of_a_run_that_is_not_asked_for_blocks_nothing(
+    data_dir, tmp_path, write_run, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    folder = page.results_dir / "runs" / "shapes-another"
+    write_run(folder, page.experiments[0])
+    (folder / "experiment.json").write_text('{"dataset": ')
+    with pytest.raises(CheckpointError, match="experiment.json is not readable JSON"):
+        summary.write_summary([page])
+    reproduce._set_aside_damaged_files(page.results_dir)
+    assert f"{folder}/experiment.json is not readable JSON" in capsys.readouterr().err
+    summary.write_summary([page])
+    assert (folder / "experiment.json.damaged").exists()
+
+
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in PAGES]

@@ -67,7 +67,7 @@ def reproduce(
         jobs = job_count(jobs, plans[0])
         for experiment in _missing(plans):
             Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
-        _remove_corrupt_files(plans)
+        _set_aside_damaged_files(plans[0].results_dir)
         _use_published(plans, fresh)
         _announce(plans, jobs)
         started = time.monotonic()
@@ -156,14 +156,15 @@ def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
         print(f"{count} runs {outcome}")
 
 
-def _remove_corrupt_files(plans: Sequence[Plan]) -> None:
-    """Report and remove incomplete files of runs that no process works on."""
-    runs = _runs(plans)
-    for run in [*runs, *(run.repeat for run in runs)]:
-        if run.folder.is_dir():
-            with folder_lock(run.folder, wait=False) as free:
-                for problem in repair.remove_corrupt_files(run) if free else ():
-                    print(problem, file=sys.stderr)
+def _set_aside_damaged_files(results_dir: Path) -> None:
+    """Report and set aside damaged files of runs that no process works on.
+
+    Also of those that are not asked for now: the summary lists every run.
+    """
+    for folder in sorted([*results_dir.glob("runs/*/"), *results_dir.glob("repeats/runs/*/")]):
+        with folder_lock(folder, wait=False) as free:
+            for problem in repair.set_aside_damaged_files(records_run.Run(folder)) if free else ():
+                print(problem, file=sys.stderr)
 
 
 class Schedule:

@@ -1,4 +1,4 @@
-"""Damaged and incomplete files of a run folder: found, reported and removed."""
+"""Damaged and incomplete files of a run folder: found, reported and set aside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
+from attn_blocks.files import MADE_AGAIN, remove_leftovers, set_aside, tensor_shapes
 from attn_book.records.logits import read_logits
 from attn_book.records.reading import read_history, read_metrics, read_record
 from attn_book.records.run import Run
@@ -45,8 +45,8 @@ def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
         raise CheckpointError(f"{path} does not say of which epoch it is; {MADE_AGAIN}") from error
 
 
-def remove_corrupt_files(run: Run) -> list[str]:
-    """Remove files that are damaged or incomplete, so that they are made again.
+def set_aside_damaged_files(run: Run) -> list[str]:
+    """Rename files that are damaged to ``<name>.damaged``, so that they are made again.
 
     The caller holds the run's lock (``files.folder_lock``).
 
@@ -61,7 +61,7 @@ def remove_corrupt_files(run: Run) -> list[str]:
                 read(path)
         except CheckpointError as error:
             problems.append(str(error))
-            path.unlink()
+            set_aside(path)
     if run.status == "finished":
         disagreement = _disagreement(Run(run.folder))
         if disagreement:
@@ -69,7 +69,7 @@ def remove_corrupt_files(run: Run) -> list[str]:
             problems.append(
                 f"{path} does not fit the rest of the run ({disagreement}); {MADE_AGAIN}"
             )
-            path.unlink()
+            set_aside(path)
     return problems
 
 

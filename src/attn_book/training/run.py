@@ -29,7 +29,7 @@ from attn_book.records import provenance, semantics
 from attn_book.records.logits import confusion_of, save_logits
 from attn_book.records.published import import_published_record
 from attn_book.records.reading import HISTORY_COLUMNS
-from attn_book.records.repair import remove_corrupt_files
+from attn_book.records.repair import set_aside_damaged_files
 from attn_book.records.run import Run
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
@@ -101,7 +101,7 @@ def train_experiment(
     # One process trains; another one for the same run waits here and then finds it finished.
     with group.lock_folder(folder):
         if group.writes:
-            for problem in remove_corrupt_files(Run(folder)):
+            for problem in set_aside_damaged_files(Run(folder)):
                 warnings.warn(problem, stacklevel=2)
         if group.agree(group.writes and _is_done(Run(folder), weights)):
             return Run(folder)
