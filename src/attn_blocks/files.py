@@ -31,6 +31,20 @@ MADE_AGAIN = "make reproduce-all sets it aside and makes it again"
 DELETE_IT = "delete it and make or fetch it again"
 
 
+def in_checkout() -> bool:
+    """Whether the packages lie in a checkout of the book, beside its notebooks and records."""
+    return (PROJECT / "notebooks").is_dir()
+
+
+def need_checkout(what: str) -> None:
+    """Raise SettingError if the packages are installed without the book's notebooks and records."""
+    if not in_checkout():
+        raise SettingError(
+            f"{what} needs a checkout of the book, with its notebooks and records, which are no "
+            "part of the installed package: get its sources and run the command there"
+        )
+
+
 def project_folder(name: str, variable: str = "", folder: str | os.PathLike | None = None) -> Path:
     """``folder``, else the environment variable's, else ``name`` in the project's checkout.
 
@@ -41,9 +55,7 @@ def project_folder(name: str, variable: str = "", folder: str | os.PathLike | No
         SettingError: what is no path.
     """
     if folder is None:
-        folder = os.environ.get(variable) or (
-            PROJECT / name if (PROJECT / "notebooks").is_dir() else name
-        )
+        folder = os.environ.get(variable) or (PROJECT / name if in_checkout() else name)
     try:
         return Path(folder).expanduser().absolute()
     except (TypeError, RuntimeError) as error:  # the second for ~nobody

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import PROJECT
+from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
-from attn_book.driver import verify
-from attn_book.driver.cli import main
 from attn_book.driver.verify import check
 from attn_book.records import semantics
 from attn_book.records.published import PublishError
@@ -46,6 +46,16 @@ def run_of(folder, entry, seed=0):
 
 def test_committed_results_are_whole_and_current():
     assert check() == []
+
+
+def test_outside_a_checkout_there_is_nothing_to_publish_to(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(files_module, "PROJECT", tmp_path)
+    for command in ("verify-published", "publish", "reproduce"):
+        assert cli.main([command, "--profile", "smoke"][: 1 if "verify" in command else 3]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {command} needs a checkout of the book")
+        assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_trials_before_the_study_are_whole_and_used_none_of_its_seeds():
@@ -429,7 +439,7 @@ def test_nothing_published_is_a_failure(published, tmp_path, monkeypatch, capsys
     (published / "smoke").mkdir()
     assert check(published)[1].startswith("smoke: no finished run is published; run: make repro")
     monkeypatch.setattr(verify.check, "__defaults__", (tmp_path / "none",))
-    assert main(["verify-published"]) == 1
+    assert cli.main(["verify-published"]) == 1
     assert "nothing is published" in capsys.readouterr().err
 
 

@@ -29,6 +29,37 @@ def test_every_fifth_sorted_name_of_a_class_is_validation(data):
     assert listing.left_out == ()
 
 
+def test_every_image_is_validated_in_one_fold(data):
+    listing = scan(data / "animals10", ANIMALS)
+    folds = [listing.parts(fold) for fold in range(5)]
+    assert folds[0] == {file.name: file.part for file in listing.files}
+    assert [name for name, part in folds[2].items() if part == VAL] == [
+        *("dog/002.png", "dog/007.png", "cat/002.png", "cat/007.png")
+    ]
+    for file in listing.files:
+        assert [parts[file.name] for parts in folds].count(VAL) == 1
+    for fold in (5, -1, True, "1"):
+        with pytest.raises(SettingError, match="must be a whole number from 0 to 4"):
+            listing.parts(fold)
+
+
+def test_what_comes_split_has_fold_0_alone(tmp_path, class_folder):
+    for part in ("train", "test"):
+        for name in ("cat", "ship"):
+            class_folder(tmp_path / part / name, 3)
+    listing = scan(tmp_path, CIFAR)
+    assert listing.parts(0) == {file.name: file.part for file in listing.files}
+    with pytest.raises(SettingError, match="is split into train/ and test/, so that fold 1"):
+        listing.parts(1)
+
+
+def test_a_class_of_few_images_has_no_image_in_the_last_folds(tmp_path, class_folder):
+    class_folder(tmp_path / "cat", 3)
+    class_folder(tmp_path / "dog", 9)
+    with pytest.raises(DataError, match="class 'cat' has no image in fold 4; each class needs 5"):
+        scan(tmp_path, ANIMALS).parts(4)
+
+
 def test_names_sort_by_code_point(tmp_path, class_folder, picture):
     for name in ("b.png", "B.png", "a10.png", "a9.png", "é.png", "z.png"):
         picture(tmp_path / "dog" / name)

@@ -225,7 +225,7 @@ def test_a_damaged_record_of_a_run_that_is_not_asked_for_blocks_nothing(
     (folder / "experiment.json").write_text('{"dataset": ')
     with pytest.raises(CheckpointError, match="experiment.json is not readable JSON"):
         summary.write_summary([page])
-    reproduce._set_aside_damaged_files(page.results_dir)
+    reproduce._put_in_order([page])
     assert f"{folder}/experiment.json is not readable JSON" in capsys.readouterr().err
     summary.write_summary([page])
     assert (folder / "experiment.json.damaged").exists()

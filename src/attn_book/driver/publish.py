@@ -13,7 +13,7 @@ import nbformat
 from PIL import Image
 
 from attn_blocks.errors import CheckpointError, choose
-from attn_blocks.files import atomic_folder
+from attn_blocks.files import atomic_folder, need_checkout
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
@@ -55,7 +55,10 @@ def publish(
     Raises:
         PublishError: there is nothing to publish, what is published is not as it was, or what was
             put together does not pass ``check``; what was published before is left as it was.
+        SettingError: the packages are installed outside a checkout, which has the folder.
     """
+    if published == PUBLISHED:
+        need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     target = published / profile
     _check_seals(target)
