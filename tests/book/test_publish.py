@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -12,12 +14,13 @@ from PIL import Image
 
 from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import PROJECT
+from attn_blocks.files import load_tensors
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
 from attn_book.driver.verify import check
-from attn_book.records import semantics
-from attn_book.records.published import PublishError
+from attn_book.records import first_study, semantics
+from attn_book.records import published as records_published
+from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
@@ -26,6 +29,7 @@ from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import RESNET, SGE
 from attn_book.study.plan import load_images
 from attn_book.study.recipes import PROFILES
+from attn_book.training import build, checkpoint, loop
 from attn_book.training import run as training_run
 
 
@@ -58,15 +62,57 @@ def test_outside_a_checkout_there_is_nothing_to_publish_to(monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trials_before_the_study_are_whole_and_used_none_of_its_seeds():
-    trials = [Run(path) for path in sorted((PROJECT / "book" / "tuning").iterdir())]
-    assert trials
-    for run in trials:
-        assert sorted(path.name for path in run.folder.iterdir()) == sorted(RECORDS)
-        assert run.status == "finished"
-        assert run.metrics["final_val_acc"] == run.history["val_acc"][-1]
-        assert run.experiment.name == run.folder.name
-        assert run.experiment.seed not in PROFILES["study"].seeds
+def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, monkeypatch, data_dir):
+    shared = replace(PROFILES["smoke"], shared=True)
+    for module in (publishing, records_published):
+        monkeypatch.setattr(module, "PROFILES", {**PROFILES, "smoke": shared})
+    recipe = PROFILES["smoke"].recipes["animals10"]
+    images = load_images("shapes", recipe, data_dir)
+    results, target = tmp_path / "results", tmp_path / "published"
+    runs = [
+        training_run.train_experiment(
+            Experiment("shapes", images.fingerprint, SGE.model, recipe, seed),
+            *(results / "smoke", data_dir, "cpu", False),
+        )
+        for seed in (0, 1)
+    ]
+    publishing.publish("smoke", results, target)
+    assert check(target) == []
+    (path,) = (target / "smoke" / "weights").iterdir()
+    assert path.stem == runs[0].folder.name
+    assert {array.dtype for array in load_tensors(path)[0].values()} == {np.dtype("float16")}
+    # Where only the record is at hand, its network is the published one.
+    elsewhere = Run(tmp_path / "elsewhere" / "smoke" / "runs" / path.stem)
+    monkeypatch.setattr(
+        checkpoint, "weights_of", partial(records_published.weights_of, published=target)
+    )
+    assert records_published.import_published_record(elsewhere, target)
+    whole, half = (
+        loop.evaluate(build.prepare(checkpoint.load_model(run), images, recipe))[1]
+        for run in (runs[0], elsewhere)
+    )
+    np.testing.assert_allclose(half, whole, atol=0.02)
+    with pytest.raises(CheckpointError, match="best weights are not published"):
+        checkpoint.load_model(elsewhere, "best")
+    # Published again from a machine without them, they stay.
+    publishing.publish("smoke", tmp_path / "elsewhere", target)
+    assert path.exists() and check(target) == []
+
+
+def test_the_first_study_is_kept_as_evidence(tmp_path):
+    kept = PUBLISHED / first_study.FOLDER
+    runs, trials = (first_study.runs(kept, part) for part in ("runs", "tuning"))
+    assert (len(runs), len(trials)) == (48, 11)
+    assert {run.seed for run in runs} == {0, 1, 2}
+    assert {run.seed for run in trials} == {100}
+    copy = tmp_path / first_study.FOLDER
+    shutil.copytree(kept, copy)
+    assert first_study.problems(copy) == []
+    path = next(copy.glob("runs/*/metrics.json"))
+    path.write_text(path.read_text().replace('"final_val_acc": 0.', '"final_val_acc": 0.1'))
+    seal(copy)
+    (problem,) = first_study.problems(copy)
+    assert problem.endswith("history, confusion matrix and accuracy do not agree")
 
 
 def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):

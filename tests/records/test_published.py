@@ -32,7 +32,7 @@ def test_a_published_run_is_finished_here_too(shared_study):
     assert planned.is_done(study, experiment)
     # Its weights stay where they are published.
     assert published.weights_of(run, record.parents[2]) is None
-    path = record.parents[1] / published.WEIGHTS / f"{experiment.name}.safetensors"
+    path = record.parents[1] / published.WEIGHTS_FOLDER / f"{experiment.name}.safetensors"
     save_tensors(path, {"w": np.zeros(3, np.float16)}, {})
     assert published.weights_of(run, record.parents[2]) == path
 

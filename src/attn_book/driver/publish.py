@@ -10,10 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from PIL import Image
 
 from attn_blocks.errors import CheckpointError, choose
-from attn_blocks.files import atomic_folder, need_checkout
+from attn_blocks.files import (
+    atomic_folder,
+    load_tensors,
+    need_checkout,
+    save_tensors,
+    write_bytes,
+)
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
@@ -23,7 +30,7 @@ from attn_book.driver.verify import (
     task_of,
     why_unfit,
 )
-from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
@@ -32,6 +39,9 @@ from attn_book.records.seal import SUMS, broken_seals, seal
 from attn_book.study.pages import OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
+from attn_book.training.checkpoint import OPTIMIZER_PREFIX
+
+LARGEST_NETWORK = 5_000_000  # parameters of a network whose weights are published
 
 
 def publish(
@@ -64,8 +74,7 @@ def publish(
     _check_seals(target)
     with atomic_folder(target) as staging:
         notes = _copy_runs([target, source], staging)
-        plans = recorded_plans(staging)
-        if not plans:
+        if not finished_runs(staging):
             raise PublishError(
                 "\n".join(
                     [
@@ -75,7 +84,9 @@ def publish(
                     ]
                 )
             )
-        write_summary(list(plans.values()))
+        _publish_weights([target, source], staging)
+        plans = recorded_plans(staging)
+        write_summary(staging, list(plans.values()))
         _draw_gains(plans)
         for page in PAGES:
             notes += _copy_notebook(page, plans.get(page), [source, target], staging)
@@ -122,6 +133,36 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
         for record in RECORDS:
             shutil.copyfile(run.folder / record, staging / "runs" / name / record)
     return notes
+
+
+def _publish_weights(sources: Sequence[Path], staging: Path) -> None:
+    """Keep the weights of the first seed's networks that are small enough, in float16.
+
+    Pages look into the networks of the record itself then, and nobody has to train to read.
+    """
+    settings = PROFILES[staging.name]
+    for run in finished_runs(staging).values() if settings.shared else ():
+        small = run.metrics["params"] < LARGEST_NETWORK
+        if run.experiment.seed != settings.seeds[0] or not small:
+            continue
+        target = staging / WEIGHTS_FOLDER / f"{run.folder.name}.safetensors"
+        for source in sources:
+            trained = Run(source / "runs" / run.folder.name)
+            known = source / WEIGHTS_FOLDER / target.name
+            if known.exists():
+                write_bytes(target, known.read_bytes())
+            elif trained.has_weights and is_same(run, trained):
+                save_tensors(target, half_precision(trained), {"run": run.folder.name})
+
+
+def half_precision(run: Run) -> dict[str, np.ndarray]:
+    """A run's last weights in float16, without the optimiser's state."""
+    tensors, _ = load_tensors(run.folder / "last.safetensors")
+    return {
+        name: value.astype(np.float16)
+        for name, value in tensors.items()
+        if not name.startswith(OPTIMIZER_PREFIX)
+    }
 
 
 def _draw_gains(plans: dict[str, Plan]) -> None:

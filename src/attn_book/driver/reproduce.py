@@ -79,7 +79,7 @@ def reproduce(
         with folder_lock(plans[0].results_dir, ".summary.lock"):
             for problem in remove_leftovers(plans[0].results_dir):
                 print(problem, file=sys.stderr)
-            write_summary(plans)
+            write_summary(plans[0].results_dir, plans)
     except (KeyboardInterrupt, StorageError):
         _say_how_to_resume(plans)
         raise

@@ -18,9 +18,10 @@ from attn_blocks.errors import CheckpointError, SettingError, choose
 from attn_blocks.files import sha256_of
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
-from attn_book.records import full_size
+from attn_book.records import first_study, full_size
+from attn_book.records.logits import fits, read_logits
 from attn_book.records.planned import run_of
-from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
 from attn_book.records.repair import READERS
@@ -28,6 +29,7 @@ from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
 from attn_book.records.seal import broken_seals
 from attn_book.records.semantics import changed_parts
+from attn_book.study.design import EXTRA
 from attn_book.study.pages import PAGES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
@@ -43,7 +45,6 @@ ACTIVE = re.compile(
     r"|javascript:",
     re.IGNORECASE,
 )
-FIRST_STUDY = "first_study"  # kept as it was; no page shows it, and its code is no longer here
 LONGEST_RETRAINING = 15 * 60
 FIRST_PUBLISH = "run: make reproduce-all PROFILE=quick, then: make publish PROFILE=quick"
 
@@ -64,7 +65,7 @@ def why_unfit(run: Run, profile: str) -> str | None:
 
 
 def task_of(run: Run, profile: str) -> str | None:
-    comparisons = [comparison for page in PAGES.values() for comparison in page]
+    comparisons = [comparison for page in (*PAGES.values(), *EXTRA.values()) for comparison in page]
     return next((c.task for c in comparisons if entry_of(c, run.experiment, profile)), None)
 
 
@@ -90,13 +91,12 @@ def check(published: Path = PUBLISHED) -> list[str]:
 
 
 def problems_of(folder: Path) -> list[str]:
-    """What is wrong with a profile's published folder, or with that of the full-size records."""
+    """What is wrong with a published folder: a profile's, or one of records of another form."""
     if not folder.is_dir():
         return ["does not belong to what was published"]
-    if folder.name == full_size.FOLDER:
-        return full_size.problems(folder)
-    if folder.name == FIRST_STUDY:
-        return broken_seals(folder)
+    for others in (full_size, first_study):
+        if folder.name == others.FOLDER:
+            return others.problems(folder)
     if folder.name not in PROFILES:
         return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
     seals = broken_seals(folder)
@@ -111,8 +111,13 @@ def problems_of(folder: Path) -> list[str]:
         plans = recorded_plans(folder)
     except PublishError as error:
         return [*seals, str(error)]
-    if not plans:
+    if not finished_runs(folder):
         return [*seals, f"no finished run is published; {FIRST_PUBLISH}"]
+    problems += [
+        f"{path.name} are weights of no run that is published"
+        for path in sorted((folder / WEIGHTS_FOLDER).glob("*"))
+        if path.stem not in finished_runs(folder)
+    ]
     problems += _table_problems(folder)
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
         problems += [
@@ -161,6 +166,8 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     ]
     if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
         problems.append("its confusion matrix does not give its final accuracy")
+    if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
+        problems.append("its logits do not give its confusion matrix")
     return problems
 
 
@@ -168,7 +175,7 @@ def _table_problems(folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary) / folder.name
         shutil.copytree(folder / "runs", again / "runs")
-        write_summary(list(recorded_plans(again).values()))
+        write_summary(again, list(recorded_plans(again).values()))
         return [
             f"{name} is not what the records give; run: make publish PROFILE={folder.name}"
             for name in TABLES

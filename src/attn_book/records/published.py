@@ -12,7 +12,7 @@ from attn_book.records.semantics import changed_parts
 from attn_book.study.recipes import PROFILES
 
 PUBLISHED = PROJECT / "book" / "published"
-WEIGHTS = "weights"  # the folder of a profile that holds them
+WEIGHTS_FOLDER = "weights"  # the folder of a profile that holds them
 
 
 class PublishError(AttnBlocksError):
@@ -53,7 +53,7 @@ def return_published(run: Run, published: Path = PUBLISHED) -> bool:
 def weights_of(run: Run, published: Path = PUBLISHED) -> Path | None:
     """The file of a run's published weights, float16; None where they are not published."""
     profile = run.folder.parents[1].name
-    path = published / profile / WEIGHTS / f"{run.folder.name}.safetensors"
+    path = published / profile / WEIGHTS_FOLDER / f"{run.folder.name}.safetensors"
     return path if path.exists() else None
 
 
