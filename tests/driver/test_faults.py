@@ -345,7 +345,7 @@ def test_a_failed_run_stops_no_other_and_stands_on_the_page(
     cells = [reading, "load_model(runs['SGE-ResNet-50'][0])", "verdicts.verdict_text(page)"]
     code, output = finish(write_page(tmp_path / "pages", *cells), data_dir, results_dir)
     assert code == 1, output
-    assert f"FAILED {sge.folder.name}: {reason}" in output
+    assert f"FAILED SGE-ResNet-50 on Animals-10: {reason}" in output
     assert Run(plain.folder).status == "finished"
     page = nbformat.read(results_dir / "smoke/notebooks/04_sge.ipynb", as_version=4)
     printed = [cell.outputs for cell in page.cells if cell.get("outputs")]
