@@ -193,7 +193,10 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 
     monkeypatch.setattr(reproduce, "_training_task", training)
     assert reproduce.Schedule([page], 1, None).run() == 1
-    assert "FAILED ResNet-50 on Animals-10: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
+    assert (
+        "FAILED ResNet-50 on Animals-10: unknown device 'tpu'; choose cpu"
+        in capsys.readouterr().err
+    )
     assert (
         records_run.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
     )
