@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import itertools
 import json
+import math
 import os
 import shlex
 import shutil
@@ -25,7 +27,7 @@ from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MADE_AGAIN = "make reproduce-all removes it and makes it again"
+MADE_AGAIN = "make reproduce-all sets it aside and makes it again"
 DELETE_IT = "delete it and make or fetch it again"
 
 
@@ -224,6 +226,20 @@ def remove_leftovers(folder: Path, pattern: str = ".*.tmp") -> list[str]:
     return [f"{path} was left by an interrupted write; it is removed" for path in leftovers]
 
 
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, or a folder in a file's place, to ``<name>.damaged``.
+
+    Raises:
+        StorageError: it cannot be renamed.
+    """
+    names = (f"{path.name}.damaged{number or ''}" for number in itertools.count())
+    aside = next(path.with_name(name) for name in names if not path.with_name(name).exists())
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (not JSON)."""
     with atomic_write(path) as stream:
@@ -231,10 +247,21 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file; a damaged one, or NaN in it, raises CheckpointError with its path."""
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        CheckpointError: it is damaged, or holds NaN or a number beyond what a float or 64 bits
+            hold; with its path.
+    """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        return json.loads(
+            path.read_text(encoding="utf-8"),
+            parse_constant=_refuse,
+            parse_int=_whole,
+            parse_float=_finite,
+        )
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -243,6 +270,20 @@ def read_json(path: str | os.PathLike) -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
+        raise ValueError(f"a number of {len(text)} digits")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]}")
+    return value
 
 
 def sha256_of(path: str | os.PathLike) -> str:

@@ -52,13 +52,6 @@ def test_committed_results_are_whole_and_current():
     assert check() == []
 
 
-def test_nothing_published_is_a_problem(tmp_path):
-    [problem] = check(tmp_path)
-    assert problem.startswith(f"nothing is published in {tmp_path}; run: make reproduce-all")
-    (tmp_path / "study" / "runs").mkdir(parents=True)
-    assert "study: no finished run is published" in check(tmp_path)[1]
-
-
 def test_outside_a_checkout_there_is_nothing_to_publish_to(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(files_module, "PROJECT", tmp_path)
     for command in ("verify-published", "publish", "reproduce"):

@@ -299,12 +299,13 @@ def test_damaged_pages_are_named_and_executed_again(tmp_path):
     for path in (output, *rubbish):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('{"cells": [')
-    problems = pages.remove_corrupt_page(output)
+    problems = pages.set_aside_damaged_page(output)
     assert problems[-1].startswith(f"{output} is not readable JSON")
     for path in rubbish:
         assert f"{path} was left by an interrupted write; it is removed" in problems
     assert not leftovers(tmp_path)
     assert not output.exists()
+    assert output.with_name("04_sge.ipynb.damaged").exists()
 
 
 # Runs that fail ----------------------------------------------------------------------------------
@@ -344,7 +345,7 @@ def test_a_failed_run_stops_no_other_and_stands_on_the_page(
     cells = [reading, "load_model(runs['SGE-ResNet-50'][0])", "verdicts.verdict_text(page)"]
     code, output = finish(write_page(tmp_path / "pages", *cells), data_dir, results_dir)
     assert code == 1, output
-    assert f"FAILED {sge.folder.name}: {reason}" in output
+    assert f"FAILED SGE-ResNet-50 on Animals-10: {reason}" in output
     assert Run(plain.folder).status == "finished"
     page = nbformat.read(results_dir / "smoke/notebooks/04_sge.ipynb", as_version=4)
     printed = [cell.outputs for cell in page.cells if cell.get("outputs")]

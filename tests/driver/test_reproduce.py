@@ -149,7 +149,10 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 
     monkeypatch.setattr(reproduce, "_training_task", training)
     assert reproduce.Schedule([page], 1, None).run() == 1
-    assert f"FAILED {doomed}: unknown device 'tpu'; choose cpu" in capsys.readouterr().err
+    assert (
+        "FAILED ResNet-50 on Animals-10: unknown device 'tpu'; choose cpu"
+        in capsys.readouterr().err
+    )
     assert (
         records_run.Run(page.results_dir / "runs" / page.experiments[1].name).status == "finished"
     )
@@ -169,7 +172,22 @@ def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
     assert [task.title for task in work._on_done(tasks[plain], (), None)] == ["02_ge"]
     assert [task.title for task in work._on_done(tasks[sge], (), "an error")] == [PAGE]
     assert work._ready_pages() == []
-    assert f"[ 3/3] {sge}  unfinished" in capsys.readouterr().out
+    assert "[ 3/3] SGE-ResNet-50 on Animals-10: unfinished" in capsys.readouterr().out
+
+
+def test_a_damaged_record_of_a_run_that_is_not_asked_for_blocks_nothing(
+    data_dir, tmp_path, write_run, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    folder = page.results_dir / "runs" / "shapes-another"
+    write_run(folder, page.experiments[0])
+    (folder / "experiment.json").write_text('{"dataset": ')
+    with pytest.raises(CheckpointError, match="experiment.json is not readable JSON"):
+        summary.write_summary(page.results_dir, [page])
+    reproduce._put_in_order([page])
+    assert f"{folder}/experiment.json is not readable JSON" in capsys.readouterr().err
+    summary.write_summary(page.results_dir, [page])
+    assert (folder / "experiment.json.damaged").exists()
 
 
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):

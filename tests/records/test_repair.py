@@ -62,7 +62,18 @@ def edited(name, old, new):
     return damage
 
 
-AGAIN = "make reproduce-all removes it and makes it again"
+def folder_for(name):
+    """A damage: a folder in a file's place."""
+
+    def damage(folder):
+        (folder / name).unlink()
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("")
+
+    return damage
+
+
+AGAIN = "make reproduce-all sets it aside and makes it again"
 
 
 DAMAGES = {
@@ -115,6 +126,32 @@ DAMAGES = {
         changed("metrics.json", params="many"),
         "metrics.json is damaged (its params is",
     ),
+    "metrics with a number of 401 digits": (
+        edited("metrics.json", "20", "1" + "0" * 400),
+        "metrics.json is not readable JSON (a number of 401 digits)",
+    ),
+    "metrics with a number of 9001 digits": (
+        edited("metrics.json", "20", "1" + "0" * 9000),
+        "metrics.json is not readable JSON (",
+    ),
+    "metrics with a float that is too large": (
+        edited("metrics.json", "5.3", "1e999"),
+        "metrics.json is not readable JSON (the number 1e999)",
+    ),
+    "record with a number of 401 digits": (
+        edited("experiment.json", '"seed": 1', '"seed": 1' + "0" * 400),
+        "experiment.json is not readable JSON (a number of 401 digits)",
+    ),
+    **{
+        f"a folder for {name}": (folder_for(name), f"{name} is {words}")
+        for name, words in {
+            "experiment.json": "not readable JSON (",
+            "history.csv": "damaged (",
+            "logits.safetensors": "not a complete safetensors file",
+            "metrics.json": "not readable JSON (",
+            "last.safetensors": "not a complete safetensors file",
+        }.items()
+    },
     "metrics of an unknown status": (
         changed("metrics.json", status="fine"),
         "metrics.json is damaged (its status is",
@@ -184,16 +221,18 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_named_and_removed(run, damage):
+def test_a_damaged_file_is_named_and_set_aside(run, damage):
     change, words = DAMAGES[damage]
-    assert repair.remove_corrupt_files(run) == [] and run.status == "finished" and run.has_weights
+    assert repair.set_aside_damaged_files(run) == []
+    assert run.status == "finished" and run.has_weights
     change(run.folder)
-    (problem,) = repair.remove_corrupt_files(run)
+    (problem,) = repair.set_aside_damaged_files(run)
     assert problem.startswith(f"{run.folder}/{words}")
     assert problem.endswith(AGAIN)
-    assert not (run.folder / words.split()[0]).exists()
+    name = words.split()[0]
+    assert not (run.folder / name).exists() and (run.folder / f"{name}.damaged").exists()
     # Nothing is left to say, and the run is not taken for finished.
-    assert repair.remove_corrupt_files(run) == []
+    assert repair.set_aside_damaged_files(run) == []
     assert run.status == "unfinished" or not run.has_weights
 
 
@@ -294,7 +333,7 @@ def test_changed_histories_are_read_or_refused_in_our_own_words(run, data):
 
 def test_an_infinite_validation_loss_is_no_damage(run):
     edited("history.csv", "0.6", "inf")(run.folder)
-    assert repair.remove_corrupt_files(run) == []
+    assert repair.set_aside_damaged_files(run) == []
     assert run.history["val_loss"].tolist() == [math.inf, 0.6]
 
 

@@ -19,6 +19,7 @@ from attn_blocks.files import (
     atomic_write,
     read_json,
     remove_leftovers,
+    set_aside,
     sha256_of,
     storage_error,
 )
@@ -101,7 +102,7 @@ def execute_page(
     import papermill
 
     target = Path(output)
-    for problem in remove_corrupt_page(target):
+    for problem in set_aside_damaged_page(target):
         warnings.warn(problem, stacklevel=2)
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     failed = target.with_name(f"{target.stem}.failed.ipynb")
@@ -159,8 +160,8 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
                 break
 
 
-def remove_corrupt_page(output: Path) -> list[str]:
-    """Remove what an interrupted execution left incomplete; return a line for each file."""
+def set_aside_damaged_page(output: Path) -> list[str]:
+    """Remove what an interrupted execution left, and set a damaged page aside; a line for each."""
     page = output.stem
     problems = remove_leftovers(output.parent, f".{page}.*.ipynb")
     problems += remove_leftovers(output.parent, f".{page}.*.tmp")
@@ -170,5 +171,5 @@ def remove_corrupt_page(output: Path) -> list[str]:
             read_json(output)
         except AttnBlocksError as error:
             problems.append(str(error))
-            output.unlink()
+            set_aside(output)
     return problems

@@ -12,27 +12,25 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
-
-from tqdm import tqdm
+from typing import Any
 
 from attn_blocks import device
 from attn_blocks.errors import SettingError, StorageError
 from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
-from attn_book.analysis import tables
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
 from attn_book.driver.summary import write_summary
+from attn_book.driver.terminal import Progress, print_results, relative, say, titles_of
 from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
-from attn_book.records.reading import epochs_done
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES, page_name
-from attn_book.study.plan import Plan, PlannedComparison, load_task, plan
+from attn_book.study.plan import Plan, load_task, plan
 from attn_book.training.launch import Processes
 
 
@@ -83,11 +81,9 @@ def reproduce(
     except (KeyboardInterrupt, StorageError):
         _say_how_to_resume(plans)
         raise
-    _print_results(plans)
+    print_results(plans)
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
-    print(
-        f"\nDone in {minutes} min {seconds} s; everything is in {_relative(plans[0].results_dir)}"
-    )
+    print(f"\nDone in {minutes} min {seconds} s; everything is in {relative(plans[0].results_dir)}")
     return failed
 
 
@@ -158,13 +154,16 @@ def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
 
 
 def _put_in_order(plans: Sequence[Plan]) -> None:
-    """Put the runs in order that no process works on, and say what was done."""
-    runs = _runs(plans)
-    for run in runs:
-        if run.folder.is_dir():
-            with folder_lock(run.folder, wait=False) as free:
-                for problem in repair.put_in_order(run) if free else ():
-                    print(problem, file=sys.stderr)
+    """Put the runs in order that no process works on, and say what was done.
+
+    Of runs that are not asked for, damaged files are set aside too: the summary lists every run.
+    """
+    asked = {run.folder for run in _runs(plans)}
+    for folder in sorted((plans[0].results_dir / "runs").glob("*/")):
+        tidy = repair.put_in_order if folder in asked else repair.set_aside_damaged_files
+        with folder_lock(folder, wait=False) as free:
+            for line in tidy(records_run.Run(folder)) if free else ():
+                print(line, file=sys.stderr)
 
 
 class Schedule:
@@ -185,27 +184,24 @@ class Schedule:
         self.trainings = [_training_task(plans[0], e, jobs == 1) for e in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
         self.ended: dict[str, str | None] = {}  # runs, with their error
-        self.up_to_date = self.failed_pages = 0
-        self.bar = tqdm(
-            total=sum(experiment.recipe.epochs for experiment in self.missing.values()),
-            desc="Training",
-            unit="epoch",
-            dynamic_ncols=True,
-            mininterval=0 if sys.stderr.isatty() else 30,
-            disable=jobs == 1 or not self.missing,  # a single worker shows a bar of its own
-        )
+        self.up_to_date = self.executed = self.failed_pages = 0
+        self.titles = titles_of(plans)
+        self.progress = Progress(self.trainings, self.missing, len(self.pages), jobs == 1)
 
     def run(self) -> int:
         """Make all that is missing; return how many runs and pages failed."""
         tasks = [*self.trainings, *self._ready_pages()]
-        with self.bar:
+        with closing(self.progress):
             run_tasks(tasks, self.jobs, _environment(self.jobs), self._show_progress, self._on_done)
         if self.up_to_date:
             print(f"{self.up_to_date} pages are up to date")
         failed = [run for run in _runs(self.plans) if run.status != "finished"]
         for run in failed:
             name = run.folder.name
-            print(f"FAILED {name}: {_why_failed(run, self.ended.get(name))}", file=sys.stderr)
+            print(
+                f"FAILED {self.titles[name]}: {_why_failed(run, self.ended.get(name))}",
+                file=sys.stderr,
+            )
         return len(failed) + self.failed_pages
 
     def _ready_pages(self) -> list[Task]:
@@ -223,15 +219,8 @@ class Schedule:
         return stale
 
     def _show_progress(self, running: Sequence[Task]) -> None:
-        if self.bar.disable:  # not shown, or closed
-            return
-        counts = {task.title: epochs_done(task.folder) for task in self.trainings}
-        active = [self.missing[task.title] for task in running if task.title in self.missing]
-        epochs = [f"{e.variant} s{e.seed} {counts[e.name]}/{e.recipe.epochs}" for e in active]
-        self.bar.set_postfix_str(", ".join(epochs), refresh=False)
-        self.bar.update(sum(counts.values()) - self.bar.n)
-        if len(self.ended) == len(self.missing):
-            self.bar.close()
+        pages = self.up_to_date + self.executed + self.failed_pages
+        self.progress.show(running, self.ended, pages)
 
     def _on_done(self, task: Task, notes: Sequence[str], error: str | None) -> list[Task]:
         if task.kind == "page":
@@ -239,25 +228,18 @@ class Schedule:
             return []
         self.ended[task.title] = error
         outcome = _outcome(records_run.Run(task.folder))
-        line = f"[{len(self.ended):2}/{len(self.missing)}] {task.title}  {outcome}"
-        _say(*notes, line)
+        line = f"[{len(self.ended):2}/{len(self.missing)}] {self.titles[task.title]}: {outcome}"
+        say(*notes, line)
         return self._ready_pages()
 
     def _page_done(self, task: Task, notes: Sequence[str], error: str | None) -> None:
-        _say(*notes, stream=sys.stderr)
+        say(*notes, stream=sys.stderr)
         if error is None:
-            _say(f"{task.title}: executed, {_relative(Path(task.request['output']))}")
+            self.executed += 1
+            say(f"{task.title}: executed, {relative(Path(task.request['output']))}")
         else:
             self.failed_pages += 1
-            _say(f"FAILED {task.title}", error, stream=sys.stderr)
-
-
-def _say(*lines: str, stream: TextIO | None = None) -> None:
-    """Print lines, around a progress bar if one is shown."""
-    stream = stream or sys.stdout
-    for line in lines:
-        tqdm.write(line, file=stream)
-    stream.flush()
+            say(f"FAILED {task.title}", error, stream=sys.stderr)
 
 
 def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
@@ -293,16 +275,16 @@ def _environment(jobs: int) -> dict[str, str]:
 def _outcome(run: records_run.Run) -> str:
     if run.status != "finished":
         return run.status
-    return f"val accuracy {run.metrics['final_val_acc']:.3f} ({run.metrics['seconds']:.0f} s)"
+    return f"accuracy {run.metrics['final_val_acc']:.3f} ({run.metrics['seconds']:.0f} s)"
 
 
 def _why_failed(run: records_run.Run, error: str | None) -> str:
     if run.status == "failed":
         reason = run.metrics["reason"]
-        return f"{reason} (to try it again all the same, delete {_relative(run.folder)})"
+        return f"{reason} (to try it again all the same, delete {relative(run.folder)})"
     reason = error.strip().splitlines()[-1] if error else "it is not finished"
     log = run.folder / "train.log"
-    return f"{reason}; see {_relative(log)}" if log.exists() else reason
+    return f"{reason}; see {relative(log)}" if log.exists() else reason
 
 
 def _say_how_to_resume(plans: Sequence[Plan]) -> None:
@@ -314,20 +296,3 @@ def _say_how_to_resume(plans: Sequence[Plan]) -> None:
             "their last epoch; executed pages are kept."
         )
     print(f"\n{saved} The same command goes on from there.", file=sys.stderr)
-
-
-def _print_results(plans: Sequence[Plan]) -> None:
-    widest: dict[str, tuple[Plan, PlannedComparison]] = {}
-    for page in plans:
-        for comparison in page.comparisons:
-            known = widest.get(comparison.task)
-            if known is None or len(comparison.titles) > len(known[1].titles):
-                widest[comparison.task] = (page, comparison)
-    for task, (page, comparison) in widest.items():
-        table = tables.accuracy_table(page, task).drop(columns="Best epoch (chosen on validation)")
-        print(f"\n{comparison.images.label}, profile {page.profile}, {page.device}")
-        print(table.to_string())
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,4 +1,4 @@
-"""Damaged and incomplete files of a run folder: found, reported and removed."""
+"""Damaged and incomplete files of a run folder: found, reported and set aside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
+from attn_blocks.files import MADE_AGAIN, remove_leftovers, set_aside, tensor_shapes
 from attn_book.records.logits import fits, read_logits
 from attn_book.records.reading import experiment_of, read_history, read_metrics, read_record
 from attn_book.records.run import Run
@@ -50,14 +50,14 @@ OUTDATED = "outdated"  # beside ``runs``
 
 
 def put_in_order(run: Run) -> list[str]:
-    """Remove files that are damaged, and set a run of older semantics aside, to be trained anew.
+    """Set damaged files and a run of older semantics aside, to be made anew.
 
     The caller holds the run's lock.
 
     Returns:
         A line for each thing that was done.
     """
-    return [*remove_corrupt_files(run), *set_aside_outdated(run)]
+    return [*set_aside_damaged_files(run), *set_aside_outdated(run)]
 
 
 def set_aside_outdated(run: Run) -> list[str]:
@@ -82,8 +82,8 @@ def set_aside_outdated(run: Run) -> list[str]:
     return [f"{run.folder} is set aside in {target}: {', '.join(changed)}; it is trained anew"]
 
 
-def remove_corrupt_files(run: Run) -> list[str]:
-    """Remove files that are damaged or incomplete, so that they are made again.
+def set_aside_damaged_files(run: Run) -> list[str]:
+    """Rename files that are damaged to ``<name>.damaged``, so that they are made again.
 
     The caller holds the run's lock (``files.folder_lock``).
 
@@ -98,7 +98,7 @@ def remove_corrupt_files(run: Run) -> list[str]:
                 read(path)
         except CheckpointError as error:
             problems.append(str(error))
-            path.unlink()
+            set_aside(path)
     if run.status == "finished":
         disagreement = _disagreement(Run(run.folder))
         if disagreement:
@@ -106,7 +106,7 @@ def remove_corrupt_files(run: Run) -> list[str]:
             problems.append(
                 f"{path} does not fit the rest of the run ({disagreement}); {MADE_AGAIN}"
             )
-            path.unlink()
+            set_aside(path)
     return problems
 
 

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from attn_blocks.errors import SettingError, choose
+from attn_book.study.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,15 @@ PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
 def seeds_of(comparison: Comparison, entry: Entry, seeds: tuple[int, ...]) -> tuple[int, ...]:
     """The seeds that an entry is trained with in a profile that has ``seeds``."""
     return (comparison.seeds or seeds)[: entry.runs or comparison.runs]
+
+
+def title_of(experiment: Experiment) -> str:
+    """What pages call an experiment's model; its name where none shows it."""
+    entries = [entry for page in PAGES.values() for part in page for entry in part.entries]
+    known = (experiment.model, dict(experiment.options))
+    return next(
+        (e.title for e in entries if (e.model, dict(e.options)) == known), experiment.variant
+    )
 
 
 def page_name(name: str) -> str:

@@ -33,6 +33,7 @@ from attn_book.records.repair import put_in_order
 from attn_book.records.run import Run
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
+from attn_book.study.pages import title_of
 from attn_book.study.plan import Plan
 from attn_book.training import compute as computing
 from attn_book.training.build import Training, build_model, prepare
@@ -235,7 +236,8 @@ def examine(
 def _progress_bar(experiment: Experiment, done: int, training: Training, shown: bool) -> tqdm:
     images_an_epoch = training.images_an_epoch
     return tqdm(
-        desc=experiment.name,
+        desc=title_of(experiment),
+        bar_format="{desc} {percentage:4.1f}%|{bar}| {elapsed}<{remaining}{postfix}",
         total=experiment.recipe.epochs * images_an_epoch,
         initial=done * images_an_epoch,
         unit="img",
