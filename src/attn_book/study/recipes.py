@@ -116,7 +116,7 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
             shared=True,
             folds=True,
         ),
-        # The write-ups' settings, as their code executes. The one on Caltech-101 leaves its schedule
+        # The write-ups' settings, as their code executes. The one on Caltech-101 leaves a schedule
         # to ``paddle.Model.fit``, which steps it once a batch; it turns images without
         # interpolation, keeps its last batch, and gives the channels' statistics in reverse order
         # (blue's to red, the first channel as its images are loaded); ``design.ANNEALED`` reads it
