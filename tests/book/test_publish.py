@@ -1,6 +1,7 @@
 """Publishing and checking: made-up results that are wrong in each way, and what is committed."""
 
 import base64
+import csv
 import io
 import json
 import shutil
@@ -39,7 +40,7 @@ def files(folder):
 
 
 def run_of(folder, entry, seed=0):
-    return next((folder / "smoke" / "runs").glob(f"shapes-{entry.model}-s{seed}-*"))
+    return next((folder / "smoke" / "runs").glob(f"shapes-{entry.model}-f0-s{seed}-*"))
 
 
 def test_committed_results_are_whole_and_current():
@@ -70,11 +71,17 @@ def test_records_tables_figure_and_page_are_published_and_nothing_else(published
 def test_tables_hold_the_runs_and_the_claims_that_they_speak_to(published):
     summary = (published / "smoke" / "summary.csv").read_text().splitlines()
     assert len(summary) == 1 + 9 + 3
-    verdicts = (published / "smoke" / "verdicts.csv").read_text()
-    # 0.1 points of accuracy in every seed: an interval without width, but not on the claim's images
-    line = "SGE-ResNet-50 > ResNet-50 on Animals-10,21.68,1.2,10.0,10.0,10.0,3,not tested"
-    assert line in verdicts
-    assert "Caltech" not in verdicts
+    with (published / "smoke" / "verdicts.csv").open(newline="") as stream:
+        rows = {row["claim"]: row for row in csv.DictReader(stream)}
+    sge = rows["SGE-ResNet-50 > ResNet-50 on Animals-10"]
+    # 10 points in every seed, but neither the study's runs nor the claim's images.
+    assert (sge["difference"], sge["folds"], sge["outcome"]) == (
+        "10.0",
+        "3 of 3 seeds",
+        "not tested",
+    )
+    assert sge["reported"] == sge["low"] == sge["p_adjusted"] == ""
+    assert not any(row["task"] == "caltech16" for row in rows.values())
 
 
 def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
@@ -123,7 +130,7 @@ def test_runs_of_changed_semantics_stay_out_and_the_part_is_named(made_up, tmp_p
 
 
 def test_machines_add_to_one_another(made_up, published):
-    for run in (made_up / "smoke/runs").glob("*resnet50-s0*"):
+    for run in (made_up / "smoke/runs").glob("*resnet50-f0-s0*"):
         shutil.rmtree(run)
     shutil.rmtree(made_up / "smoke/notebooks")
     before = files(published)
@@ -184,7 +191,7 @@ def break_history(folder, edit):
 
 def break_settings(folder, edit):
     edit(run_of(folder, SGE) / "experiment.json", seed=5)
-    return "its settings are those of shapes-sge_resnet50-s5-"
+    return "its settings are those of shapes-sge_resnet50-f0-s5-"
 
 
 def break_status(folder, edit):

@@ -28,7 +28,7 @@ TAIL = 1e-14  # of probability, left out of a quadrature that needs limits
 class Residual:
     """Standard deviation of what network and fold leave unexplained, and its degrees of freedom.
 
-    Not a number and 0 where nothing is left to estimate it from.
+    Not a number and 0 where nothing is left to estimate it from, or a value is infinite.
     """
 
     deviation: float
@@ -44,9 +44,9 @@ def residual(values: Values) -> Residual:
     folds = sorted({fold for of_network in values.values() for fold in of_network})
     complete = [of_network for of_network in values.values() if len(of_network) == len(folds)]
     freedom = (len(complete) - 1) * (len(folds) - 1)
-    if freedom <= 0:
-        return Residual(math.nan, 0)
     table = np.array([[of_network[fold] for fold in folds] for of_network in complete])
+    if freedom <= 0 or not np.isfinite(table).all():
+        return Residual(math.nan, 0)
     rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
     left = table - rows - columns + table.mean()
     return Residual(math.sqrt((left**2).sum() / freedom), freedom)
@@ -118,7 +118,8 @@ def student_p(t_value: float, freedom: int) -> float:
 def dunnett_p(t_value: float, comparisons: int, freedom: int) -> float:
     """Two-sided p of one of several comparisons with the same network, adjusted for all of them.
 
-    The probability that the largest |t| of them reaches this one if there is no difference at all.
+    The probability that the largest of their t, without signs, reaches this one if there is no
+    difference at all.
     Each t is (z - c) / (sqrt(2) s): z is its network's own, c that of the common network, which
     makes all correlations 1/2, and s the deviation over its expectation. Given c and s the t are
     independent, so that two sums over quadrature nodes are the whole integral (Dunnett 1955, 1964).
@@ -194,11 +195,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 # Claims of a size --------------------------------------------------------------------------------
 
 
-def log_odds(share: float) -> float:
-    """log(p / (1 - p)); infinite for 0 and 1, not a number beyond."""
-    if share in (0, 1):
-        return math.copysign(math.inf, share - 0.5)
-    return math.log(share / (1 - share)) if 0 < share < 1 else math.nan
+def log_odds(share: np.ndarray | float) -> np.ndarray:
+    """log(p / (1 - p)) of each share; infinite for 0 and 1."""
+    share = np.asarray(share, float)
+    with np.errstate(divide="ignore"):
+        return np.log(share) - np.log1p(-share)
 
 
 def error_reduction(better: float, worse: float) -> float:
@@ -260,34 +261,3 @@ def middle(drawn: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 def mcnemar(first: np.ndarray, second: np.ndarray) -> tuple[int, int]:
     """How many images the first alone gets right, and how many the second alone."""
     return int((first & ~second).sum()), int((second & ~first).sum())
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A mean over seeds with its 95% t-interval, and the exact sign test's two-sided p.
-
-    With one seed there is no interval (NaN); ``sign_p`` is NaN where no value differs from 0.
-    """
-
-    mean: float
-    low: float
-    high: float
-    seeds: int
-    sign_p: float
-
-
-def effect(values: Sequence[float]) -> Effect:
-    """Mean, 95% interval (Student's t, n - 1 degrees of freedom) and sign test of ``values``."""
-    from scipy import stats  # takes as long to import as Paddle, and training needs none of it
-
-    numbers = np.asarray(values, dtype=float)
-    if numbers.ndim != 1 or len(numbers) == 0:
-        raise SettingError("an effect needs at least one value, a difference for each seed")
-    mean = float(numbers.mean())
-    half = math.nan
-    if len(numbers) > 1:
-        error = numbers.std(ddof=1) / math.sqrt(len(numbers))
-        half = float(stats.t.ppf(0.975, len(numbers) - 1) * error)
-    wins, losses = int((numbers > 0).sum()), int((numbers < 0).sum())
-    sign_p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else math.nan
-    return Effect(mean, mean - half, mean + half, len(numbers), sign_p)

@@ -15,10 +15,10 @@ import numpy as np
 
 from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import sha256_of
+from attn_book.analysis import verdicts
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
 from attn_book.records import full_size
-from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
@@ -55,10 +55,10 @@ def task_of(run: Run, profile: str) -> str | None:
 
 
 def digests(plan: Plan) -> dict[str, str]:
-    """The runs of a page, each with the beginning of its metrics' SHA-256."""
+    """The runs that a page shows or judges by, each with the beginning of its metrics' SHA-256."""
     return {
-        experiment.name: sha256_of(run_of(plan, experiment).folder / "metrics.json")[:12]
-        for experiment in plan.experiments
+        run.folder.name: sha256_of(run.folder / "metrics.json")[:12]
+        for run in verdicts.runs_behind(plan)
     }
 
 
@@ -159,7 +159,7 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
     stamp = notebook.metadata.get("attn_blocks", {})
     if stamp.get("runs") != digests(plan):
         return [f"it shows other runs than those that are published; {again}"]
-    finished = max(run_of(plan, experiment).metrics["finished"] for experiment in plan.experiments)
+    finished = max(run.metrics["finished"] for run in verdicts.runs_behind(plan))
     if stamp["executed"] < finished:
         return [f"it was executed before its last run was finished; {again}"]
     texts, images = _contents(notebook)
