@@ -8,10 +8,22 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# The GPU build where the machine has an NVIDIA driver that answers, else the CPU build.
-PADDLE ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/cu126/
 PADDLE_VERSION = $(shell sed -n 's/^paddlepaddle==//p' constraints.txt)
+# The build of Paddle: cpu, or a GPU build such as cu126. An environment keeps the one that it has;
+# a new one gets what fits the machine's GPU and driver.
+PADDLE_READY := $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*))
+ifndef PADDLE
+PADDLE := $(firstword $(filter cpu cu%,$(PADDLE_READY)))
+ifeq ($(PADDLE),)
+PADDLE_CHOSEN := $(shell $(PYTHON) -I src/attn_blocks/gpu.py 2>/dev/null)
+PADDLE := $(or $(firstword $(PADDLE_CHOSEN)),cpu)
+PADDLE_REASON := $(wordlist 2,99,$(PADDLE_CHOSEN))
+endif
+endif
+ifeq ($(filter cpu cu%,$(PADDLE)),)
+$(error PADDLE is $(PADDLE); choose cpu, cu118, cu126 or cu129)
+endif
+GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/$(PADDLE)/
 STAMP := $(VENV)/.ready-$(PADDLE)
 PORT ?= 8000
 # Where serve, lab and visualdl listen: this machine alone, unless `make serve HOST=0.0.0.0` says
@@ -53,8 +65,8 @@ endef
 $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
-.PHONY: help setup lock check-lock test test-long test-gpu-wheel lint data models train reproduce-all estimate publish \
-	verify-published book serve bench lab visualdl clean
+.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint data models train reproduce-all estimate \
+	publish verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
@@ -63,12 +75,22 @@ setup: $(STAMP) ## make .venv and install everything (the other targets do it wh
 
 $(STAMP): pyproject.toml constraints.txt
 	$(call venv,$(VENV))
-	@echo "Installing the $(PADDLE) build of Paddle and all else into $(VENV): $(if $(filter gpu,$(PADDLE)),several GB,400 MB) to download, once ..."
-ifeq ($(PADDLE),gpu)
+	@echo "Installing everything into $(VENV), with Paddle's $(PADDLE) build$(if $(PADDLE_REASON), because $(PADDLE_REASON)):" \
+		"$(if $(filter cpu,$(PADDLE)),400 MB,several GB) to download, once ..."
+ifneq ($(PADDLE),cpu)
+# Asked first, because an install would try an index that is out of reach for minutes.
+	@$(BIN)/pip index versions --retries 1 --timeout 20 --index-url $(GPU_INDEX) paddlepaddle-gpu >/dev/null 2>&1 || { \
+		echo "Paddle's package index $(GPU_INDEX) cannot be reached from here: take the CPU build with" \
+			"make setup PADDLE=cpu, or name a mirror with GPU_INDEX=https://..."; exit 1; }
+endif
+# The builds are two packages that write into one folder, so that one has to go before another comes.
+	@$(if $(filter-out $(PADDLE),$(PADDLE_READY)),rm -f $(VENV)/.ready-* && \
+		$(BIN)/pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu)
+ifneq ($(PADDLE),cpu)
 	@$(BIN)/pip install --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
 		paddlepaddle-gpu==$(PADDLE_VERSION)
 endif
-	@$(BIN)/pip install --constraint constraints.txt --editable '.[$(PADDLE),book,dev]'
+	@$(BIN)/pip install --constraint constraints.txt --editable '.[$(if $(filter cpu,$(PADDLE)),cpu,gpu),book,dev]'
 ifeq ($(PADDLE),cpu)
 # Headers only, so not in the lock: the package's own dependencies are a compiler of several
 # gigabytes.
@@ -77,6 +99,9 @@ ifeq ($(PADDLE),cpu)
 	@$(BIN)/python -c 'from attn_blocks import native; print(native.build())'
 endif
 	@touch $@
+
+doctor: $(STAMP) ## say what this machine has, what is wrong with it, and the line that fixes it
+	@$(BOOK) doctor $(if $(DATA),--data-dir "$(DATA)") $(if $(RESULTS),--results-dir "$(RESULTS)")
 
 # The lock: one version of every package, direct or not, for each Python. Versions that still fit
 # are kept; delete constraints.txt first to have the newest of everything. The GPU build that PyPI
@@ -94,25 +119,27 @@ lock: .venv-lock/bin/uv ## write constraints*.txt anew from pyproject.toml
 	@cp constraints.txt constraints-gpu-wheel.txt
 	@$(WRITE_LOCK) --extra gpu-wheel --output-file constraints-gpu-wheel.txt >/dev/null
 
-# Debian 12 has 3.11.2, which some packages no longer take.
+# Debian 12 has 3.11.2, which some packages no longer take. A Mac is one with Apple silicon.
 check-lock: $(addprefix check-lock-,3.10 3.11.2 3.11.9 3.12 3.13) ## check that the lock fits each Python
 
 check-lock-%: .venv-lock/bin/uv
-	@needed=$$($(LOCK) --no-header --extra cpu --constraint constraints.txt --only-binary :all: \
-		--python-version $*) && ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
-		echo "constraints.txt does not fit Python $*: make lock"; exit 1; }
+	@for platform in linux macos; do \
+		needed=$$($(LOCK) --no-header --extra cpu --constraint constraints.txt --only-binary :all: \
+			--python-version $* --python-platform $$platform) \
+		&& ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
+			echo "constraints.txt does not fit Python $* on $$platform: make lock"; exit 1; }; done
 
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
 
 .venv-gpu/.ready: pyproject.toml constraints-gpu-wheel.txt
 	$(call venv,$(@D))
-	@echo "Installing PyPI's GPU build of Paddle into $(@D): 4 GB, Python 3.10 to 3.12; this takes a few minutes once ..."
+	@echo "Installing PyPI's GPU build of Paddle, the old 2.6.2, into $(@D): 4 GB, Python 3.10 to 3.12; this takes a few minutes once ..."
 	@$(@D)/bin/pip install --constraint constraints-gpu-wheel.txt --editable '.[gpu-wheel,book,dev]'
 	@touch $@
 
 # What Paddle computes; the other tests do not depend on its version.
-test-gpu-wheel: .venv-gpu/.ready ## run the tests of what computes on PyPI's paddlepaddle-gpu; needs no GPU
+test-gpu-wheel: .venv-gpu/.ready ## run the tests of what computes on PyPI's old GPU build, 2.6.2; needs no GPU
 	@.venv-gpu/bin/python -m pytest -n auto --dist loadfile -m "not long" --disable-warnings \
 		tests/golden tests/layers tests/models tests/native tests/training tests/test_*.py
 

@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -36,7 +36,6 @@ from attn_book.study.recipes import PROFILES
 
 BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
-TUNING = BOOK / "tuning"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
@@ -47,6 +46,8 @@ SMALL_RUN = (
 )
 DECIDED_BY = "{}, written before the first run, says how claims are decided."
 PROTOCOL = DECIDED_BY.format("{doc}`The protocol <protocol>`")
+# What Markdown and HTML take for more than text.
+MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -86,9 +87,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns(
-        "_build", "published", "tuning", "__pycache__", "build.py", "rooms.py"
-    )
+    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "build.py", "rooms.py")
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -103,7 +102,6 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "blocks": blocks(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
-        "tuning": tuning(TUNING),
         "images": images(plans),
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
@@ -144,7 +142,7 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
-        line = f"{origin(plan)} · page executed {executed}"
+        line = f"{origin(plan)} · page executed {plain(executed)}"
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:
@@ -171,6 +169,11 @@ def one_header(html: str) -> str:
     return re.sub(rf"{columns}\s*{name}", r"<tr><th>\2</th>\1</tr>", html)
 
 
+def plain(value: object) -> str:
+    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
+    return MARKUP.sub(r"\\\g<0>", str(value))
+
+
 def banner(line: str) -> str:
     """A marked paragraph that says where numbers come from."""
     return f":::{{container}} provenance\n{line}\n:::\n"
@@ -180,7 +183,7 @@ def origin(plan: Plan) -> str:
     """Profile, data, seeds, device and dates of a page's runs."""
     days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return f"{plan.provenance} · trained {trained}"
+    return plain(f"{plan.provenance} · trained {trained}")
 
 
 def table(frame: pd.DataFrame, style: str = ".results") -> str:
@@ -190,8 +193,8 @@ def table(frame: pd.DataFrame, style: str = ".results") -> str:
         style: attributes of the table; ``.results .wide`` lets cells break.
     """
     frame = frame.reset_index()
-    lines = [list(map(str, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [[str(value).replace("|", "\\|") for value in row] for row in frame.to_numpy()]
+    lines = [list(map(plain, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [list(map(plain, row)) for row in frame.to_numpy()]
     return "\n".join(["{" + style + "}", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
@@ -389,38 +392,6 @@ def recipes(pages: dict[str, Plan]) -> str:
     columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
-
-
-def tuning(folder: Path) -> str:
-    """What was tried before the study, and which recipe it took.
-
-    Args:
-        folder: a folder of records for each finished trial.
-    """
-    runs = [Run(path) for path in sorted(folder.iterdir())]
-    seeds = sorted({str(run.experiment.seed) for run in runs})
-    devices = sorted({run.record["compute"]["device"] for run in runs})
-    line = f"before profile study · seed {', '.join(seeds)} · {', '.join(devices)}"
-    rows = pd.DataFrame([trial(run) for run in runs])
-    return f"{banner(line)}\n{table(rows.set_index('Images'), '.results .wide')}"
-
-
-def trial(run: Run) -> dict[str, object]:
-    """A row of the trials' table: what the run set differently from the study, and its result."""
-    tried = run.experiment
-    chosen = PROFILES["study"].recipes[tried.dataset]
-    settings = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in asdict(tried.recipe).items()
-        if value != getattr(chosen, name)
-    ]
-    return {
-        "Images": run.record["data"]["label"],
-        "Network": tried.variant,
-        "Set differently": ", ".join(settings) or "– (taken)",
-        "Epochs": tried.recipe.epochs,
-        "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
-    }
 
 
 def images(plans: dict[str, dict[str, Plan]]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import attn_book  # noqa: F401  (before paddle)
-from attn_blocks import datasets
+from attn_blocks import datasets, gpu
 from attn_blocks.files import read_json, save_tensors, write_json
 from attn_book.records import reading
 from attn_book.records.logits import save_logits
@@ -57,6 +57,35 @@ def small_disk(tmp_path):
         ),
     )
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A function that makes this machine look like another one, to Paddle and to the book.
+
+    ``machine(lines, archs, seen)``: what ``nvidia-smi`` prints, what the build of Paddle has GPU
+    code for (None: it is the CPU build), and the compute capabilities of the GPUs that it sees, or
+    the error that it raises instead.
+    """
+    import paddle
+
+    def pretend(lines=(), archs=None, seen=()):
+        def count():
+            if isinstance(seen, Exception):
+                raise seen
+            return len(seen)
+
+        cuda = paddle.device.cuda
+        monkeypatch.setattr(gpu, "installed", lambda: tuple(map(gpu.parse, lines)))
+        monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: archs is not None)
+        monkeypatch.setattr(paddle.version, "cuda", lambda: "12.6" if archs else "False")
+        monkeypatch.setattr(paddle.version, "cuda_archs", lambda: archs or [], raising=False)
+        monkeypatch.setattr(cuda, "device_count", count)
+        monkeypatch.setattr(cuda, "get_device_capability", lambda number: seen[number])
+        monkeypatch.setattr(cuda, "get_device_name", lambda number: "Some GPU")
+        monkeypatch.setattr(paddle, "set_device", lambda name: None)
+
+    return pretend
 
 
 @pytest.fixture
@@ -108,9 +137,9 @@ def write_finished_run(folder, experiment, weights=False):
         {
             "status": "finished",
             "final_val_acc": accuracy,
+            "final_train_acc": 0.5,
             "best_val_acc": accuracy,
             "best_epoch": len(rows),
-            "final_train_acc": 0.5,
             "params": 10,
             "macs": 20,
             "seconds": 3.0,
@@ -121,8 +150,7 @@ def write_finished_run(folder, experiment, weights=False):
         },
     )
     write_history(folder / "history.csv", rows)
-    logits = np.array([[1, 0], [0, 1], [1, 0], [0, 1]])
-    save_logits(folder / "logits.safetensors", logits, np.array([0, 0, 1, 1]))
+    save_logits(folder / "logits.safetensors", np.eye(2)[[0, 1, 0, 1]], np.array([0, 0, 1, 1]))
     for name in WEIGHTS if weights else ():
         save_tensors(folder / name, {"w": np.zeros(3)}, {"epoch": str(len(rows))})
 

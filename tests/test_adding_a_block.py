@@ -144,7 +144,7 @@ def test_the_network_is_built_and_counted(checkout):
 def test_its_page_trains_and_draws(checkout, data_dir, tmp_path):
     folders = ["--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
     python(checkout, "-m", "attn_book", "reproduce", "eca", "--profile", "smoke", *folders)
-    assert list((tmp_path / "smoke/runs").glob("shapes-eca_resnet50-s0-*/metrics.json"))
+    assert list((tmp_path / "smoke/runs").glob("shapes-eca_resnet50-f0-s0-*/metrics.json"))
     figures = {path.stem for path in (tmp_path / "smoke/figures").glob("10_eca_*.png")}
     names = ["block", "training_curves", "accuracy_against_cost", "confusion_matrices"]
     assert figures == {f"10_eca_{name}" for name in [*names, "gains", "walk", "gates", "grad_cam"]}

@@ -8,9 +8,11 @@ import numpy as np
 import paddle
 import pytest
 
-from attn_blocks import device
-from attn_blocks.errors import SettingError
+from attn_blocks import device, files
+from attn_blocks.errors import DataError, SettingError
+from attn_book.driver.reproduce import reproduce
 from attn_book.study import recipes
+from attn_book.study.plan import plan
 
 CPUINFO = """processor\t: 0
 vendor_id\t: {vendor}
@@ -105,27 +107,118 @@ def test_devices():
         device.select_device("tpu")
     if not device.has_gpu():
         assert device.select_device() == "cpu"
-        with pytest.raises(SettingError, match="sees no GPU"):
+        with pytest.raises(SettingError, match="can use no GPU"):
             device.select_device("gpu")
 
 
-def test_a_gpu_build_without_a_gpu_computes_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
-    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 0)
-    assert not device.has_gpu()
+# As nvidia-smi prints them.
+GTX_1080 = "NVIDIA GeForce GTX 1080, 535.183.01, 6.1"
+RTX_4090 = "NVIDIA GeForce RTX 4090, 550.54.14, 8.9"
+H100 = "NVIDIA H100 80GB HBM3, 535.104.05, 9.0"
+RTX_5090 = "NVIDIA GeForce RTX 5090, 575.64, 12.0"
+OLD_DRIVER = "NVIDIA H100 80GB HBM3, 520.61.05, 9.0"
+CU126 = [70, 75, 80, 86, 89, 90]
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"), [(RTX_4090, (8, 9)), (H100, (9, 0)), (H100.replace("9.0", "7.0"), (7, 0))]
+)
+def test_a_gpu_that_the_build_has_code_for_is_taken(machine, line, seen):
+    machine([line], CU126, [seen, seen])
+    assert device.gpu_problem() == ""
+    assert recipes.default_profile() == "paper"
+    assert [device.select_device(name) for name in (None, "gpu:1", "cpu")] == [
+        "gpu",
+        "gpu:1",
+        "cpu",
+    ]
+    with pytest.raises(SettingError, match="'gpu:2' asked for, and this Paddle sees 2 GPUs"):
+        device.select_device("gpu:2")
+
+
+UNUSABLE = [
+    # A build without code for the GPU: too old, too new.
+    (
+        [GTX_1080],
+        CU126,
+        [(6, 1)],
+        "only for 7.0, 7.5, 8.0, 8.6, 8.9, 9.0; .*: make setup PADDLE=cu118",
+    ),
+    ([RTX_5090], CU126, [(12, 0)], "no code for Some GPU .*12.0.*: make setup PADDLE=cu129"),
+    # A container without nvidia-smi.
+    ([], CU126, [(12, 0)], "Some GPU .*12.0.* is here: make setup PADDLE=cu129"),
+    # What is recommended is installed already.
+    ([H100], [61, 70, 80], [(9, 0)], "no code for Some GPU .*; to train on the processor"),
+    # The CPU build beside a GPU.
+    ([RTX_4090], None, [], "this is the CPU build of Paddle; .*4090.*: make setup PADDLE=cu126"),
+    # A driver that is too old, which CUDA says by an error.
+    (
+        [OLD_DRIVER],
+        CU126,
+        OSError("CUDA error(35), CUDA driver version is insufficient"),
+        "built for CUDA 12.6, finds no GPU it can use; .*needs the driver 525.60.13 or newer",
+    ),
+    ([OLD_DRIVER], CU126, [], "needs the driver 525.60.13 or newer .*choose device cpu"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:computing on the processor")
+@pytest.mark.parametrize(("lines", "archs", "seen", "words"), UNUSABLE)
+def test_a_gpu_that_the_build_cannot_use_stops_the_paper_profile(
+    machine, lines, archs, seen, words, data_dir, tmp_path
+):
+    machine(lines, archs, seen)
+    assert recipes.default_profile() == "quick"
+    assert device.select_device() == "cpu"
+    with pytest.raises(SettingError, match=f"(?s)'gpu' asked for, .*{words}"):
+        device.select_device("gpu")
+    folders = {"data_dir": data_dir, "results_dir": tmp_path / "results"}
+    with pytest.raises(SettingError, match=f"(?s)the paper profile is made for the GPU, .*{words}"):
+        reproduce(["04_sge"], profile="paper", **folders)
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(DataError):  # not the GPU is missing, where the processor was chosen
+        plan("04_sge", "paper", device="cpu", **folders)
+
+
+def test_a_gpu_that_was_hidden_on_purpose_is_no_problem(machine, monkeypatch):
+    machine([RTX_4090], CU126, [])
+    assert device.gpu_problem()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device.gpu_problem() == ""
+
+
+def test_a_gpu_without_code_for_it_is_not_passed_over_in_silence(machine):
+    machine([RTX_5090], CU126, [(12, 0)])
+    with pytest.warns(UserWarning, match="computing on the processor: this build of Paddle has no"):
+        device.select_device()
+
+
+@pytest.mark.parametrize("archs", [None, CU126])  # the CPU build, and a GPU build on a CPU host
+def test_a_machine_without_a_gpu_computes_on_the_cpu(machine, archs):
+    machine([], archs)
+    assert device.gpu_problem() == ""
     assert device.select_device() == "cpu"
     assert recipes.default_profile() == "quick"
     for name in ("gpu", "gpu:0"):
-        with pytest.raises(SettingError, match=f"'{name}' asked for.*choose device='cpu'"):
+        with pytest.raises(SettingError, match=f"'{name}' asked for.*choose device cpu"):
             device.select_device(name)
 
 
-def test_a_gpu_is_taken_where_there_is_one(monkeypatch):
-    chosen = []
-    monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: True)
-    monkeypatch.setattr(paddle.device.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(paddle, "set_device", chosen.append)
+def test_a_build_that_does_not_tell_is_tried(machine, monkeypatch):
+    machine([H100], [], [(9, 0)])
+    monkeypatch.setattr(device, "_computes", lambda: True)
     assert device.has_gpu()
-    assert recipes.default_profile() == "paper"
-    assert [device.select_device(name) for name in (None, "gpu:1", "cpu")] == chosen
-    assert chosen == ["gpu", "gpu:1", "cpu"]
+    monkeypatch.setattr(device, "_computes", lambda: False)
+    assert "has no code for Some GPU (compute capability 9.0); " in device.gpu_problem()
+
+
+def test_the_trial_computes_on_the_gpu_and_survives_a_crash():
+    assert not device._computes() or paddle.is_compiled_with_cuda()
+
+
+def test_outside_a_checkout_the_advice_is_pips(machine, monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "PROJECT", tmp_path)
+    line = device.install_line("cu129")
+    assert f"paddlepaddle-gpu=={paddle.__version__} --extra-index-url https://" in line
+    assert line.endswith("/stable/cu129/")
+    assert device.install_line("cpu").endswith(f"pip install paddlepaddle=={paddle.__version__}")

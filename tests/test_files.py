@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks import files
-from attn_blocks.errors import CheckpointError, StorageError
+from attn_blocks.datasets import DATASETS
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
+from attn_blocks.models.torch_weights import read_checkpoint
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -256,6 +259,37 @@ def test_a_truncated_or_foreign_tensor_file_is_named(tmp_path):
         files.load_tensors(tmp_path / "absent.safetensors")
 
 
+def one_tensor(kind, content, length):
+    header = json.dumps(
+        {"w": {"dtype": kind, "shape": [length], "data_offsets": [0, len(content)]}}
+    )
+    return struct.pack("<Q", len(header)) + header.encode() + content
+
+
+@pytest.mark.parametrize("kind", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "BF16"])
+def test_types_that_numpy_does_not_know_are_refused(tmp_path, kind):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(one_tensor(kind, bytes({"F4": 2, "BF16": 8}.get(kind, 4)), 4))
+    for read in (files.load_tensors, read_checkpoint):
+        with pytest.raises(CheckpointError, match="w.safetensors is not .* numbers that NumPy"):
+            read(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, kind, value):
+    weights = {"a": np.ones(3, kind), "b": np.array([1, value], kind), "n": np.arange(2)}
+    files.save_tensors(tmp_path / "w.safetensors", weights, {})
+    np.savez(tmp_path / "w.npz", **weights)
+    for read, name in (
+        (files.load_tensors, "w.safetensors"),
+        (read_checkpoint, "w.safetensors"),
+        (read_checkpoint, "w.npz"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{name}: b holds NaN or infinity; delete it"):
+            read(tmp_path / name)
+
+
 def test_project_folder_prefers_argument_then_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("ATTN_BLOCKS_RESULTS", str(tmp_path / "environment"))
     assert files.project_folder("results", "ATTN_BLOCKS_RESULTS", tmp_path) == tmp_path
@@ -264,3 +298,27 @@ def test_project_folder_prefers_argument_then_environment(tmp_path, monkeypatch)
     # From any working folder, as notebooks have their own.
     monkeypatch.chdir(tmp_path)
     assert files.project_folder("results", "ATTN_BLOCKS_RESULTS") == files.PROJECT / "results"
+
+
+@pytest.mark.parametrize("folder", [5, b"data", ["data"], "~nobody-of-this-name/data"])
+def test_what_is_no_path_is_refused(folder):
+    with pytest.raises(SettingError, match="the path of the folder data cannot be"):
+        files.project_folder("data", folder=folder)
+
+
+def test_the_command_line_is_named_as_it_can_be_typed(tmp_path, monkeypatch):
+    scripts = tmp_path / ".venv" / "bin"
+    scripts.mkdir(parents=True)
+    monkeypatch.setattr(sys, "executable", str(scripts / "python"))
+    monkeypatch.setenv("PATH", os.devnull)
+    assert files.command_line() == "attn-book"  # not installed as a script
+    (scripts / "attn-book").write_text("#!/bin/sh\n")
+    (scripts / "attn-book").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    assert files.command_line() == ".venv/bin/attn-book"
+    assert ".venv/bin/attn-book data prepare cifar10 --dow" in DATASETS["cifar10"].how_to_get
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert files.command_line() == str(scripts / "attn-book")
+    monkeypatch.setenv("PATH", str(scripts))
+    assert files.command_line() == "attn-book"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import paddle
 import pytest
 
 import attn_blocks as ab
@@ -101,7 +102,11 @@ def test_importing_says_nothing_and_harms_nobody(package):
     answer = subprocess.run(
         [sys.executable, "-c", f"import {package}, scipy.stats"], capture_output=True, text=True
     )
-    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+    assert (answer.returncode, answer.stdout) == (0, "")
+    said = answer.stderr.splitlines()
+    if paddle.is_compiled_with_cuda():  # what Paddle says of the GPU, or of none, is passed on
+        said = [line for line in said if "GPU" not in line and "warnings.warn(" not in line]
+    assert said == []
 
 
 def test_public_names():

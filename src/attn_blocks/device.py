@@ -8,12 +8,15 @@ import io
 import os
 import platform
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, MutableMapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from attn_blocks import gpu
 from attn_blocks.errors import SettingError
 
 AVX512 = {"avx512f", "avx512dq", "avx512bw", "avx512vl"}
@@ -45,7 +48,8 @@ def cores() -> int:
 
 def tuned_environment(cpu: Mapping[str, Any], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
-    settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "2"}
+    # Paddle's warnings are shown, such as those about the GPU, its notes are not.
+    settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": "1"}
     if sys.platform == "linux":
         settings["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     if cpu["vendor"] in ("AuthenticAMD", "HygonGenuine"):
@@ -112,8 +116,6 @@ def import_paddle() -> None:
     warnings.filterwarnings("ignore", message="When training, we now always track")
     with warnings.catch_warnings(), contextlib.redirect_stderr(words):
         warnings.filterwarnings("ignore", message="No ccache found")
-        # That the GPU build finds no GPU; select_device() says it to those who ask for one.
-        warnings.filterwarnings("ignore", message="You are using GPU version Paddle")
         import paddle
     # Its handler prints a C++ stack for every ended process; Python's own way is quieter.
     paddle.disable_signal_handler()
@@ -122,33 +124,132 @@ def import_paddle() -> None:
             print(line, file=sys.stderr)
 
 
-def has_gpu() -> bool:
-    """Whether this Paddle is a GPU build and sees a GPU."""
+def gpu_count() -> int:
+    """How many GPUs this Paddle sees: none with its CPU build, or without a driver that runs it."""
     import paddle
 
-    return paddle.is_compiled_with_cuda() and paddle.device.cuda.device_count() > 0
+    if not paddle.is_compiled_with_cuda():
+        return 0
+    try:
+        return paddle.device.cuda.device_count()
+    except (OSError, RuntimeError):  # CUDA's own error where the driver is older than the build
+        return 0
+
+
+def has_gpu() -> bool:
+    """Whether this Paddle sees a GPU and has code for it."""
+    return gpu_count() > 0 and not _lacks_code()
+
+
+def _lacks_code() -> str:
+    """What this build of Paddle has no code for, its first GPU; "" where it has."""
+    import paddle
+
+    capability, archs = paddle.device.cuda.get_device_capability(0), compiled_for()
+    if gpu.has_code(capability, archs) if archs else _computes():
+        return ""
+    known = ", ".join("{}.{}".format(*divmod(arch, 10)) for arch in archs)
+    return f"this build of Paddle has no code for {_seen()}" + (
+        f", only for {known}" if known else ""
+    )
+
+
+def _seen() -> gpu.Gpu:
+    """The first GPU as Paddle sees it."""
+    import paddle
+
+    cuda = paddle.device.cuda
+    return gpu.Gpu(cuda.get_device_name(0), cuda.get_device_capability(0), "")
+
+
+def compiled_for() -> list[int]:
+    """What this Paddle has GPU code for, such as [61, 70, 86]; nothing where it does not tell."""
+    import paddle
+
+    return list(paddle.version.cuda_archs()) if hasattr(paddle.version, "cuda_archs") else []
+
+
+@cache
+def _computes() -> bool:
+    """Whether a small kernel runs on the GPU: tried in a process of its own, which it may abort."""
+    trial = "import paddle; paddle.set_device('gpu'); assert int(paddle.arange(4).sum()) == 6"
+    command = [sys.executable, "-c", trial]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def gpu_problem() -> str:
+    """Why this Paddle cannot use the GPU that is here, and what to do; "" if it can or none is."""
+    return "; ".join(filter(None, gpu_diagnosis()))
+
+
+def gpu_diagnosis() -> tuple[str, str]:
+    """The two parts of ``gpu_problem``: why, and what to do."""
+    import paddle
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # on purpose
+    if gpu_count():
+        problem = _lacks_code()
+    elif hidden or not gpu.installed():
+        problem = ""
+    elif paddle.is_compiled_with_cuda():
+        problem = f"this Paddle, built for CUDA {paddle.version.cuda()}, finds no GPU it can use"
+    else:
+        problem = "this is the CPU build of Paddle"
+    return (problem, _way_out()) if problem else ("", "")
+
+
+def _way_out() -> str:
+    """What helps where the GPU cannot be used: another build, another driver, or the processor."""
+    import paddle
+
+    # A container may lack nvidia-smi and have the GPU all the same.
+    build, reason = gpu.choose(gpu.installed() or [_seen()])
+    if build == gpu.CPU:
+        return f"{reason}; to train on the processor, choose device cpu"
+    if build == "cu" + str(paddle.version.cuda()).replace(".", ""):  # what is recommended is here
+        return "to train on the processor, choose device cpu"
+    return f"{reason}: {install_line(build)}"
+
+
+def install_line(build: str) -> str:
+    """The command that installs a build of Paddle: "cpu", or a name of ``gpu.BUILDS``."""
+    import paddle
+
+    from attn_blocks.files import in_checkout
+
+    if in_checkout():
+        return f"make setup PADDLE={build}"
+    package = "paddlepaddle" if build == gpu.CPU else "paddlepaddle-gpu"
+    index = "" if build == gpu.CPU else f" --extra-index-url {gpu.INDEX}{build}/"
+    return (
+        "pip uninstall --yes paddlepaddle paddlepaddle-gpu && "
+        f"pip install {package}=={paddle.__version__}{index}"
+    )
 
 
 def select_device(name: str | None = None) -> str:
     """Make ``name`` Paddle's device and return it.
 
     Args:
-        name: ``"cpu"``, ``"gpu"``, ``"gpu:1"`` ..., or None for a GPU where there is one.
+        name: ``"cpu"``, ``"gpu"``, ``"gpu:1"`` ..., or None for a GPU where there is one. One that
+            Paddle sees and has no code for is left alone, with a warning.
 
     Raises:
-        SettingError: a GPU is asked for and there is none, or the name is not a device.
+        SettingError: a GPU is asked for that is not there or cannot be used, or the name is not a
+            device.
     """
     import paddle
 
-    name = name or ("gpu" if has_gpu() else "cpu")
+    if name is None:
+        name = "gpu" if has_gpu() else "cpu"
+        if name == "cpu" and gpu_count():
+            warnings.warn(f"computing on the processor: {gpu_problem()}", stacklevel=2)
     if not (isinstance(name, str) and re.fullmatch(r"cpu|gpu(:\d+)?", name)):
         raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
     if name.startswith("gpu") and not has_gpu():
-        raise SettingError(
-            f"device {name!r} asked for, but this Paddle sees no GPU; choose device='cpu', or "
-            "install paddlepaddle-gpu as environment.yml says"
-        )
-    gpus = paddle.device.cuda.device_count()
+        problem = gpu_problem() or "there is none with a driver that answers; choose device cpu"
+        raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
+    gpus = gpu_count()
     if name.startswith("gpu:") and not (name[4:].isdigit() and int(name[4:]) < gpus):
         raise SettingError(f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0")
     paddle.set_device(name)

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,24 +21,60 @@ import safetensors.numpy
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 
-from attn_blocks.errors import CheckpointError, StorageError
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MADE_AGAIN = "make reproduce-all removes it and makes it again"
+DELETE_IT = "delete it and make or fetch it again"
 
 
-def project_folder(name: str, variable: str, folder: str | os.PathLike | None = None) -> Path:
+def in_checkout() -> bool:
+    """Whether the packages lie in a checkout of the book, beside its notebooks and records."""
+    return (PROJECT / "notebooks").is_dir()
+
+
+def need_checkout(what: str) -> None:
+    """Raise SettingError if the packages are installed without the book's notebooks and records."""
+    if not in_checkout():
+        raise SettingError(
+            f"{what} needs a checkout of the book, with its notebooks and records, which are no "
+            "part of the installed package: get its sources and run the command there"
+        )
+
+
+def project_folder(name: str, variable: str = "", folder: str | os.PathLike | None = None) -> Path:
     """``folder``, else the environment variable's, else ``name`` in the project's checkout.
 
     Notebooks run in their own folder, so a path relative to it would lead astray; outside a
     checkout (an installed wheel) it is relative to the working folder all the same.
+
+    Raises:
+        SettingError: what is no path.
     """
     if folder is None:
-        folder = os.environ.get(variable) or (
-            PROJECT / name if (PROJECT / "notebooks").is_dir() else name
-        )
-    return Path(folder).expanduser().absolute()
+        folder = os.environ.get(variable) or (PROJECT / name if in_checkout() else name)
+    try:
+        return Path(folder).expanduser().absolute()
+    except (TypeError, RuntimeError) as error:  # the second for ~nobody
+        raise SettingError(f"the path of the folder {name} cannot be {folder!r}") from error
+
+
+def command_line() -> str:
+    """``attn-book`` as it can be typed here: with its folder, where the shell does not look."""
+    script = Path(sys.executable).with_name("attn-book")
+    if shutil.which(script.name) or not script.exists():
+        return script.name
+    here = Path.cwd()
+    return shlex.quote(str(script.relative_to(here) if script.is_relative_to(here) else script))
+
+
+def printable(text: str) -> str:
+    """``text`` with what is not printable or not UTF-8 written out: ``"caf\\udce9"``, ``"\\n"``."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
 
 
 @contextmanager
@@ -54,7 +92,9 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     stream = io.BytesIO() if "b" in mode else io.StringIO(newline="\n")
     yield stream
     content = stream.getvalue()
-    write_bytes(path, content if isinstance(content, bytes) else content.encode("utf-8"))
+    if isinstance(content, str):  # a path in it need not be UTF-8
+        content = content.encode("utf-8", "backslashreplace")
+    write_bytes(path, content)
 
 
 def write_bytes(path: str | os.PathLike, content: bytes) -> None:
@@ -222,11 +262,22 @@ def save_tensors(
     write_bytes(path, safetensors.numpy.save(contiguous, dict(metadata)))
 
 
-def load_tensors(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a safetensors file: (arrays, metadata); a damaged one raises CheckpointError."""
-    with _opened(path) as stream:
+def load_tensors(
+    path: str | os.PathLike, remedy: str = MADE_AGAIN
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a safetensors file: (arrays, metadata).
+
+    Args:
+        remedy: what to do about a damaged one.
+
+    Raises:
+        CheckpointError: it is damaged, of types that NumPy does not know, or holds NaN or infinity.
+    """
+    with _opened(path, remedy) as stream:
         arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        return arrays, dict(stream.metadata() or {})
+        metadata = dict(stream.metadata() or {})
+    check_finite(path, arrays)
+    return arrays, metadata
 
 
 def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
@@ -237,7 +288,7 @@ def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], 
 
 
 @contextmanager
-def _opened(path: str | os.PathLike) -> Iterator[Any]:
+def _opened(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Iterator[Any]:
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(
@@ -249,11 +300,23 @@ def _opened(path: str | os.PathLike) -> Iterator[Any]:
             yield stream
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    # A type that NumPy does not have, such as float8, is looked up as an attribute of it.
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} is not a complete safetensors file of float or integer arrays ({error}); "
-            f"{MADE_AGAIN}"
+            f"{path} is not a complete safetensors file of numbers that NumPy knows ({error}); "
+            f"{remedy}"
         ) from error
+
+
+def check_finite(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
+    """Check that the arrays of a file hold no NaN and no infinity.
+
+    Raises:
+        CheckpointError: one does.
+    """
+    for name, array in tensors.items():
+        if array.dtype.kind in "fc" and not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinity; {DELETE_IT}")
 
 
 def check_shapes(

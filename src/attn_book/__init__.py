@@ -12,13 +12,16 @@ not do.
 
 from __future__ import annotations
 
+import contextlib
 from importlib import import_module
 from typing import Any
 
 from attn_blocks import device
 
 device.tune_cpu()
-device.import_paddle()
+# Without Paddle, whatever needs it fails when it imports it; `attn-book doctor` says what to do.
+with contextlib.suppress(ImportError):
+    device.import_paddle()
 
 # Public name -> the module that it is loaded from when it is first asked for.
 _PUBLIC = {

@@ -90,6 +90,19 @@ def test_confusion_is_a_share_of_the_true_class():
     np.testing.assert_allclose(image[0], [9 / 11, 1 / 11, 1 / 11])
 
 
+def test_names_are_drawn_as_they_are_and_not_as_formulas(tmp_path):
+    classes = ("$\\foo$", "<img src=x onerror=alert(1)>", "a_b^c")
+    run = fake_run(classes=classes)
+    run.classes = list(classes)
+    plan = SimpleNamespace(results_dir=tmp_path, page="x", provenance="$\\foo$ · seed 0")
+    train = type("Images", (list,), {"labels": np.arange(3)})([np.zeros((4, 4, 3))] * 3)
+    grid = plots.sample_grid(SimpleNamespace(classes=classes, train=train), columns=3, rows=1)
+    for figure in (plots.confusion_matrices({"ResNet-50": [run]}), grid):
+        plots.show(plan, figure, "x")  # fails on a formula that is none
+        texts = {text.get_text() for text in figure.findobj(Text) if not text.get_parse_math()}
+        assert {*classes, plan.provenance} <= texts
+
+
 def test_a_model_has_one_colour_everywhere_also_one_that_the_book_does_not_know():
     assert plots.colour("ResNet-50") == "#7a7a7a"
     mine = plots.colour("Mine-ResNet-50")

@@ -11,6 +11,7 @@ from scipy import stats
 from attn_blocks.errors import SettingError
 from attn_book.analysis import statistics
 from attn_book.analysis.statistics import SHARED, Difference, Residual
+from attn_book.records.first_study import FOLDER, RUNS
 from attn_book.records.published import PUBLISHED
 
 # Three networks on three folds. Means 11, 13, 12 and 11, 11, 14; of all 12. What is left:
@@ -221,13 +222,12 @@ def test_mcnemars_counts():
 def first_study():
     """Accuracies in points of its nine networks on Animals-10, by seed, as plain records."""
     values = {}
-    for folder in sorted(PUBLISHED.glob("*study/runs/animals10-*")):
+    for folder in sorted((PUBLISHED / FOLDER / RUNS).glob("animals10-*")):
         record, metrics = (
             json.loads((folder / name).read_text()) for name in ("experiment.json", "metrics.json")
         )
-        if "decay_norms" in record["recipe"]:  # a setting that only its recipes have
-            runs = values.setdefault(record["model"].removesuffix("_resnet50"), {})
-            runs[record["seed"]] = 100 * metrics["final_val_acc"]
+        runs = values.setdefault(record["model"].removesuffix("_resnet50"), {})
+        runs[record["seed"]] = 100 * metrics["final_val_acc"]
     assert [sorted(runs) for runs in values.values()] == [[0, 1, 2]] * 9
     return values
 

@@ -134,7 +134,7 @@ def test_a_page_shows_the_claims_on_its_networks_with_what_they_are_about(study)
 
 def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study):
     folder = study[OVERVIEW].results_dir
-    write_summary(list(study.values()))
+    write_summary(folder, list(study.values()))
     first = (folder / "verdicts.csv").read_bytes()
     with (folder / "verdicts.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
@@ -142,7 +142,7 @@ def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study):
     outcomes = {row["claim"]: row["outcome"] for row in rows}
     assert outcomes["SE-ResNet-50 > ResNet-50 on Animals-10"] == "better"
     assert outcomes["GE-ResNet-50 > ResNet-50 on Animals-10"] == "within 1.5 points"
-    write_summary([study[OVERVIEW]])
+    write_summary(folder, [study[OVERVIEW]])
     assert (folder / "verdicts.csv").read_bytes() == first
 
 

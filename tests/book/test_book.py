@@ -246,6 +246,27 @@ def test_a_profile_under_way_says_how_far_it_is_and_each_task_its_seeds(publishe
     assert lines == [("Animals-10", "0, 1, 2"), ("CIFAR-10", "0")]
 
 
+def test_records_reach_the_site_as_text_and_not_as_markup(published_once, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(PROJECT / "book"))
+    published = shutil.copytree(published_once, tmp_path / "published")
+    odd = ["<img src=x onerror=alert(1)>", "$\\foo$ | `a` [b](c) **d** {doc}`index` &lt;"]
+    for path in published.glob("smoke/runs/*/experiment.json"):
+        record = json.loads(path.read_text())
+        record["data"] |= {"classes": odd, "title": odd[0], "label": " ".join(odd)}
+        path.write_text(json.dumps(record))
+    book = importlib.import_module("build")
+    pages = book.recorded_plans(published / "smoke")
+    # Both come with Sphinx's reader of Markdown.
+    parser = importlib.import_module("markdown_it").MarkdownIt("commonmark")
+    markdown = parser.use(importlib.import_module("mdit_py_plugins.dollarmath").dollarmath_plugin)
+    cells = book.images({"smoke": pages}).splitlines()[-1].split(" | ")
+    for text in (book.origin(pages["04_sge"]), *cells):
+        parts = [p for token in markdown.parse(text) for p in token.children or ()]
+        assert {part.type for part in parts} <= {"text", "text_special"}, text
+    shown = "".join(p.content for token in markdown.parse(cells[-1]) for p in token.children or ())
+    assert shown.removesuffix(" |") == ", ".join(odd)
+
+
 def test_a_chapter_shows_the_most_that_is_published(html):
     if not shown():
         pytest.skip("nothing is published yet")
@@ -275,7 +296,7 @@ def accuracy(task, title, seed):
 def whole_study(tmp_path_factory, study_of):
     folder = tmp_path_factory.mktemp("published") / "study"
     study_of(folder, accuracy)
-    write_summary(list(recorded_plans(folder).values()))
+    write_summary(folder, list(recorded_plans(folder).values()))
     return folder
 
 

@@ -5,26 +5,32 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
+from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import PROJECT
+from attn_blocks.files import load_tensors
+from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
-from attn_book.driver import verify
 from attn_book.driver.verify import check
-from attn_book.records import semantics
-from attn_book.records.published import PublishError
+from attn_book.records import first_study, semantics
+from attn_book.records import published as records_published
+from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
+from attn_book.records.seal import SUMS, seal
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import RESNET, SGE
 from attn_book.study.plan import load_images
 from attn_book.study.recipes import PROFILES
+from attn_book.training import build, checkpoint, loop
 from attn_book.training import run as training_run
 
 
@@ -47,22 +53,81 @@ def test_committed_results_are_whole_and_current():
     assert check() == []
 
 
-def test_trials_before_the_study_are_whole_and_used_none_of_its_seeds():
-    trials = [Run(path) for path in sorted((PROJECT / "book" / "tuning").iterdir())]
-    assert trials
-    for run in trials:
-        assert sorted(path.name for path in run.folder.iterdir()) == sorted(RECORDS)
-        assert run.status == "finished"
-        assert run.metrics["final_val_acc"] == run.history["val_acc"][-1]
-        assert run.experiment.name == run.folder.name
-        assert run.experiment.seed not in PROFILES["study"].seeds
+def test_nothing_published_is_a_problem(tmp_path):
+    [problem] = check(tmp_path)
+    assert problem.startswith(f"nothing is published in {tmp_path}; run: make reproduce-all")
+    (tmp_path / "study" / "runs").mkdir(parents=True)
+    assert "study: no finished run is published" in check(tmp_path)[1]
+
+
+def test_outside_a_checkout_there_is_nothing_to_publish_to(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(files_module, "PROJECT", tmp_path)
+    for command in ("verify-published", "publish", "reproduce"):
+        assert cli.main([command, "--profile", "smoke"][: 1 if "verify" in command else 3]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {command} needs a checkout of the book")
+        assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, monkeypatch, data_dir):
+    shared = replace(PROFILES["smoke"], shared=True)
+    for module in (publishing, records_published):
+        monkeypatch.setattr(module, "PROFILES", {**PROFILES, "smoke": shared})
+    recipe = PROFILES["smoke"].recipes["animals10"]
+    images = load_images("shapes", recipe, data_dir)
+    results, target = tmp_path / "results", tmp_path / "published"
+    runs = [
+        training_run.train_experiment(
+            Experiment("shapes", images.fingerprint, SGE.model, recipe, seed),
+            *(results / "smoke", data_dir, "cpu", False),
+        )
+        for seed in (0, 1)
+    ]
+    publishing.publish("smoke", results, target)
+    assert check(target) == []
+    (path,) = (target / "smoke" / "weights").iterdir()
+    assert path.stem == runs[0].folder.name
+    assert {array.dtype for array in load_tensors(path)[0].values()} == {np.dtype("float16")}
+    # Where only the record is at hand, its network is the published one.
+    elsewhere = Run(tmp_path / "elsewhere" / "smoke" / "runs" / path.stem)
+    monkeypatch.setattr(
+        checkpoint, "weights_of", partial(records_published.weights_of, published=target)
+    )
+    assert records_published.import_published_record(elsewhere, target)
+    whole, half = (
+        loop.evaluate(build.prepare(checkpoint.load_model(run), images, recipe))[1]
+        for run in (runs[0], elsewhere)
+    )
+    np.testing.assert_allclose(half, whole, atol=0.02)
+    with pytest.raises(CheckpointError, match="best weights are not published"):
+        checkpoint.load_model(elsewhere, "best")
+    # Published again from a machine without them, they stay.
+    publishing.publish("smoke", tmp_path / "elsewhere", target)
+    assert path.exists() and check(target) == []
+
+
+def test_the_first_study_is_kept_as_evidence(tmp_path):
+    kept = PUBLISHED / first_study.FOLDER
+    runs, trials = (first_study.runs(kept, part) for part in ("runs", "tuning"))
+    assert (len(runs), len(trials)) == (48, 11)
+    assert {run.seed for run in runs} == {0, 1, 2}
+    assert {run.seed for run in trials} == {100}
+    copy = tmp_path / first_study.FOLDER
+    shutil.copytree(kept, copy)
+    assert first_study.problems(copy) == []
+    path = next(copy.glob("runs/*/metrics.json"))
+    path.write_text(path.read_text().replace('"final_val_acc": 0.', '"final_val_acc": 0.1'))
+    seal(copy)
+    (problem,) = first_study.problems(copy)
+    assert problem.endswith("history, confusion matrix and accuracy do not agree")
 
 
 def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):
     names = [path.name for path in (made_up / "smoke" / "runs").iterdir()]
     records = [f"runs/{n}/{r}" for n in names for r in RECORDS]
     figure = "figures/09_comparison_gains.png"
-    extra = ["summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb", figure]
+    extra = [SUMS, "summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb", figure]
     assert files(published / "smoke") == sorted(records + extra)
     assert check(published) == []
     assert [path.name for path in published.iterdir()] == ["smoke"]  # no temporary folder is left
@@ -109,7 +174,7 @@ def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):
 
 def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, add_run):
     (run_of(made_up, SGE, 0) / "metrics.json").unlink()
-    edit(run_of(made_up, SGE, 1) / "metrics.json", status="failed")
+    edit(run_of(made_up, SGE, 1) / "metrics.json", status="failed", reason="it was stopped")
     foreign = add_run(made_up / "smoke", RESNET, "animals10", 7, 0.5)
     record = json.loads((foreign / "experiment.json").read_text())
     record["recipe"]["epochs"] = 99
@@ -123,7 +188,8 @@ def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, ad
 
 def test_runs_of_changed_semantics_stay_out_and_the_part_is_named(made_up, tmp_path, edit):
     run = run_of(made_up, SGE)
-    edit(run / "experiment.json", semantics={"training": 1, "block/sge": 0})
+    versions = Run(run).record["semantics"]
+    edit(run / "experiment.json", semantics={**versions, "block/sge": 0})
     notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
     assert f"left out {run.name}: block/sge (0, now 1) changed since it was made" in notes
     assert "page 04_sge: no run of SGE-ResNet-50 on animals10, seed 0 is published" in notes
@@ -168,9 +234,20 @@ def test_nothing_to_publish_changes_nothing(published, tmp_path):
 
 
 def break_semantics(folder, edit):
-    semantics = {"block/sge": 0, "block/gone": 3}
+    versions = Run(run_of(folder, SGE)).record["semantics"]
+    semantics = {**versions, "block/sge": 0, "block/gone": 3}
     edit(run_of(folder, SGE) / "experiment.json", semantics=semantics)
     return f"run {run_of(folder, SGE).name}: block/sge (0, now 1), block/gone (3, now 1) changed"
+
+
+def empty_semantics(folder, edit):
+    edit(run_of(folder, SGE) / "experiment.json", semantics={})
+    return f"run {run_of(folder, SGE).name}: training (not recorded, now {semantics.TRAINING}), "
+
+
+def name_no_model(folder, edit):
+    edit(run_of(folder, SGE) / "experiment.json", model="my_own")
+    return f"run {run_of(folder, SGE).name}: unknown model 'my_own'"
 
 
 def break_accuracy(folder, edit):
@@ -206,7 +283,13 @@ def break_record(folder, edit):
 
 def add_weights(folder, edit):
     (run_of(folder, SGE) / "last.safetensors").write_bytes(b"")
-    return "holds experiment.json, history.csv, last.safetensors, metrics.json instead of"
+    return "holds experiment.json, history.csv, last.safetensors, logits.safetensors, metrics"
+
+
+def make_a_folder_of_a_file(folder, edit):
+    (run_of(folder, SGE) / "metrics.json").unlink()
+    (run_of(folder, SGE) / "metrics.json").mkdir()
+    return "holds experiment.json, history.csv, logits.safetensors instead of"
 
 
 def break_summary(folder, edit):
@@ -267,10 +350,181 @@ def bloat(folder, edit):
     return "has 1.6 MB, more than 1.5 (its largest figure has 1.6, from: huge())"
 
 
+def edit_page(change):
+    """Damage to the page's JSON."""
+
+    def damage(folder, _):
+        path = folder / "smoke" / "notebooks" / "04_sge.ipynb"
+        page = json.loads(path.read_text(encoding="utf-8"))
+        change(page)
+        path.write_text(json.dumps(page), encoding="utf-8")
+
+    return damage
+
+
+def write_page(content):
+    def damage(folder, _):
+        (folder / "smoke" / "notebooks" / "04_sge.ipynb").write_bytes(content)
+
+    return damage
+
+
+def make_a_folder_of_a_page(folder, _):
+    write_page(b"")(folder, _)
+    (folder / "smoke" / "notebooks" / "04_sge.ipynb").unlink()
+    (folder / "smoke" / "notebooks" / "04_sge.ipynb").mkdir()
+
+
+NO_NOTEBOOK = "page 04_sge: 04_sge.ipynb is no whole notebook ("
+ODD_STAMP = "page 04_sge: its stamp, of what it shows and when it was executed, is "
+ODD_PAGES = {
+    "cut": (write_page(b'{"cells": [{"cell_type": "code"'), NO_NOTEBOOK),
+    "empty": (write_page(b""), NO_NOTEBOOK),
+    "a list": (write_page(b"[]"), NO_NOTEBOOK),
+    "not UTF-8": (write_page(b"\xff\xfe{}"), NO_NOTEBOOK),
+    "deep": (write_page(b"[" * 100_000), NO_NOTEBOOK),
+    "a folder": (make_a_folder_of_a_page, NO_NOTEBOOK),
+    "no cells": (edit_page(lambda page: page.pop("cells")), NO_NOTEBOOK),
+    "odd cell": (edit_page(lambda page: page["cells"].append({"cell_type": "x"})), NO_NOTEBOOK),
+    "odd output": (edit_page(lambda page: page["cells"][3].update(outputs=[5])), NO_NOTEBOOK),
+    "no stamp": (edit_page(lambda page: page["metadata"].pop("attn_blocks")), ODD_STAMP),
+}
+ODD_PAGES |= {
+    f"stamp {stamp}": (
+        edit_page(lambda page, s=stamp: page["metadata"].update(attn_blocks=s)),
+        words,
+    )
+    for stamp, words in [
+        (None, ODD_STAMP),
+        ((), ODD_STAMP),
+        ("x", ODD_STAMP),
+        (5, ODD_STAMP),
+    ]
+}
+ODD_PAGES |= {
+    f"executed {when}": (
+        edit_page(lambda page, w=when: page["metadata"]["attn_blocks"].update(executed=w)),
+        ODD_STAMP,
+    )
+    for when in (None, 5, "", "yesterday", ["2026-01-03"])
+}
+
+
+@pytest.mark.parametrize(("damage", "words"), ODD_PAGES.values(), ids=ODD_PAGES)
+def test_a_damaged_page_is_named_in_words(damage, words, published):
+    damage(published, None)
+    seal(published / "smoke")
+    assert any(p.startswith(f"smoke: {words}") for p in check(published)), check(published)
+
+
+@pytest.mark.parametrize(
+    "markup",
+    [
+        "<script>alert(1)</script>",
+        "<SCRIPT src=//x>",
+        "<img src=x onerror=alert(1)>",
+        "<img/onerror =alert(1) src=x>",
+        "<a href='javascript:alert(1)'>here</a>",
+        "<iframe src=//x></iframe>",
+        "<svg onload=alert(1)>",
+    ],
+)
+@pytest.mark.parametrize("place", ["text/html", "text/markdown", "cell"])
+def test_what_a_browser_would_run_is_not_published(markup, place, published):
+    cell = nbformat.v4.new_markdown_cell(f"A **cell** {markup}")
+    if place != "cell":
+        output = nbformat.v4.new_output("display_data", data={place: f"An output {markup}"})
+        cell = nbformat.v4.new_code_cell("x", outputs=[output])
+    change_page(published, lambda notebook: notebook.cells.append(cell))
+    seal(published / "smoke")
+    assert check(published)[0].startswith("smoke: page 04_sge: holds what a browser would run: ")
+
+
+def test_outputs_of_other_kinds_are_not_published(published):
+    output = nbformat.v4.new_output("display_data", data={"application/javascript": "alert(1)"})
+    cell = nbformat.v4.new_code_cell("x", outputs=[output])
+    change_page(published, lambda notebook: notebook.cells.append(cell))
+    assert "holds what a browser would run: 'application/javascript'" in "".join(check(published))
+
+
+def change_number(folder):
+    path = folder / "smoke/notebooks/04_sge.ipynb"
+    text = path.read_text(encoding="utf-8")
+    assert "0.5000" in text
+    path.write_text(text.replace("0.5000", "0.9900"), encoding="utf-8")
+
+
+def change_loss(folder):
+    path = run_of(folder, SGE) / "history.csv"
+    path.write_text(path.read_text().replace(",2.1,", ",2.2,"))
+
+
+FIGURE = "smoke/figures/09_comparison_gains.png"
+TAMPERING = {
+    "a number on a page": change_number,
+    "a loss": change_loss,
+    "a figure": lambda folder: (folder / FIGURE).write_bytes(b"another"),
+    "a figure less": lambda folder: (folder / FIGURE).unlink(),
+    "a page less": lambda folder: (folder / "smoke/notebooks/04_sge.ipynb").unlink(),
+    "a file more": lambda folder: (folder / "smoke/notebooks/more.html").write_text("<script>"),
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERING.values(), ids=TAMPERING)
+def test_what_fits_its_records_and_is_not_what_was_published_is_found(tamper, published):
+    tamper(published)
+    (problem,) = check(published)
+    assert (
+        "is not as it was published" in problem
+        or "is missing" in problem
+        or "not belong" in problem
+    )
+    seal(published / "smoke")  # whoever does that, too, is found by the history alone: method.md
+    assert check(published) == []
+
+
+def test_other_things_at_the_top_are_found(published):
+    (published / "more.html").write_text("")
+    shutil.copytree(published / "smoke", published / ".smoke")
+    problems = check(published)
+    assert problems[0].startswith(".smoke: is not a profile")
+    assert problems[1:] == ["more.html: does not belong to what was published"]
+
+
+def test_nothing_published_is_a_failure(published, tmp_path, monkeypatch, capsys):
+    shutil.rmtree(published / "smoke")
+    for folder in (published, tmp_path / "none"):
+        (problem,) = check(folder)
+        assert problem.startswith(f"nothing is published in {folder}; run: make reproduce-all")
+    (published / "smoke").mkdir()
+    assert check(published)[1].startswith("smoke: no finished run is published; run: make repro")
+    monkeypatch.setattr(verify.check, "__defaults__", (tmp_path / "none",))
+    assert cli.main(["verify-published"]) == 1
+    assert "nothing is published" in capsys.readouterr().err
+
+
+def test_nothing_is_published_on_top_of_what_was_changed(published, made_up):
+    change_number(published)
+    with pytest.raises(PublishError, match="04_sge.ipynb is not as it was published; restore it"):
+        publishing.publish("smoke", made_up, published)
+    (published / "smoke" / SUMS).unlink()
+    publishing.publish("smoke", made_up, published)
+    assert check(published) == []
+
+
+def test_a_damaged_page_is_left_out_with_the_reason(made_up, tmp_path):
+    (made_up / "smoke/notebooks/04_sge.ipynb").write_text('{"cells": [')
+    notes = "\n".join(publishing.publish("smoke", made_up, tmp_path / "published"))
+    assert "left out page 04_sge: 04_sge.ipynb is no whole notebook (" in notes
+
+
 @pytest.mark.parametrize(
     "damage",
     [
         break_semantics,
+        empty_semantics,
+        name_no_model,
+        make_a_folder_of_a_file,
         break_accuracy,
         break_confusion,
         break_history,
@@ -291,6 +545,8 @@ def bloat(folder, edit):
 )
 def test_check_finds(damage, published, edit):
     expected = damage(published, edit)
+    if (published / "smoke" / SUMS).exists():
+        seal(published / "smoke")  # found without the sums
     problems = check(published)
     assert any(p.startswith("smoke: ") and expected in p for p in problems), problems
 
@@ -301,10 +557,12 @@ def test_check_knows_the_profiles(published):
 
 
 def test_a_change_of_semantics_makes_every_record_old(published, monkeypatch):
-    monkeypatch.setattr(semantics, "TRAINING", 2)
+    version = semantics.TRAINING
+    monkeypatch.setattr(semantics, "TRAINING", version + 1)
     problems = check(published)
     assert len(problems) == 12
-    assert all("training (1, now 2) changed since it was made" in p for p in problems)
+    words = f"training ({version}, now {version + 1}) changed since it was made"
+    assert all(words in problem for problem in problems)
 
 
 def test_a_published_run_is_trained_again(tmp_path, data_dir):

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import struct
 import tarfile
 import zipfile
@@ -158,8 +159,29 @@ def test_a_header_that_claims_gigabytes_is_not_read_into_memory(tmp_path, target
     info.type, info.size = tarfile.XHDTYPE, 3 * 2**30
     content = info.tobuf(tarfile.USTAR_FORMAT) + bytes(2**20)
     (tmp_path / "a.tar.gz").write_bytes(gzip.compress(content))
-    with pytest.raises(DataError, match="a header of 3,221,225,472 bytes"):
+    with pytest.raises(DataError, match="a header of more than 8,192 bytes"):
         unpack(tmp_path / "a.tar.gz", target, everything)
+
+
+@pytest.mark.parametrize("size", [8_193, 60_000])
+def test_long_headers_which_take_quadratic_time_are_refused(tmp_path, target, size):
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, size
+    content = info.tobuf(tarfile.USTAR_FORMAT) + b"1" * size + bytes(-size % 512 + 10_240)
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(DataError, match="a header of more than 8,192 bytes"):
+        unpack(tmp_path / "a.tar", target, everything)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_ordinary_long_names_and_notes_are_read(tmp_path, target, form):
+    name = "/".join(["f" * 200] * 10) + "/x.jpg"
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as opened:
+        info = tarfile.TarInfo(name)
+        info.size, info.pax_headers = 5, {"LIBARCHIVE.xattr.com.apple.quarantine": "x" * 2000}
+        opened.addfile(info, io.BytesIO(b"12345"))
+    unpack(tmp_path / "a.tar", target, everything)
+    assert files(target) == {name: b"12345"}
 
 
 def test_a_zip_that_lies_about_a_size_is_damaged(tmp_path, target):
@@ -204,6 +226,109 @@ def test_cut_archives_are_damaged(tmp_path, target, kind, share):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(DataError, match="is damaged or not a zip or tar file"):
         unpack(path, target, everything)
+
+
+NINE = {f"{number}.jpg": bytes([number + 1]) * 1000 for number in range(9)}
+MEMBER = 512 + 1024  # of NINE in a tar: a header, and the content in blocks of 512
+
+
+@pytest.mark.parametrize("members", range(10))
+def test_a_tar_that_is_cut_before_a_member_is_damaged(tmp_path, target, members):
+    path = write_tar(tmp_path / "a.tar", NINE)
+    path.write_bytes(path.read_bytes()[: members * MEMBER])
+    with pytest.raises(DataError, match="is damaged or not a zip or tar file"):
+        unpack(path, target, everything)
+    assert files(target) == {}
+
+
+@pytest.mark.parametrize("length", [512, MEMBER, 2 * MEMBER])
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_tar_with_overwritten_headers_is_damaged(tmp_path, target, length, value):
+    path = write_tar(tmp_path / "a.tar", NINE)
+    content = bytearray(path.read_bytes())
+    content[3 * MEMBER : 3 * MEMBER + length] = bytes([value]) * length
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="its end is missing|more follows after its end"):
+        unpack(path, target, everything)
+    assert files(target) == {}
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:bz2", "w:xz"])
+def test_one_flipped_bit_in_a_compressed_tar_loses_and_changes_no_image(tmp_path, mode):
+    path = write_tar(tmp_path / "a", NINE, mode)
+    content = path.read_bytes()
+    refused = 0
+    for place in range(0, 8 * len(content), max(1, 8 * len(content) // 60)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        refused += unpacks_nothing_or(NINE, path, tmp_path / str(place))
+    assert refused > 50
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_one_flipped_bit_in_a_zip_loses_and_changes_no_image(tmp_path, compression):
+    entries = {f"d/{number}.jpg": bytes([number]) * 9 for number in range(2)}
+    path = write_zip(tmp_path / "a", entries, compression=compression)
+    content = path.read_bytes()
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        unpacks_nothing_or(entries, path, tmp_path / str(place))
+
+
+def unpacks_nothing_or(entries: dict[str, bytes], archive: Path, target: Path) -> bool:
+    """Whether the archive is refused; otherwise it has to give exactly these images."""
+    target.mkdir()
+    try:
+        unpack(archive, target, lambda name: name.endswith(".jpg"))
+    except DataError:
+        return True
+    assert files(target) == entries
+    return False
+
+
+def test_a_zip_whose_list_is_shorter_than_it_says_is_damaged(tmp_path, target):
+    path = write_zip(tmp_path / "a.zip", NINE)
+    content = path.read_bytes()
+    end = content.rindex(b"PK\5\6")
+    size, start = struct.unpack("<II", content[end + 12 : end + 20])
+    entry = size // len(NINE)
+    shorter = struct.pack("<II", size - entry, start)
+    content = content[: end - entry] + content[end : end + 12] + shorter + content[end + 20 :]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="it lists 8 entries and should hold 9"):
+        unpack(path, target, everything)
+
+
+def test_a_zip_of_more_entries_than_its_count_has_bits(tmp_path, target):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
+        opened.comment = b"a comment" * 500
+        for number in range(65_600):
+            opened.writestr(f"{number}.txt", "")
+        opened.writestr("x.jpg", "1")
+    unpack(tmp_path / "a.zip", target, lambda name: name.endswith(".jpg"))
+    assert files(target) == {"x.jpg": b"1"}
+
+
+def test_an_archive_that_changes_while_it_is_unpacked_is_damaged(tmp_path, target, monkeypatch):
+    path = write_tar(tmp_path / "a.tar", NINE)
+    enough = archives.shutil.disk_usage
+
+    def exchange(folder):
+        write_tar(path, dict(list(NINE.items())[:8]))
+        return enough(folder)
+
+    monkeypatch.setattr(archives.shutil, "disk_usage", exchange)
+    with pytest.raises(DataError, match="8 of 9 files could be read again"):
+        unpack(path, target, everything)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, target):
+    os.mkfifo(tmp_path / "a.tar")
+    with pytest.raises(DataError, match="neither a folder nor a regular file"):
+        unpack(tmp_path / "a.tar", target, everything)
 
 
 def test_no_room_is_said_before_unpacking(tmp_path, target, monkeypatch):

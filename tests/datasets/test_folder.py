@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attn_blocks.datasets import DATASETS, find, status, status_report
+from attn_blocks import files as storage
+from attn_blocks.datasets import DATASETS, find, load, status, status_report
 from attn_blocks.datasets.folder import TRAIN, VAL, scan
 from attn_blocks.errors import AttnBlocksError, DataError, SettingError
 
@@ -26,6 +27,37 @@ def test_every_fifth_sorted_name_of_a_class_is_validation(data):
     assert names(listing, VAL) == ["dog/000.png", "dog/005.png", "cat/000.png", "cat/005.png"]
     assert len(names(listing, TRAIN)) == 16
     assert listing.left_out == ()
+
+
+def test_every_image_is_validated_in_one_fold(data):
+    listing = scan(data / "animals10", ANIMALS)
+    folds = [listing.parts(fold) for fold in range(5)]
+    assert folds[0] == {file.name: file.part for file in listing.files}
+    assert [name for name, part in folds[2].items() if part == VAL] == [
+        *("dog/002.png", "dog/007.png", "cat/002.png", "cat/007.png")
+    ]
+    for file in listing.files:
+        assert [parts[file.name] for parts in folds].count(VAL) == 1
+    for fold in (5, -1, True, "1"):
+        with pytest.raises(SettingError, match="must be a whole number from 0 to 4"):
+            listing.parts(fold)
+
+
+def test_what_comes_split_has_fold_0_alone(tmp_path, class_folder):
+    for part in ("train", "test"):
+        for name in ("cat", "ship"):
+            class_folder(tmp_path / part / name, 3)
+    listing = scan(tmp_path, CIFAR)
+    assert listing.parts(0) == {file.name: file.part for file in listing.files}
+    with pytest.raises(SettingError, match="is split into train/ and test/, so that fold 1"):
+        listing.parts(1)
+
+
+def test_a_class_of_few_images_has_no_image_in_the_last_folds(tmp_path, class_folder):
+    class_folder(tmp_path / "cat", 3)
+    class_folder(tmp_path / "dog", 9)
+    with pytest.raises(DataError, match="class 'cat' has no image in fold 4; each class needs 5"):
+        scan(tmp_path, ANIMALS).parts(4)
 
 
 def test_names_sort_by_code_point(tmp_path, class_folder, picture):
@@ -153,7 +185,8 @@ def test_nested_images_links_and_other_folders_are_left_out_with_the_reason(
     (folder / "dog/link.png").symlink_to(outside)
     (folder / "dog/copy.png").symlink_to(folder / "dog/000.png")
     picture(folder / "dog/more/puppies/x.png")
-    (folder / "dog/far").symlink_to(tmp_path)
+    (tmp_path / "far").mkdir()
+    (folder / "dog/far").symlink_to(tmp_path / "far")
     os.mkfifo(folder / "cat/pipe.png")
     class_folder(folder / "dragon", 2)
     listing = scan(folder, ANIMALS)
@@ -166,6 +199,53 @@ def test_nested_images_links_and_other_folders_are_left_out_with_the_reason(
         "cat/pipe.png": ("not a regular file", 1),
     }
     assert "dog/copy.png" in [file.name for file in listing.files]
+
+
+CIRCLE = "a link that leads back to where it lies"
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "reason"),
+    [
+        ("dog/loop", "loop", CIRCLE),
+        ("dog/loop.png", "loop.png", CIRCLE),
+        ("dog/self", ".", CIRCLE),
+        ("dog/self.png", ".", CIRCLE),
+        ("dog/up", "..", CIRCLE),
+        ("dog/again", "../cat", "a link to a folder"),
+        ("loop", "loop", CIRCLE),
+        ("self", ".", CIRCLE),
+    ],
+)
+def test_links_in_circles_and_to_folders_are_listed_and_cost_no_class_an_image(
+    data, link, target, reason
+):
+    (data / "animals10" / link).symlink_to(target)
+    listing = scan(data / "animals10", ANIMALS)
+    assert listing.left_out == ((link, reason, -1),)
+    assert len(listing.files) == 20
+    assert find("animals10", data) == data / "animals10"
+    assert "2/10 classes" in status_report(data)
+
+
+def test_a_link_to_the_data_set_in_it_is_no_class(tmp_path, class_folder):
+    for name in ("airplanes", "Motorbikes"):
+        class_folder(tmp_path / name, 10)
+    (tmp_path / "zoo").symlink_to(".")
+    listing = scan(tmp_path, CALTECH)
+    assert listing.classes == ("Motorbikes", "airplanes")
+    assert listing.left_out == (("zoo", CIRCLE, -1),)
+
+
+def test_a_class_has_a_name_that_can_be_printed(tmp_path, class_folder):
+    odd = os.fsdecode(b"caf\xe9\x1b[2J")
+    for name in ("airplanes", odd, "<b>", "$\\foo$"):
+        class_folder(tmp_path / name, 5)
+    listing = scan(tmp_path, CALTECH)
+    shown = "caf\\udce9\\x1b[2J"
+    assert listing.classes == ("airplanes", "$\\foo$", "<b>", shown)
+    assert {file.name.partition("/")[0] for file in listing.files} == set(listing.classes)
+    assert all(Path(file.path).exists() for file in listing.files)
 
 
 def test_a_class_folder_that_links_out_is_not_followed(data, tmp_path, class_folder):
@@ -214,7 +294,26 @@ def test_find_knows_the_other_folder_names(data, tmp_path, class_folder):
         class_folder(data / "caltech-101/101_ObjectCategories" / name, 2)
     assert find("caltech16", data) == data / "caltech-101/101_ObjectCategories"
     assert find("cifar10", data) is None
-    assert find("shapes", tmp_path / "nowhere") is not None
+    assert find("shapes", data) == data
+
+
+@pytest.mark.parametrize("read", [load, find, lambda _, folder: status_report(folder)])
+@pytest.mark.parametrize("name", ["animals10", "shapes"])
+def test_a_data_folder_that_was_named_and_is_missing_is_an_error(tmp_path, monkeypatch, read, name):
+    with pytest.raises(DataError, match="nowhere is no folder.* as was asked for"):
+        read(name, tmp_path / "nowhere")
+    monkeypatch.setenv("ATTN_BLOCKS_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(DataError, match="nowhere is no folder.* as ATTN_BLOCKS_DATA says"):
+        read(name, None)
+
+
+def test_the_default_data_folder_may_be_missing(tmp_path, monkeypatch):
+    monkeypatch.delenv("ATTN_BLOCKS_DATA", raising=False)
+    monkeypatch.setattr(storage, "PROJECT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert find("animals10") is None
+    assert find("animals10", tmp_path / "data") is None  # as a worker is told of it
+    assert "missing" in status_report()
 
 
 def test_find_reads_the_environment(data, monkeypatch):

@@ -51,6 +51,20 @@ def test_images_labels_and_parts(data):
     assert np.array_equal(loaded.val[3], np.asarray(Image.open(data / "animals10/cat/005.png")))
 
 
+def test_folds_share_a_cache_and_a_fingerprint(data, count_decoded):
+    folds = [load("animals10", data, fold=fold) for fold in range(5)]
+    assert count_decoded() == 20
+    assert len({fold.fingerprint for fold in folds}) == 1
+    third = np.asarray(Image.open(data / "animals10/dog/007.png"))
+    assert np.array_equal(folds[2].val[1], third)
+    for fold in folds:
+        assert (len(fold.train), len(fold.val)) == (16, 4)
+    validated = [image.tobytes() for fold in folds for image in (fold.val[i] for i in range(4))]
+    assert len(set(validated)) == 20
+    with pytest.raises(SettingError, match="Shapes comes split"):
+        load("shapes", data, fold=1)
+
+
 def test_images_are_read_only_views(data):
     train = load("animals10", data).train
     assert np.shares_memory(train[0], train.pixels)
@@ -152,6 +166,14 @@ def test_caps_take_an_equal_share_of_each_class(large):
 def test_numbers_that_cannot_work(data, arguments, message):
     with pytest.raises(SettingError, match=message):
         load("animals10", data, **arguments)
+
+
+def test_a_data_folder_that_is_not_utf_8(data, tmp_path, monkeypatch):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    data.rename(odd)
+    assert len(load("animals10", odd).train) == 16
+    [report] = (odd / ".cache").glob("*.report.txt")
+    assert f"{tmp_path}/caf\\udce9/animals10" in report.read_text(encoding="utf-8")
 
 
 def test_missing_data_says_what_was_looked_for_and_how_to_get_it(tmp_path):

@@ -350,6 +350,14 @@ def test_a_source_that_holds_something_else(tmp_path, picture):
         prepare.prepare("animals10", tmp_path / "page.zip", tmp_path / "d")
 
 
+@pytest.mark.parametrize("source", [None, ""])
+def test_a_missing_source_is_named_with_how_to_get_it(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)  # what "" would be taken for
+    with pytest.raises(SettingError, match="SOURCE is missing: the folder.*kaggle datasets"):
+        prepare.prepare("animals10", source, tmp_path / "d")
+    assert not (tmp_path / "d").exists()
+
+
 def test_an_unsafe_archive_changes_nothing(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as opened:
         opened.writestr("raw-img/cane/../../../../evil.png", "x")

@@ -16,6 +16,7 @@ import pytest
 
 from attn_book.__main__ import main
 from attn_book.driver import pages
+from attn_book.driver.processes import WorkerError
 from attn_book.records.run import Run
 
 # The command line with small pages in place of the book's.
@@ -318,6 +319,18 @@ train_all(page)
 runs = runs_of(page, "animals10")
 print("finished:", [title for title, found in runs.items() if found])
 """
+
+
+def test_a_kernel_that_is_killed_is_one_sentence(tmp_path):
+    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    source = write_page(tmp_path / "pages", kill) / "04_sge.ipynb"
+    output = tmp_path / "notebooks" / source.name
+    output.parent.mkdir()
+    with pytest.raises(WorkerError) as caught:
+        pages.execute_page(str(source), str(output), {}, "key")
+    assert str(caught.value).startswith("the notebook's kernel was killed (Kernel died), most")
+    assert "\n" not in str(caught.value)
+    assert not output.exists()
 
 
 def test_a_failed_run_stops_no_other_and_stands_on_the_page(

@@ -28,8 +28,8 @@ from attn_blocks import datasets
 from attn_blocks.datasets import shapes
 from attn_blocks.files import read_json, write_json
 from attn_book.records.semantics import versions_of
-from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.design import EXTRA
+from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES
 from attn_book.study.plan import load_images
 from attn_book.training import compute

@@ -13,7 +13,6 @@ import pytest
 from attn_blocks.layers.ge import GatherExcite
 from attn_book.records import semantics
 from attn_book.study import experiment as study_experiment
-from attn_book.training import compute
 
 spec = importlib.util.spec_from_file_location("golden", Path(__file__).with_name("golden.py"))
 golden = importlib.util.module_from_spec(spec)
@@ -121,7 +120,7 @@ def initial_value_of_a_block(monkeypatch):
     def changed(layer, *given, **how):
         build(layer, *given, **how)
         for parameter in layer.parameters()[:1]:
-            parameter.set_value(parameter * 1.01)
+            paddle.nn.initializer.Constant(0.01)(parameter)
 
     monkeypatch.setattr(GatherExcite, "__init__", changed)
     return "animals10-ge_resnet50"

@@ -19,10 +19,6 @@ def test_parameter_counts_of_the_original(channels, count):
     assert sum(p.size for p in layer.parameters() if not p.stop_gradient) == count
 
 
-def test_its_parameters_ask_for_no_weight_decay():
-    assert create_attn("srm", 4).no_weight_decay is True
-
-
 def test_one_sample_cannot_be_normalised_in_training():
     layer, x = create_attn("srm", 4), paddle.randn([1, 4, 5, 5])
     with pytest.raises(ValueError, match=r"batch of 1 has no variance; use at least 2 samples"):

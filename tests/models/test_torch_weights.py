@@ -133,6 +133,22 @@ DIALECTS = {
             "conv_out.bn": 16,
         },
     ),
+    "nl, mmcv sub_sample": (
+        attn("nl", subsample="projections", out_bias=False),
+        {
+            **convs(["theta.conv", "phi.0.conv", "g.0.conv"], 16, 8),
+            **convs(["conv_out.conv"], 8, 16, bias=False),
+            "conv_out.bn": 16,
+        },
+    ),
+    "nl, mmcv concatenation": (
+        attn("nl", mode="concatenation", norm=False),
+        {
+            **convs(["theta.conv", "phi.conv", "g.conv"], 16, 8),
+            **convs(["conv_out.conv"], 8, 16),
+            "concat_project.conv.weight": [1, 16, 1, 1],
+        },
+    ),
     "gc": (
         attn("gc", fusion=("mul", "add"), hidden=4),
         {
@@ -367,9 +383,43 @@ def test_checkpoint_of_a_network(name, names, tmp_path):
         np.testing.assert_array_equal(other.state_dict()[key].numpy(), value.numpy(), err_msg=key)
 
 
-def test_npz_and_the_prefix_of_data_parallel(sge_state, tmp_path):
+@pytest.mark.parametrize("squeeze", ["none", "avg"])
+def test_the_small_senet_under_the_names_of_its_own_code(squeeze):
+    paddle.seed(0)
+    original, other = (
+        ab.create_model("senet_cifar", 10, width=1 / 8, squeeze=squeeze) for _ in range(2)
+    )
+    names = [
+        (r"^conv1\.", "conv_block.0."),
+        (r"^bn1\.", "conv_block.1."),
+        (r"^conv2\.", "out_conv.0."),
+        (r"^bn2\.", "out_conv.1."),
+        (r"^blocks\.(\d)\.conv1", r"res_blocks.\1.conv_lower.0"),
+        (r"^blocks\.(\d)\.bn1", r"res_blocks.\1.conv_lower.1"),
+        (r"^blocks\.(\d)\.conv2", r"res_blocks.\1.conv_upper.0"),
+        (r"^blocks\.(\d)\.bn2", r"res_blocks.\1.conv_upper.1"),
+        (r"^blocks\.(\d)\.attn\.fc1", r"res_blocks.\1.se_block.fc.0"),
+        (r"^blocks\.(\d)\.attn\.fc2", r"res_blocks.\1.se_block.fc.2"),
+    ]
+    state = torch_state(original, names)
+    assert "conv_block.0.weight" in state and not {n for n in state if n.startswith("blocks.")}
+    load_torch_state_dict(other, state)
+    for key, value in original.state_dict().items():
+        np.testing.assert_array_equal(other.state_dict()[key].numpy(), value.numpy(), err_msg=key)
+    with pytest.raises(CheckpointError) as error:
+        load_torch_state_dict(small("se_resnet50"), state)
+    assert (
+        "looks like the small SENet with se, a first layer of [16, 3, 3, 3] and 10 classes"
+        in (str(error.value).splitlines()[0])
+    )
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_npz_and_the_prefixes_of_data_parallel_and_compile(sge_state, tmp_path, prefix):
     model = small("sge_resnet50")
-    np.savez(tmp_path / "weights.npz", **{f"module.{k}": v for k, v in sge_state.items()})
+    np.savez(tmp_path / "weights.npz", **{f"{prefix}{k}": v for k, v in sge_state.items()})
     load_torch_checkpoint(model, tmp_path / "weights.npz")
     np.testing.assert_array_equal(model.fc.weight.numpy(), sge_state["fc.weight"].T)
 
@@ -377,8 +427,14 @@ def test_npz_and_the_prefix_of_data_parallel(sge_state, tmp_path):
 def test_checkpoint_of_another_network_is_refused(sge_state):
     with pytest.raises(CheckpointError) as error:
         load_torch_state_dict(small("sa_resnet50"), sge_state)
-    assert "unknown: layer1.0.sge.weight" in str(error.value)
-    assert "missing: layer1.0.attn.cweight" in str(error.value)
+    first, *lines = str(error.value).splitlines()
+    assert first == (
+        "the state does not fit ResNet, nothing was loaded: it looks like a ResNet-50 with sge, a "
+        "first layer of [8, 3, 3, 3] and 3 classes, needed is a ResNet-50 with sa, a first layer "
+        "of [8, 3, 3, 3] and 3 classes (32 unknown, 96 missing)"
+    )
+    assert lines[0] == "  unknown: layer1.0.sge.weight"
+    assert lines[20:] == ["  and 108 more"]
     with pytest.raises(CheckpointError, match=r"unknown: layer1\.0\.sge\.weight"):
         load_torch_state_dict(small("resnet50"), sge_state)
 

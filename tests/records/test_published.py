@@ -23,18 +23,18 @@ def shared_study(tmp_path, monkeypatch, data_dir, write_run):
     return study, experiment, record
 
 
-def test_a_published_run_is_finished_here_too(shared_study, write_run):
+def test_a_published_run_is_finished_here_too(shared_study):
     study, experiment, record = shared_study
     run = planned.run_of(study, experiment)
     assert published.import_published_record(run, record.parents[2])
     assert run.status == "finished" and not run.has_weights
     assert {path.name for path in run.folder.iterdir()} == set(reading.RECORDS)
-    # The pages look into the networks of the first seed, so its weights are made beside the record.
-    assert not planned.is_done(study, experiment)
-    assert planned.is_done(replace(study, weights=False), experiment)
-    assert planned.training_of(study, experiment).folder == run.repeat.folder
-    write_run(run.repeat.folder, experiment, weights=True)
-    assert run.has_weights and planned.is_done(study, experiment)
+    assert planned.is_done(study, experiment)
+    # Its weights stay where they are published.
+    assert published.weights_of(run, record.parents[2]) is None
+    path = record.parents[1] / published.WEIGHTS_FOLDER / f"{experiment.name}.safetensors"
+    save_tensors(path, {"w": np.zeros(3, np.float16)}, {})
+    assert published.weights_of(run, record.parents[2]) == path
 
 
 def test_a_run_that_was_begun_here_goes_on_here(shared_study):
@@ -58,9 +58,6 @@ def test_a_published_run_can_be_trained_here_instead(shared_study, write_run):
     # What was trained here is nobody else's, even if its numbers are the same.
     write_run(run.folder, experiment, weights=True)
     assert not published.return_published(run, record.parents[2])
-    other_seed = replace(experiment, seed=1)
-    assert not study.needs_weights(other_seed)
-    assert replace(study, fresh=True).needs_weights(other_seed)
 
 
 def test_a_published_run_of_other_semantics_is_not_taken(shared_study):

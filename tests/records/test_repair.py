@@ -12,6 +12,7 @@ from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json, save_tensors
 from attn_book.records import reading, repair
 from attn_book.records import run as records_run
+from attn_book.records.logits import save_logits
 
 
 @pytest.mark.parametrize(
@@ -134,6 +135,22 @@ DAMAGES = {
         changed("metrics.json", final_val_acc=0.75),
         "metrics.json does not fit the rest of the run (its history ends at accuracy 0.5)",
     ),
+    "logits cut": (
+        cut("logits.safetensors", 1),
+        "logits.safetensors is not a complete safetensors file",
+    ),
+    "logits without labels": (
+        lambda folder: save_tensors(
+            folder / "logits.safetensors", {"logits": np.zeros((4, 2), np.float16)}, {}
+        ),
+        "logits.safetensors is damaged ('labels')",
+    ),
+    "logits of another run": (
+        lambda folder: save_logits(
+            folder / "logits.safetensors", np.eye(2)[[0, 0, 1, 1]], np.array([0, 0, 1, 1])
+        ),
+        "metrics.json does not fit the rest of the run (its logits do not give its confusion",
+    ),
     "record cut": (cut("experiment.json", 5), "experiment.json is not readable JSON ("),
     "record without a seed": (
         changed("experiment.json", seed=None),
@@ -145,7 +162,7 @@ DAMAGES = {
     ),
     "record of another run": (
         changed("experiment.json", seed=2),
-        "metrics.json does not fit the rest of the run (its record is that of shapes-resnet18-s2-",
+        "metrics.json does not fit the rest of the run (its record is that of shapes-resnet18-f0-",
     ),
     "weights cut": (
         cut("last.safetensors", 1),
@@ -279,3 +296,17 @@ def test_an_infinite_validation_loss_is_no_damage(run):
     edited("history.csv", "0.6", "inf")(run.folder)
     assert repair.remove_corrupt_files(run) == []
     assert run.history["val_loss"].tolist() == [math.inf, 0.6]
+
+
+def test_a_run_of_older_semantics_is_set_aside(run):
+    record = read_json(run.folder / "experiment.json")
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    assert repair.put_in_order(run) == []
+    older = {**record, "semantics": {**record["semantics"], "training": 0}}
+    (run.folder / "experiment.json").write_text(json.dumps(older))
+    (line,) = repair.put_in_order(run)
+    kept = run.folder.parents[1] / "outdated" / f"{run.folder.name}-1"
+    assert line.startswith(f"{run.folder} is set aside in {kept}: training (0, now ")
+    assert {path.name for path in kept.iterdir()} == before.keys()
+    assert (kept / "history.csv").read_bytes() == before["history.csv"]
+    assert run.status == "unfinished" and not list(run.folder.iterdir())

@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from attn_blocks import models
 from attn_blocks.errors import DataError, SettingError
-from attn_book.study import experiment, pages
+from attn_book.study import design, experiment, pages
 from attn_book.study import plan as planning
 from attn_book.study.claims import BETTER, CLAIMS, REPORTED
 from attn_book.study.experiment import Experiment, Recipe
@@ -152,9 +154,10 @@ def test_reported_gains_are_those_of_the_write_ups():
 def test_all_models_of_a_comparison_train_alike():
     for page in PAGES.values():
         for comparison in page:
-            changed = [e.paper_recipe for e in comparison.entries if e.paper_recipe]
-            # The one exception is the write-up's own, and only the paper profile has it.
-            assert changed in ([], [{"weight_decay": 2e-4}]), comparison.task
+            for entry in comparison.entries:
+                # The one exception is the write-up's own, and only the paper profile has it.
+                own = {"paper": {"weight_decay": 2e-4}} if entry.model == "sa_inception" else {}
+                assert entry.changes == own, entry.title
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,22 @@ def test_wrong_names_list_the_right_ones(data_dir):
         plan("04", "smoke", data_dir=data_dir)
     with pytest.raises(SettingError, match="device"):
         plan("04_sge", "smoke", data_dir=data_dir, device="tpu")
+
+
+@pytest.mark.parametrize("argument", ["data_dir", "results_dir"])
+def test_wrong_folders(data_dir, tmp_path, argument):
+    folders = {"data_dir": data_dir, "results_dir": tmp_path}
+    with pytest.raises(SettingError, match="the path of the folder .* cannot be 5"):
+        plan("04_sge", "smoke", **folders | {argument: 5})
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    with pytest.raises(SettingError, match=r"notebooks cannot be told of .*caf\\udce9.*rename it"):
+        plan("04_sge", "smoke", **folders | {argument: odd})
+
+
+def test_a_missing_data_folder_is_no_reason_to_take_drawings(tmp_path):
+    with pytest.raises(DataError, match="nowhere is no folder"):
+        plan("04_sge", "smoke", data_dir=tmp_path / "nowhere")
 
 
 def test_a_profile_on_real_data_says_how_to_get_it(tmp_path):
@@ -205,6 +224,63 @@ def test_only_the_paper_profile_follows_a_write_ups_own_settings():
         for profile in ("paper", "study")
     ]
     assert decays == [2e-4, 1e-4]
+
+
+def test_each_seed_of_the_study_has_a_fold_of_its_own(data_dir, tmp_path):
+    sizes = {"train": range(9), "val": range(2), "label": "x", "fingerprint": "f"}
+
+    def recorded(task, data, recipe, folder):
+        return SimpleNamespace(name=task, title=task, classes=("a", "b"), class_total=2, **sizes)
+
+    page = plan("05_sa", "study", data_dir=data_dir, results_dir=tmp_path, load=recorded)
+    classics, animals = page.comparisons
+    for title, seeds in {"SA-Residual-Inception": range(5), "VGG-19": range(3)}.items():
+        mine = [e for entry, e in classics.experiments if entry.title == title]
+        assert [(e.seed, e.fold) for e in mine] == [(k, k) for k in seeds]
+    assert len(animals.experiments) == 10
+    assert "folds and seeds 0, 1, 2, 3, 4" in page.provenance
+    # CIFAR-10 has a test set of its own.
+    senets = plan("01_se", "study", data_dir=data_dir, load=recorded).comparison("cifar10")
+    assert {(e.seed, e.fold) for _, e in senets.experiments} == {(0, 0), (1, 0), (2, 0)}
+    # Whoever asks for seeds gets them all.
+    asked = plan("01_se", "study", "0 1 2 3 7", data_dir, load=recorded)
+    assert {e.seed for _, e in asked.comparison("cifar10").experiments} == {0, 1, 2, 3, 7}
+    assert {(e.seed, e.fold) for _, e in asked.comparison("animals10").experiments} == {
+        *((k, k) for k in range(4)),
+        (7, 2),
+    }
+
+
+def test_the_pilot_has_seeds_that_nothing_else_has(data_dir):
+    experiments = [
+        Experiment("animals10", "f", entry.model, recipe, seed)
+        for comparison in design.PILOT
+        for entry in comparison.entries
+        for seed in pages.seeds_of(comparison, entry, PROFILES["study"].seeds)
+        for recipe in [replace(RECIPE, **entry.changes["study"])]
+    ]
+    assert {e.seed for e in experiments}.isdisjoint(PROFILES["study"].seeds)
+    assert len({e.name for e in experiments}) == len(experiments) >= 6
+
+
+def test_a_run_is_named_by_its_fold_and_seed():
+    experiment = Experiment("animals10", "f", "resnet50", RECIPE, 3, fold=2)
+    assert experiment.name == f"animals10-resnet50-f2-s3-{experiment.hash}"
+    assert Experiment.from_dict(experiment.to_dict()) == experiment
+    assert replace(experiment, fold=1).hash != experiment.hash
+    for fold in (-1, 5, 1.0, None):
+        with pytest.raises(SettingError, match="fold is"):
+            replace(experiment, fold=fold)
+
+
+def test_a_setting_that_did_not_exist_renames_no_run():
+    """What has its default is left out of the hash."""
+    experiment = Experiment("animals10", "f", "resnet50", RECIPE, 0)
+    values = experiment.to_dict()
+    assert replace(experiment, recipe=replace(RECIPE, nesterov=True)).hash != experiment.hash
+    for name in ("nesterov", "decay"):
+        del values["recipe"][name]
+    assert Experiment.from_dict(values).hash == experiment.hash
 
 
 def test_stored_images_leave_room_for_the_crop():

@@ -82,6 +82,7 @@ def gpu_settings(monkeypatch):
     monkeypatch.setattr(cuda, "device_count", lambda: 2)
     monkeypatch.setattr(cuda, "get_device_capability", lambda *_: (7, 0))
     monkeypatch.setattr(cuda, "get_device_name", lambda *_: "Some GPU")
+    monkeypatch.setattr(paddle.version, "cuda_archs", lambda: [70], raising=False)
     monkeypatch.setattr(paddle, "set_device", lambda name: said.update(device=name))
     monkeypatch.setattr(paddle, "set_flags", said.update)
     monkeypatch.setattr(paddle.incubate.autotune, "set_config", said.update)

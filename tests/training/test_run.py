@@ -1,5 +1,6 @@
 """The training loop: it learns, repeats, resumes and fails in the open."""
 
+import re
 import shutil
 from dataclasses import replace
 
@@ -9,12 +10,14 @@ import pytest
 
 from attn_blocks import models
 from attn_blocks.errors import TrainingError
-from attn_blocks.files import load_tensors, read_json, save_tensors
+from attn_blocks.files import PROJECT, load_tensors, read_json, save_tensors, sha256_of
+from attn_blocks.layers import list_attns
+from attn_book.records.logits import confusion_of, read_logits
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment
 from attn_book.study.plan import load_images
 from attn_book.study.recipes import PROFILES
-from attn_book.training import build, checkpoint, loop
+from attn_book.training import build, checkpoint, loop, modulation
 from attn_book.training import compute as computing
 from attn_book.training import run as training_run
 
@@ -64,7 +67,7 @@ def test_a_run_folder_holds_what_the_design_says(finished, experiment):
     wheel = "paddlepaddle-gpu" if paddle.is_compiled_with_cuda() else "paddlepaddle"
     assert record["versions"][wheel] == paddle.__version__
     assert record["semantics"] == {
-        "training": 1,
+        "training": 2,
         "data/shapes": 1,
         "model/resnet": 1,
         "block/sge": 1,
@@ -76,6 +79,10 @@ def test_a_run_folder_holds_what_the_design_says(finished, experiment):
     assert metrics["best_epoch"] == 1 + finished.history["val_acc"].argmax()
     assert np.trace(finished.confusion) / finished.confusion.sum() == metrics["final_val_acc"]
     assert finished.confusion.sum() == RECIPE.validation_images
+    assert 0 <= metrics["final_train_acc"] <= 1
+    logits, labels = read_logits(finished.folder / "logits.safetensors")
+    np.testing.assert_array_equal(confusion_of(logits, labels), finished.confusion)
+    assert record["protocol"] == sha256_of(PROJECT / "book" / "protocol.md")
     model = checkpoint.load_model(finished)
     assert metrics["params"] == models.count_params(model)
     assert list((finished.folder / "vdl").iterdir())
@@ -83,8 +90,8 @@ def test_a_run_folder_holds_what_the_design_says(finished, experiment):
 
 def test_the_saved_model_gives_the_recorded_accuracy(finished, experiment, data_dir):
     images = load_images("shapes", experiment.recipe, data_dir)
-    loss, confusion = evaluate(checkpoint.load_model(finished), images, experiment.recipe)
-    np.testing.assert_array_equal(confusion, finished.confusion)
+    loss, logits = evaluate(checkpoint.load_model(finished), images, experiment.recipe)
+    np.testing.assert_array_equal(confusion_of(logits, images.val.labels), finished.confusion)
     assert loss == finished.history["val_loss"][-1]
 
 
@@ -247,7 +254,20 @@ def test_weights_that_are_no_numbers_end_the_run_in_the_epoch_of_the_harm(
     run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
     assert run.status == "failed"
     assert run.metrics["epoch"] == 2
-    assert "1 weights, conv1.weight the first, are not finite" in run.metrics["reason"]
+    assert "1 of 118 weights, conv1.weight the first, are not finite" in run.metrics["reason"]
+
+
+def test_a_gradient_that_is_no_number_ends_the_run(experiment, data_dir):
+    images = load_images("shapes", experiment.recipe, data_dir)
+    training = build.prepare(build.build_model(experiment, 10), images, experiment.recipe)
+    weight = training.model.fc.weight
+    # What a step at rate 0 does: it leaves the weights alone, and the momentum keeps the gradient.
+    training.optimizer.set_lr(0.0)
+    (weight * float("inf")).sum().backward()
+    training.optimizer.step()
+    weight.set_value(paddle.zeros_like(weight))
+    with pytest.raises(loop.Diverged, match="gradients, fc.weight the first, are not finite"):
+        loop.check_finite(training, 1, 1, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -290,13 +310,80 @@ def spared_by_decay(model, recipe):
     return {name for name, parameter in trainable.items() if (parameter.numpy() == 1).all()}
 
 
-def test_weight_decay_spares_srm_and_on_request_norms():
-    model = models.create_model("srm_resnet18", 10, width=1 / 16, stem="small", image_size=56)
-    names = {name for name, p in model.named_parameters() if not p.stop_gradient}
-    srm = {name for name in names if ".attn." in name}
-    norms = {name for name in names if "bn" in name or "downsample.1" in name}
-    assert spared_by_decay(model, RECIPE) == srm != set()
-    assert spared_by_decay(model, replace(RECIPE, decay_norms=False)) == srm | norms
+# What is decayed of each block: the weights of what mixes its channels.
+MIXING = {
+    "se": {"fc1.weight", "fc2.weight"},
+    "nl": {"g.weight", "theta.weight", "phi.weight", "z.weight"},
+    "gc": {"conv_mask.weight", "f_add.conv1.weight", "f_add.conv2.weight"},
+    "bat": {
+        "conv1.conv.weight",
+        "transform.conv1.conv.weight",
+        "transform.conv_p.weight",
+        "transform.conv_q.weight",
+        "transform.conv2.conv.weight",
+        "conv2.conv.weight",
+    },
+}  # the others have depth-wise convolutions, norms, and gains for each channel or group
+GAINS = {
+    "srm": {"cfc"},
+    "sge": {"weight", "bias"},
+    "sa": {"cweight", "cbias", "sweight", "sbias"},
+}
+
+
+@pytest.mark.parametrize("attn", list_attns())
+def test_weight_decay_acts_on_what_mixes_channels(attn):
+    model = models.create_model(f"{attn}_resnet50", 10, width=1 / 4, stem="small", image_size=56)
+    trained = {name for name, p in model.named_parameters() if not p.stop_gradient}
+    blocks = tuple(f"{name}." for name in modulation.attention_blocks(model))
+    of_blocks = {name for name in trained if name.startswith(blocks)}
+
+    def decayed(decay):
+        return trained - spared_by_decay(model, replace(RECIPE, decay=decay))
+
+    def inside(names):
+        return {re.sub(r"^.*?\.(attn|nl\d)\.", "", name) for name in names & of_blocks}
+
+    convolutions = re.compile(r"(conv\d|downsample\.0|^fc)\.weight$")
+    mixing = decayed("mixing")
+    assert inside(mixing) == MIXING.get(attn, set())
+    assert mixing - of_blocks == {n for n in trained - of_blocks if convolutions.search(n)} != set()
+    assert inside(decayed("gains")) == MIXING.get(attn, set()) | GAINS.get(attn, set())
+    assert decayed("all") == trained
+
+
+def test_weight_decay_spares_depthwise_convolutions():
+    model = models.create_model("mobilenet_v2", 10, width=1 / 4, stem="small", image_size=56)
+    kernels = {n: p for n, p in model.named_parameters() if p.ndim == 4}
+    decayed = set(build.decayed_parameters(model))
+    assert {n for n, p in kernels.items() if p.shape[1] == 1} != set()
+    assert {n for n, p in kernels.items() if p.shape[1] > 1} == decayed & kernels.keys()
+
+
+def initial_values(data_dir, model, seed=1, **options):
+    experiment = experiment_of(model, data_dir, image_size=64)
+    experiment = replace(experiment, seed=seed, options=options)
+    return {n: p.numpy() for n, p in build.build_model(experiment, 10).named_parameters()}
+
+
+@pytest.mark.parametrize("attn", list_attns())
+def test_networks_of_a_seed_share_their_initial_values(attn, data_dir):
+    plain = initial_values(data_dir, "resnet50")
+    assert sum(value.ndim == 4 for value in plain.values()) == 53
+    with_block = initial_values(data_dir, f"{attn}_resnet50")
+    for name, value in plain.items():
+        np.testing.assert_array_equal(with_block[name], value, name)
+    other = initial_values(data_dir, "resnet50", seed=2)
+    assert all((other[n] != v).any() for n, v in plain.items() if v.ndim == 4)
+    assert not np.array_equal(plain["layer1.1.conv2.weight"], plain["layer1.2.conv2.weight"])
+
+
+@pytest.mark.parametrize("model", ["senet_cifar", "sa_inception"])
+def test_a_block_that_is_left_out_shifts_no_name(model, data_dir):
+    with_block, without = (initial_values(data_dir, model, **o) for o in ({}, {"attn": False}))
+    assert without.keys() < with_block.keys()
+    for name, value in without.items():
+        np.testing.assert_array_equal(with_block[name], value, name)
 
 
 def test_the_optimiser_steps_as_the_formula_says():
@@ -415,9 +502,9 @@ def test_scores_in_bfloat16_are_counted_as_numbers(finished, experiment, data_di
 
     images = load_images("shapes", experiment.recipe, data_dir)
     model = Half(checkpoint.load_model(finished))
-    loss, confusion = evaluate(model, images, experiment.recipe)
+    loss, logits = evaluate(model, images, experiment.recipe)
     assert loss == pytest.approx(finished.history["val_loss"][-1], rel=0.02)
-    assert confusion.sum() == finished.confusion.sum()
+    assert logits.dtype == np.float32 and np.isfinite(logits).all()
     scores = paddle.to_tensor([[0.25, 8.0, -3.0], [1.0, 0.5, -2.0]]).astype("bfloat16")
     assert loop.count_correct(scores, paddle.to_tensor([1, 2])) == 1
 

@@ -40,7 +40,7 @@ from attn_blocks.datasets.images import ImageDataset, Images
 from attn_blocks.datasets.loader import Loader
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError, choose
-from attn_blocks.files import project_folder
+from attn_blocks.files import command_line, project_folder
 
 __all__ = [
     "DATASETS",
@@ -59,6 +59,7 @@ __all__ = [
     "status_report",
 ]
 
+VARIABLE = "ATTN_BLOCKS_DATA"
 DATASETS: dict[str, Source] = {
     source.name: source
     for source in (animals10.SOURCE, caltech16.SOURCE, cifar10.SOURCE, shapes.SOURCE)
@@ -86,8 +87,23 @@ def list_datasets() -> list[str]:
 
 
 def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
-    """Where the data sets lie: ``data_dir``, else ``$ATTN_BLOCKS_DATA``, else ``data``."""
-    return project_folder("data", "ATTN_BLOCKS_DATA", data_dir)
+    """Where the data sets lie: ``data_dir``, else ``$ATTN_BLOCKS_DATA``, else ``data``.
+
+    It need not be there, since ``prepare`` makes it.
+    """
+    return project_folder("data", VARIABLE, data_dir)
+
+
+def _folder_to_read(data_dir: str | os.PathLike | None) -> Path:
+    """The data folder; only the default one may be missing, which is as good as an empty one."""
+    root = data_folder(data_dir)
+    if not root.is_dir() and root != project_folder("data"):
+        named = f"as {VARIABLE} says" if data_dir is None else "as was asked for"
+        raise DataError(
+            f"{root} is no folder, so no data set can be read from it, {named}; name the folder "
+            "that holds the data sets, or none to use what the project has"
+        )
+    return root
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
@@ -95,9 +111,12 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
 
     Of several folders that may hold it the one of its own name is taken, else the one with the
     most images. The embedded ``shapes`` needs no files: for it the data folder is returned.
+
+    Raises:
+        DataError: a data folder that was named is not there.
     """
     source = DATASETS[choose("data set", name, list_datasets())]
-    root = data_folder(data_dir)
+    root = _folder_to_read(data_dir)
     if source is shapes.SOURCE:
         return root
     found = [root / folder for folder in source.folders if _class_paths(root / folder, source)]
@@ -114,7 +133,12 @@ def _class_paths(folder: Path, source: Source) -> list[Path]:
 
 
 def status(data_dir: str | os.PathLike | None = None) -> list[Status]:
-    """What is found of each data set, and how to get what is missing. Decodes nothing."""
+    """What is found of each data set, and how to get what is missing. Decodes nothing.
+
+    Raises:
+        DataError: a data folder that was named is not there.
+    """
+    _folder_to_read(data_dir)
     return [_status(DATASETS[name], data_dir) for name in list_datasets()]
 
 
@@ -193,13 +217,14 @@ def load(
 
     Raises:
         SettingError: an unknown name, or a number that cannot work.
-        DataError: the data set is missing, has one class or an empty one, or has lost more than
-            1% of a class to damaged files; or its cache cannot be written.
+        DataError: the data set, or a data folder that was named, is missing; it has one class or
+            an empty one, or has lost more than 1% of a class to damaged files; or its cache cannot
+            be written.
     """
     source = DATASETS[choose("data set", name, list_datasets())]
     if short_side < 1:
         raise SettingError(f"short_side is {short_side}; it must be at least 1 pixel")
-    cache = cache_folder(data_folder(data_dir), cache_dir)
+    cache = cache_folder(_folder_to_read(data_dir), cache_dir)
     skipped: tuple[LeftOut, ...] = ()
     check_fold(fold)
     if source is shapes.SOURCE:
@@ -271,7 +296,7 @@ def _missing(source: Source, root: Path) -> str:
     return (
         f"{source.title} is not in {root}: looked for the folders {', '.join(source.folders)} "
         f"holding {split}the class folders {', '.join(classes)}. To get it, {source.how_to_get}. "
-        f"If you have it: attn-book data prepare {source.name} SOURCE, where SOURCE "
+        f"If you have it: {command_line()} data prepare {source.name} SOURCE, where SOURCE "
         "is its folder, zip or tar; or set ATTN_BLOCKS_DATA to the folder that holds it"
     )
 

@@ -23,7 +23,7 @@ SOURCE = Source(
     # The write-ups state none; these are ImageNet's, customary for photographs.
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
-    how_to_get=(
+    advice=(
         "download alessiocorrado99/animals10 from Kaggle (a free account is needed; on the "
         "command line: kaggle datasets download alessiocorrado99/animals10), then run "
         "attn-book data prepare animals10 animals10.zip"

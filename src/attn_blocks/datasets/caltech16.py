@@ -38,7 +38,7 @@ SOURCE = Source(
     # channel, so that is blue, green, red, as OpenCV loads; here in the order red, green, blue.
     mean=(0.57409690, 0.54632660, 0.50950350),
     std=(0.29220656, 0.26041326, 0.26059777),
-    how_to_get="run attn-book data prepare caltech16 --download (137 MB)",
+    advice="run attn-book data prepare caltech16 --download (137 MB)",
     folders=(
         "caltech16",
         "101_ObjectCategories",

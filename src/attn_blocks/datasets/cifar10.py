@@ -31,7 +31,7 @@ SOURCE = Source(
     # The SENet write-up's.
     mean=(0.4914, 0.4822, 0.4465),
     std=(0.2023, 0.1994, 0.2010),
-    how_to_get="run attn-book data prepare cifar10 --download (171 MB)",
+    advice="run attn-book data prepare cifar10 --download (171 MB)",
     folders=("cifar10", "CIFAR-10-images"),
     own_split=True,
 )

@@ -17,7 +17,7 @@ from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing
 from attn_blocks.datasets.progress import bar
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import AttnBlocksError, DataError
-from attn_blocks.files import atomic_write, read_json, sha256_of, write_json
+from attn_blocks.files import atomic_write, command_line, read_json, sha256_of, write_json
 
 # A class that loses a larger share of its images is not trained on.
 MAX_LOST = 0.01
@@ -72,7 +72,7 @@ def check_losses(
                 f"{source.title} in {listing.folder}: class {listing.classes[label]!r} loses "
                 f"{number} of {total[label]:,} images, more than {MAX_LOST:.0%}: "
                 f"{_some(entries)}{where}; repair or remove these files, or unpack the data set "
-                f"again with attn-book data prepare {source.name} SOURCE --replace"
+                f"again with {command_line()} data prepare {source.name} SOURCE --replace"
             )
 
 

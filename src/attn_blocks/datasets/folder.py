@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from typing import NamedTuple
 
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError
+from attn_blocks.files import command_line
 
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 )
 TRAIN, VAL = 0, 1
+NO_CLASS, ANY_CLASS = -1, 0
 PARTS = ("train", "test")
 FOLDS = 5
 
@@ -36,7 +39,7 @@ class File(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A file that is not used; ``label`` is its class, or -1 for what belongs to none."""
+    """A file that is not used; ``label`` is its class, or -1 for what is no image of any."""
 
     name: str
     reason: str
@@ -122,7 +125,8 @@ def scan(folder: Path, source: Source) -> Listing:
     Names are sorted by code point, never in the order of the file system. A folder with ``train/``
     and ``test/`` is split so; in others file ``i`` of each class is a validation image of fold
     ``i % 5``, so that every fold is a split of 8:2. Left out, with the reason: links that lead out
-    of the folder, images in folders inside a class folder, folders that are no class.
+    of the folder, back to themselves or to folders; images in folders inside a class folder;
+    folders that are no class.
 
     Raises:
         DataError: no class or one class, a class without images in one of the parts, or no
@@ -150,11 +154,17 @@ def scan(folder: Path, source: Source) -> Listing:
     }
     classes = _choose(candidates, source)
     files: list[File] = []
-    left_out = [entry for root in parts.values() for entry in _no_class(root, folder, source)]
+    left_out = [
+        entry
+        for root in parts.values()
+        for entry in (*_no_class(root, folder, source), *_circles(root, folder))
+    ]
     for label, name in enumerate(classes):
         for part in parts:
             entries, lost = candidates[name].get(part, ([], []))
-            left_out += [LeftOut(lost_name, reason, label) for lost_name, reason in lost]
+            left_out += [
+                entry if entry.label == NO_CLASS else entry._replace(label=label) for entry in lost
+            ]
             prefix = f"{PARTS[part]}/{name}" if part is not None else name
             for number, entry in enumerate(entries[: source.max_per_class]):
                 fold = number % FOLDS if part is None else None
@@ -177,11 +187,39 @@ def scan(folder: Path, source: Source) -> Listing:
 
 
 def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name; DataError if it cannot be read."""
+    """What lies in a folder, sorted by name, but for links that lead in circles.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return [entry for entry in _all_entries(folder) if not _leads_in_a_circle(entry)]
+
+
+def _all_entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _leads_in_a_circle(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a link that leads to itself or to a folder that it lies in."""
+    if not entry.is_symlink():
+        return False
+    try:
+        target = Path(os.path.realpath(entry.path, strict=True))
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return Path(os.path.realpath(Path(entry.path).parent)).is_relative_to(target)
+
+
+def _circles(folder: Path, root: Path) -> list[LeftOut]:
+    """The links directly in a folder that lead in circles."""
+    return [
+        LeftOut(_relative(entry.path, root), "a link that leads back to where it lies", NO_CLASS)
+        for entry in _all_entries(folder)
+        if _leads_in_a_circle(entry)
+    ]
 
 
 def count_images(folder: Path) -> int:
@@ -210,25 +248,34 @@ def _choose(candidates: dict[str, dict], source: Source) -> list[str]:
     return known + [name for name in names if name not in source.class_names]
 
 
-def _list_class(folder: Path, root: Path) -> tuple[list[os.DirEntry[str]], list[tuple[str, str]]]:
-    """The usable image files of a class folder, and (name, reason) of those that are not."""
+def _list_class(folder: Path, root: Path) -> tuple[list[os.DirEntry[str]], list[LeftOut]]:
+    """The usable image files of a class folder, and what is not; its label is to be set."""
     entries: list[os.DirEntry[str]] = []
-    lost: list[tuple[str, str]] = []
+    lost: list[LeftOut] = []
+
+    def leave_out(path: str, reason: str, label: int = ANY_CLASS) -> None:
+        lost.append(LeftOut(_relative(path, root), reason, label))
+
     if not _inside(str(folder), root):
-        reason = "the class folder is a link that leads out of the data set"
-        return entries, [(_relative(str(folder), root), reason)]
+        leave_out(str(folder), "the class folder is a link that leads out of the data set")
+        return entries, lost
+    lost += _circles(folder, root)
     for entry in entries_of(folder):
         if entry.name.startswith("."):
             continue
         if entry.is_symlink() and not _inside(entry.path, root):
-            lost.append((entry.path, "a link that leads out of the data set"))
+            leave_out(entry.path, "a link that leads out of the data set")
         elif is_image_name(entry.name) and entry.is_file():
             entries.append(entry)
+        elif entry.is_symlink() and entry.is_dir():
+            # What it leads to lies elsewhere in the data set, so no image is lost.
+            leave_out(entry.path, "a link to a folder", NO_CLASS)
         elif entry.is_dir():
-            lost += [(path, "in a folder inside the class folder") for path in _walk(entry.path)]
+            for path in _walk(entry.path):
+                leave_out(path, "in a folder inside the class folder")
         elif is_image_name(entry.name):
-            lost.append((entry.path, "not a regular file"))
-    return entries, [(_relative(path, root), reason) for path, reason in lost]
+            leave_out(entry.path, "not a regular file")
+    return entries, lost
 
 
 def _walk(folder: str) -> Iterator[str]:
@@ -242,7 +289,9 @@ def _walk(folder: str) -> Iterator[str]:
 def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
     """Folders with images that are not a class of this data set."""
     return [
-        LeftOut(_relative(str(child), folder), f"a folder that is no class of {source.title}", -1)
+        LeftOut(
+            _relative(str(child), folder), f"a folder that is no class of {source.title}", NO_CLASS
+        )
         for child in _subfolders(root)
         if source.class_of(child.name) is None
         and child.name not in source.excluded
@@ -252,7 +301,7 @@ def _no_class(root: Path, folder: Path, source: Source) -> list[LeftOut]:
 
 def _check(listing: Listing, source: Source) -> None:
     folder, classes = listing.folder, listing.classes
-    again = f"attn-book data prepare {source.name} SOURCE"
+    again = f"{command_line()} data prepare {source.name} SOURCE"
     if len(classes) < 2:
         what = f"only the class {classes[0]!r}" if classes else "no class folder"
         raise DataError(

@@ -63,7 +63,7 @@ def download(name: str, data_dir: str | os.PathLike | None = None) -> Path:
 
 def prepare(
     name: str,
-    source: str | os.PathLike,
+    source: str | os.PathLike | None,
     data_dir: str | os.PathLike | None = None,
     replace: bool = False,
 ) -> Path:
@@ -77,7 +77,7 @@ def prepare(
 
     Args:
         name: of the data set.
-        source: what to take it from; never changed.
+        source: what to take it from; never changed. None is an error, as an empty name is.
         data_dir: see ``data_folder``.
         replace: put it in the place of a folder that is there already.
 
@@ -85,11 +85,16 @@ def prepare(
         The new folder, ``<data folder>/<name>``.
 
     Raises:
-        SettingError: an unknown name, or ``shapes``, which is drawn.
+        SettingError: an unknown name, ``shapes``, which is drawn, or no source.
         DataError: the source is missing, damaged, unsafe, or holds something else; more than 1%
             of the images of a class do not decode; the folder is there already; no room.
     """
     data_set = _source_of(name)
+    if not source:
+        raise SettingError(
+            f"SOURCE is missing: the folder, zip or tar of {data_set.title}. To get it, "
+            f"{data_set.how_to_get}"
+        )
     origin, root = Path(source).expanduser(), data_folder(data_dir)
     target = root / name
     if not origin.exists():

@@ -99,7 +99,7 @@ SOURCE = Source(
     class_names=tuple(OUTLINES),
     mean=(0.43, 0.43, 0.43),
     std=(0.25, 0.25, 0.25),
-    how_to_get="nothing is to be done: it is drawn when it is first used",
+    advice="nothing is to be done: it is drawn when it is first used",
 )
 
 

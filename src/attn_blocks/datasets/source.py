@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from attn_blocks.files import command_line, printable
+
 
 @dataclass(frozen=True)
 class Source:
@@ -14,7 +16,7 @@ class Source:
         name, title: for the command line, and for people.
         class_names: every class of the complete set, by label.
         mean, std: of the red, green and blue channel, pixels scaled to [0, 1].
-        how_to_get: one sentence for people who do not have it.
+        advice: one sentence for people who do not have it; see ``how_to_get``.
         folders: where it may lie below the data folder, first choice first.
         translations: other names of the class folders, to the class name.
         other_classes: folders beyond ``class_names`` are classes too, and the largest are used.
@@ -28,7 +30,7 @@ class Source:
     class_names: tuple[str, ...]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    how_to_get: str
+    advice: str
     folders: tuple[str, ...] = ()
     translations: Mapping[str, str] = field(default_factory=dict)
     other_classes: bool = False
@@ -36,8 +38,13 @@ class Source:
     max_per_class: int | None = None
     own_split: bool = False
 
+    @property
+    def how_to_get(self) -> str:
+        """The advice, with the command line called as it can be typed here."""
+        return self.advice.replace("attn-book", command_line())
+
     def class_of(self, folder: str) -> str | None:
-        """The class that a folder of this name holds, or None."""
+        """The class that a folder of this name holds, or None; its name can be printed."""
         lower = folder.lower()
         for name in self.class_names:
             if lower == name.lower():
@@ -45,5 +52,5 @@ class Source:
         if lower in self.translations:
             return self.translations[lower]
         if self.other_classes and folder not in self.excluded:
-            return folder
+            return printable(folder)
         return None

@@ -101,7 +101,7 @@ def create_model(
         options: keywords of the block (``groups=32``), ``placement`` of a ResNet's block
             (``"inside"`` each residual block, ``"inside_c3_c5"``, ``"between"``), and those of the
             network's own class. A plain ResNet takes ``attn``: a class or a function that makes
-            the block from its channel count, the name of a registered block, or a number that
+            the block from its channel count, the name of a registered block, or a float that
             each residual branch is multiplied by.
 
     Returns:

@@ -222,7 +222,7 @@ def build_resnet(
             inside them, as the BAT repository's ``use_se`` does.
         placement: of a single block, one of ``PLACEMENTS``; None for ``"between"`` for NL, GC and
             BAT, ``"inside"`` for the others.
-        attn: makes a block of your own, [N, C, H, W] -> the same shape, from C; or a number, for
+        attn: makes a block of your own, [N, C, H, W] -> the same shape, from C; or a float, for
             the constant that an untrained gate is; None for no block beside ``attns``.
         options: keywords of the first block's layer.
 
@@ -232,7 +232,7 @@ def build_resnet(
     """
     if placement and not attns and attn is None:
         raise SettingError(f"placement={placement!r} needs a block to place; give attn")
-    own = partial(Scale, factor=attn) if isinstance(attn, int | float) else attn
+    own = partial(Scale, factor=attn) if isinstance(attn, float) else attn
     sizes = map_sizes(image_size, stem)
     makers: dict[str, MakeAttn] = {}
     settings: dict[str, dict] = {}

@@ -7,26 +7,33 @@ by the table of the block it belongs to (``RENAMES``), the last part by what it 
 The state of a whole ResNet may come from these repositories, which all name the backbone as
 torchvision does: hyunjaelee410/style-based-recalibration-module (block ``rclb``),
 implus/PytorchInsight (``se``, ``sge``), moskomule/senet.pytorch (``se``), wofmanaf/SA-Net
-(``sa``) and BA-Transform/BAT-Image-Classification (``se_block``, ``nl<i>`` after block i).
+(``sa``) and BA-Transform/BAT-Image-Classification (``se_block``, ``nl<i>`` after block i). That of
+the small SENet may come from JYPark09/SENet-PyTorch.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import paddle
 from paddle import nn
 
 from attn_blocks.errors import CheckpointError
+from attn_blocks.files import DELETE_IT, check_finite, load_tensors
+from attn_blocks.layers.base import ATTNS
 from attn_blocks.layers.bat import BATransform, BilinearAttnTransform
 from attn_blocks.layers.gc import GlobalContext
 from attn_blocks.layers.ge import GatherExcite
 from attn_blocks.layers.nl import NonLocal
 from attn_blocks.layers.se import SqueezeExcite
+from attn_blocks.models.resnet import DEPTHS, BasicBlock, Bottleneck
+from attn_blocks.models.senet_cifar import SENetCifar
 
 # For each block: module path in some PyTorch code (a regular expression) -> path in this package.
 # A path that no pattern matches is the same on both sides.
@@ -50,11 +57,11 @@ RENAMES: dict[type[nn.Layer], dict[str, str]] = {
         r"p": "phi",
         r"bn": "norm",  # BAT repository, Caffe2 as transcribed
         r"out": "z",
-        r"(g|phi)\.0": r"\1",  # AlexHex7
+        r"(g|phi)\.0(\.conv)?": r"\1",  # pooled: AlexHex7, and mmcv with .conv
         r"W(\.0)?": "z",
         r"W\.1": "norm",
-        r"concat_project\.0": "concat",
-        r"(g|theta|phi)\.conv": r"\1",  # GCNet
+        r"concat_project\.(0|conv)": "concat",
+        r"(g|theta|phi)\.conv": r"\1",  # GCNet, mmcv
         r"conv_out\.conv": "z",
         r"conv_out\.bn": "norm",
     },
@@ -79,8 +86,34 @@ RENAMES: dict[type[nn.Layer], dict[str, str]] = {
         r"(?:batransform|ba)\.(conv[12])(?:\.1|\.bn)": r"transform.\1.bn",
         r"(?:batransform|ba)\.(conv_[pq])": r"transform.\1",
     },
+    SENetCifar: {
+        r"conv_block\.0": "conv1",
+        r"conv_block\.1": "bn1",
+        r"res_blocks\.(\d+)\.conv_lower\.0": r"blocks.\1.conv1",
+        r"res_blocks\.(\d+)\.conv_lower\.1": r"blocks.\1.bn1",
+        r"res_blocks\.(\d+)\.conv_upper\.0": r"blocks.\1.conv2",
+        r"res_blocks\.(\d+)\.conv_upper\.1": r"blocks.\1.bn2",
+        r"res_blocks\.(\d+)\.se_block\.fc\.0": r"blocks.\1.attn.fc1",
+        r"res_blocks\.(\d+)\.se_block\.fc\.2": r"blocks.\1.attn.fc2",
+        r"out_conv\.0": "conv2",
+        r"out_conv\.1": "bn2",
+    },
 }
 LEAVES = {"running_mean": "_mean", "running_var": "_variance"}
+# Put before every name: by DataParallel, and by torch.compile.
+PREFIXES = ("module.", "_orig_mod.")
+SHOWN = 20  # problems in an error
+# What an error says of a state: its blocks, and its first layer here and in the small SENet's code.
+ATTN_NAMES = {
+    "se": r"rclb\.fc|se|se_block",
+    "ge": r"rclb\.conv",
+    "srm": r"rclb\.bn",
+    "sge": "sge",
+    "sa": "sa",
+    "nl": r"nl\d+\.[tpz]",
+    "bat": r"nl\d+\.batransform",
+}
+FIRST_LAYERS = ("conv1.weight", "conv_block.0.weight")
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".bin", ".ckpt", ".tar", ".pdparams", ".pdopt")
 
 
@@ -92,12 +125,14 @@ def load_torch_state_dict(layer: nn.Layer, state: Mapping[str, np.ndarray]) -> N
         state: {PyTorch name: NumPy array}. A linear weight [out, in] is transposed where Paddle
             has a linear layer and taken as [out, in, 1, 1] where there is a 1x1 convolution.
             ``num_batches_tracked`` of a batch norm is ignored: Paddle has no such counter. The
-            prefix ``module.``, which DataParallel puts before every name, is dropped.
+            prefixes ``module.`` and ``_orig_mod.``, if all names have them, are dropped.
 
     Raises:
         CheckpointError: names that are unknown, missing or given twice, and arrays of another
-            shape or without numbers: all of them in one message. The layer is then unchanged.
+            shape or without numbers. The first line says what the state looks like and what was
+            expected, the others list what does not fit. The layer is then unchanged.
     """
+    state = _without_prefixes(state)
     targets = layer.state_dict()
     linear = {
         f"{path}.weight" if path else "weight"
@@ -106,7 +141,7 @@ def load_torch_state_dict(layer: nn.Layer, state: Mapping[str, np.ndarray]) -> N
     }
     found: dict[str, tuple[str, np.ndarray]] = {}
     problems: list[str] = []
-    for torch_name, value in _without_module_prefix(state).items():
+    for torch_name, value in state.items():
         name = _translate(layer, torch_name)
         counter = name.removesuffix("num_batches_tracked")
         if counter != name and f"{counter}_mean" in targets:
@@ -128,10 +163,7 @@ def load_torch_state_dict(layer: nn.Layer, state: Mapping[str, np.ndarray]) -> N
             given = array.shape[::-1] if name in linear else array.shape
             problems.append(f"misshaped: {torch_name} is {list(given)}, needed {list(shown)}")
     if problems:
-        listing = "\n  ".join(problems)
-        raise CheckpointError(
-            f"the state does not fit {type(layer).__name__}, nothing was loaded:\n  {listing}"
-        )
+        raise CheckpointError(_misfit(layer, state, problems))
     for name, (_, array) in found.items():
         target = targets[name]
         tensor = paddle.to_tensor(np.ascontiguousarray(array).reshape(target.shape))
@@ -152,7 +184,12 @@ def load_torch_checkpoint(model: nn.Layer, path: str | os.PathLike) -> None:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read ``{name: array}`` from a ``.safetensors`` or ``.npz`` file; never runs code from it."""
+    """Read ``{name: array}`` from a ``.safetensors`` or ``.npz`` file; never runs code from it.
+
+    Raises:
+        CheckpointError: see ``load_torch_checkpoint``; also for NaN, infinity, and types that
+            NumPy does not know, such as bfloat16 and float8.
+    """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix in PICKLES:
@@ -170,28 +207,64 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     if suffix == ".npz":
         try:
             with np.load(path, allow_pickle=False) as archive:
-                return {name: archive[name] for name in archive.files}
+                arrays = {name: archive[name] for name in archive.files}
         except (
             Exception
         ) as error:  # a damaged archive can raise anything, from zlib's to MemoryError
             raise CheckpointError(f"{path} is not an .npz of plain arrays ({error})") from error
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        return load_file(path)
-    except (SafetensorError, KeyError, TypeError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a .safetensors file of float or integer arrays that NumPy knows "
-            f"({error})"
-        ) from error
+        check_finite(path, arrays)
+        return arrays
+    return load_tensors(path, DELETE_IT)[0]
 
 
-def _without_module_prefix(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    prefix = "module."
-    if state and all(name.startswith(prefix) for name in state):
-        return {name.removeprefix(prefix): value for name, value in state.items()}
+def _without_prefixes(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for prefix in PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            return _without_prefixes({name[len(prefix) :]: value for name, value in state.items()})
     return dict(state)
+
+
+def _misfit(layer: nn.Layer, state: Mapping[str, np.ndarray], problems: list[str]) -> str:
+    """What the state is and why it does not fit, in a line; then what does not, in more lines."""
+    attns = [
+        name for name, kind in ATTNS.items() if any(isinstance(s, kind) for s in layer.sublayers())
+    ]
+    given, needed = _looks_like(state, _attns_of(state)), _looks_like(layer.state_dict(), attns)
+    kinds = Counter(problem.partition(":")[0] for problem in problems)
+    why = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
+    if given != needed:
+        why = f"it looks like {given or 'none of these networks'}, needed is {needed} ({why})"
+    more = len(problems) - SHOWN
+    lines = [*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    first = f"the state does not fit {type(layer).__name__}, nothing was loaded: {why}"
+    return "\n  ".join([first, *lines])
+
+
+def _attns_of(state: Iterable[str]) -> list[str]:
+    """The blocks in a state under the names of the repositories."""
+    return [
+        attn
+        for attn, pattern in ATTN_NAMES.items()
+        if any(re.search(rf"\.({pattern})\.", name) for name in state)
+    ]
+
+
+def _looks_like(state: Mapping[str, Any], attns: Iterable[str]) -> str | None:
+    """What network a state is of, by its names and shapes; None for what is no network."""
+    first = next((state[name] for name in FIRST_LAYERS if name in state), None)
+    if first is None or "fc.bias" not in state:
+        return None
+    blocks = {m.groups() for name in state if (m := re.match(r"layer([1-4])\.(\d+)\.", name))}
+    network = "the small SENet"
+    if blocks:
+        repeats = tuple(sum(stage == number for stage, _ in blocks) for number in "1234")
+        kind = Bottleneck if "layer1.0.conv3.weight" in state else BasicBlock
+        depths = [d for d, made in DEPTHS.items() if (made.block, made.repeats) == (kind, repeats)]
+        network = f"a ResNet-{depths[0]}" if depths else f"a ResNet of {repeats} blocks"
+    return (
+        f"{network} with {' and '.join(sorted(attns)) or 'no block'}, a first layer of "
+        f"{list(np.shape(first))} and {np.size(state['fc.bias'])} classes"
+    )
 
 
 def _translate(layer: nn.Layer, torch_name: str) -> str:

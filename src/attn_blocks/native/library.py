@@ -83,6 +83,27 @@ def onednn() -> tuple[Path, str]:
     return path, f"{version.major}.{version.minor}.{version.patch}"
 
 
+# The bits of dnnl_cpu_isa_t, https://oneapi-src.github.io/oneDNN/, the largest set last.
+INSTRUCTION_SETS = {
+    0x1: "SSE4.1",
+    0x3: "AVX",
+    0x7: "AVX2",
+    0xF: "AVX2 with VNNI",
+    0x27: "AVX-512",
+    0x67: "AVX-512 with VNNI",
+    0xE7: "AVX-512 with bfloat16",
+    0x1EF: "AVX10.1",
+    0xFEF: "AVX10.1 with AMX",
+}
+
+
+def instruction_set() -> str:
+    """The processor's instructions that oneDNN uses; ``ONEDNN_MAX_CPU_ISA`` can hold it back."""
+    bits = ctypes.CDLL(str(onednn()[0])).dnnl_get_effective_cpu_isa()
+    known = [name for needed, name in INSTRUCTION_SETS.items() if bits & needed == needed]
+    return known[-1] if known else "the basic ones"
+
+
 def _headers() -> Path:
     """The include folder of the PyPI package onednn-devel."""
     try:

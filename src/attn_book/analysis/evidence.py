@@ -235,7 +235,7 @@ def _ended(folder: Path) -> list[Run]:
 
 
 def _is_old(run: Run) -> bool:
-    return bool(changed_parts(run.record["semantics"]))
+    return bool(changed_parts(run.record["semantics"], run.experiment))
 
 
 def _sorted(

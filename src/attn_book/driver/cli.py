@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from attn_blocks.errors import AttnBlocksError
+from attn_blocks.files import need_checkout
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 1 if something failed, 2 for wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for paths that are not UTF-8
     options = _parser().parse_args(arguments)
     # SIGTERM ends like Ctrl-C: workers stop, and the command says what is saved.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        if getattr(options, "checkout", None):  # asked before what the command needs is imported
+            need_checkout(options.checkout)
         return options.command(options)
     except AttnBlocksError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "attn_blocks", "attn_book"):
+            raise
+        extra = "cpu" if package == "paddle" else "book"
+        print(
+            f"error: this command needs {package}, which is not installed; "
+            f"pip install 'attn-blocks[{extra}]'",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -52,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
         command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
+        if name == "reproduce":
+            command.set_defaults(checkout=name)
 
     estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
     estimate.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
@@ -73,13 +92,30 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     prepare.set_defaults(command=_data_prepare)
 
+    doctor = commands.add_parser(
+        "doctor", help="say what this machine has, what is wrong with it, and what fixes it"
+    )
+    doctor.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    doctor.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+    doctor.set_defaults(command=_doctor)
+
+    predict = commands.add_parser("predict", help="say what trained weights see in images")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files to classify")
+    predict.add_argument(
+        "--weights",
+        required=True,
+        help="a run's folder (its last weights), or best.safetensors or last.safetensors in it",
+    )
+    predict.add_argument("--top", type=int, default=1, help="classes shown an image (default: 1)")
+    predict.set_defaults(command=_predict)
+
     models = commands.add_parser("models", help="list the models with their parameters and MACs")
     models.set_defaults(command=_models)
 
     publish = commands.add_parser("publish", help="copy finished runs and pages to book/published")
     publish.add_argument("--profile", help="smoke, quick, study or paper")
     publish.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
-    publish.set_defaults(command=_publish)
+    publish.set_defaults(command=_publish, checkout="publish")
 
     verify = commands.add_parser("verify-published", help="check what book/published holds")
     verify.add_argument(
@@ -90,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
         help="also train a published run again (default: a short one, at random)",
     )
     verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    verify.set_defaults(command=_verify_published)
+    verify.set_defaults(command=_verify_published, checkout="verify-published")
     return parser
 
 
@@ -145,6 +181,23 @@ def _data_prepare(options: argparse.Namespace) -> int:
         options.source = prepare.download(options.name, options.data_dir)
     prepare.prepare(options.name, options.source, options.data_dir, replace=options.replace)
     return _data_status(options)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from attn_book.driver import doctor
+
+    findings, usable = doctor.examine(options.data_dir or None, options.results_dir or None)
+    print(doctor.report(findings))
+    return 0 if usable else 1
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from attn_book.driver import predict
+
+    for image, classes in predict.predict(options.images, options.weights, options.top).items():
+        for name, probability in classes:
+            print(f"{image}\t{name}\t{probability:.3f}")
+    return 0
 
 
 def _models(options: argparse.Namespace) -> int:

@@ -94,6 +94,7 @@ def execute_page(
 
     Raises:
         WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
+            Or its kernel was killed.
         StorageError: the disk is full.
     """
     import nbformat
@@ -124,6 +125,11 @@ def execute_page(
         if not failures:
             partial.replace(failed)
             raise WorkerError(str(error)) from error
+    except RuntimeError as error:  # "Kernel died", while it started or later
+        raise WorkerError(
+            f"the notebook's kernel was killed ({error}), most likely because memory ran out; free "
+            "some, or ask for fewer at once (JOBS=1), and give the same command again"
+        ) from error
     except OSError as error:
         if error.errno in NO_ROOM:
             partial.unlink(missing_ok=True)

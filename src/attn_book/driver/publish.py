@@ -10,26 +10,38 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from PIL import Image
 
-from attn_blocks.errors import choose
-from attn_blocks.files import atomic_folder
+from attn_blocks.errors import CheckpointError, choose
+from attn_blocks.files import (
+    atomic_folder,
+    load_tensors,
+    need_checkout,
+    save_tensors,
+    write_bytes,
+)
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
     notebook_problems,
     problems_of,
+    read_page,
     task_of,
     why_unfit,
 )
-from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
+from attn_book.records.seal import SUMS, broken_seals, seal
 from attn_book.study.pages import OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
+from attn_book.training.checkpoint import OPTIMIZER_PREFIX
+
+LARGEST_NETWORK = 5_000_000  # parameters of a network whose weights are published
 
 
 def publish(
@@ -51,15 +63,18 @@ def publish(
         A line for each thing that was left out, with the reason.
 
     Raises:
-        PublishError: there is nothing to publish, or what was put together does not pass ``check``;
-            what was published before is then left as it was.
+        PublishError: there is nothing to publish, what is published is not as it was, or what was
+            put together does not pass ``check``; what was published before is left as it was.
+        SettingError: the packages are installed outside a checkout, which has the folder.
     """
+    if published == PUBLISHED:
+        need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     target = published / profile
+    _check_seals(target)
     with atomic_folder(target) as staging:
         notes = _copy_runs([target, source], staging)
-        plans = recorded_plans(staging)
-        if not plans:
+        if not finished_runs(staging):
             raise PublishError(
                 "\n".join(
                     [
@@ -69,14 +84,26 @@ def publish(
                     ]
                 )
             )
-        write_summary(list(plans.values()))
+        _publish_weights([target, source], staging)
+        plans = recorded_plans(staging)
+        write_summary(staging, list(plans.values()))
         _draw_gains(plans)
         for page in PAGES:
             notes += _copy_notebook(page, plans.get(page), [source, target], staging)
+        seal(staging)
         problems = problems_of(staging)
         if problems:
             raise PublishError("\n".join(problems))
     return list(dict.fromkeys(notes))
+
+
+def _check_seals(target: Path) -> None:
+    """Refuse to publish on top of what was changed: it would be sealed with the rest."""
+    if (target / SUMS).exists() and (broken := broken_seals(target)):
+        raise PublishError(
+            f"{target} is not as it was published: {'; '.join(broken)}; restore it (git checkout), "
+            f"or, if that is meant, remove {SUMS} in it and publish again"
+        )
 
 
 def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
@@ -108,6 +135,36 @@ def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
     return notes
 
 
+def _publish_weights(sources: Sequence[Path], staging: Path) -> None:
+    """Keep the weights of the first seed's networks that are small enough, in float16.
+
+    Pages look into the networks of the record itself then, and nobody has to train to read.
+    """
+    settings = PROFILES[staging.name]
+    for run in finished_runs(staging).values() if settings.shared else ():
+        small = run.metrics["params"] < LARGEST_NETWORK
+        if run.experiment.seed != settings.seeds[0] or not small:
+            continue
+        target = staging / WEIGHTS_FOLDER / f"{run.folder.name}.safetensors"
+        for source in sources:
+            trained = Run(source / "runs" / run.folder.name)
+            known = source / WEIGHTS_FOLDER / target.name
+            if known.exists():
+                write_bytes(target, known.read_bytes())
+            elif trained.has_weights and is_same(run, trained):
+                save_tensors(target, half_precision(trained), {"run": run.folder.name})
+
+
+def half_precision(run: Run) -> dict[str, np.ndarray]:
+    """A run's last weights in float16, without the optimiser's state."""
+    tensors, _ = load_tensors(run.folder / "last.safetensors")
+    return {
+        name: value.astype(np.float16)
+        for name, value in tensors.items()
+        if not name.startswith(OPTIMIZER_PREFIX)
+    }
+
+
 def _draw_gains(plans: dict[str, Plan]) -> None:
     """The figure that opens the README: each block's gain over ResNet-50."""
     from attn_book.analysis import plots  # loads matplotlib, which a check does not need
@@ -125,7 +182,11 @@ def _copy_notebook(
     for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
         if not path.exists():
             continue
-        notebook = nbformat.read(path, as_version=4)
+        try:
+            notebook = read_page(path)
+        except CheckpointError as error:
+            reasons = [str(error)]
+            continue
         executed = notebook.metadata.get("papermill", {}).get("end_time")
         if executed and plan:
             notebook = cleaned(notebook)

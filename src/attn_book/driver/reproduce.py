@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from attn_blocks import device
 from attn_blocks.errors import SettingError, StorageError
-from attn_blocks.files import folder_lock, remove_leftovers
+from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
 from attn_book.analysis import tables
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
@@ -59,15 +59,19 @@ def reproduce(
         The number of runs and pages that failed.
 
     Raises:
+        SettingError: a setting that cannot be, or notebooks where the packages are installed
+            without them.
         StorageError: a disk is full, or the results folder cannot be written.
     """
+    if notebooks:
+        need_checkout("reproduce")
     plans: list[Plan] = []
     try:
         plans += _plans(pages or PAGES, notebooks, settings, fresh)
         jobs = job_count(jobs, plans[0])
         for experiment in _missing(plans):
             Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
-        _remove_corrupt_files(plans)
+        _put_in_order(plans)
         _use_published(plans, fresh)
         _announce(plans, jobs)
         started = time.monotonic()
@@ -75,7 +79,7 @@ def reproduce(
         with folder_lock(plans[0].results_dir, ".summary.lock"):
             for problem in remove_leftovers(plans[0].results_dir):
                 print(problem, file=sys.stderr)
-            write_summary(plans)
+            write_summary(plans[0].results_dir, plans)
     except (KeyboardInterrupt, StorageError):
         _say_how_to_resume(plans)
         raise
@@ -93,10 +97,7 @@ def _plans(
     # Pages share tasks; listing the files of a large data set takes longer than all the rest.
     load = cache(load_task)
     names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
-    plans = [plan(name, **settings, load=load) for name in names]
-    # They share runs as well: one page that looks into the networks wants weights for all.
-    weights = notebooks and any(page.weights for page in plans)
-    return [replace(page, weights=weights, fresh=fresh) for page in plans]
+    return [replace(plan(name, **settings, load=load), fresh=fresh) for name in names]
 
 
 def job_count(jobs: int | str | None, first: Plan) -> int:
@@ -156,13 +157,13 @@ def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
         print(f"{count} runs {outcome}")
 
 
-def _remove_corrupt_files(plans: Sequence[Plan]) -> None:
-    """Report and remove incomplete files of runs that no process works on."""
+def _put_in_order(plans: Sequence[Plan]) -> None:
+    """Put the runs in order that no process works on, and say what was done."""
     runs = _runs(plans)
-    for run in [*runs, *(run.repeat for run in runs)]:
+    for run in runs:
         if run.folder.is_dir():
             with folder_lock(run.folder, wait=False) as free:
-                for problem in repair.remove_corrupt_files(run) if free else ():
+                for problem in repair.put_in_order(run) if free else ():
                     print(problem, file=sys.stderr)
 
 
@@ -260,13 +261,13 @@ def _say(*lines: str, stream: TextIO | None = None) -> None:
 
 
 def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
-    folder = planned.training_of(settings, experiment).folder
+    folder = planned.run_of(settings, experiment).folder
     request = {
         "experiment": experiment.to_dict(),
         "results_dir": str(folder.parents[1]),
         "data_dir": str(settings.data_dir),
         "device": settings.device,
-        "weights": settings.needs_weights(experiment),
+        "fresh": settings.fresh,
     }
     log = None if shows_bar else folder / "train.log"
     lock = ".claim"

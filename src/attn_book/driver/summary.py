@@ -15,9 +15,8 @@ from attn_book.study.claims import CLAIMS
 from attn_book.study.plan import Plan
 
 
-def write_summary(plans: Sequence[Plan]) -> None:
+def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
     """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the plans cover)."""
-    folder = plans[0].results_dir
     pages: dict[str, list[str]] = {}
     for page in plans:
         for experiment in page.experiments:

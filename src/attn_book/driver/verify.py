@@ -7,25 +7,29 @@ import random
 import re
 import shutil
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import numpy as np
 
-from attn_blocks.errors import CheckpointError, choose
+from attn_blocks.errors import CheckpointError, SettingError, choose
 from attn_blocks.files import sha256_of
 from attn_book.analysis import verdicts
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
-from attn_book.records import full_size
-from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records import first_study, full_size
+from attn_book.records.logits import fits, read_logits
+from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
 from attn_book.records.repair import READERS
 from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
+from attn_book.records.seal import broken_seals
 from attn_book.records.semantics import changed_parts
+from attn_book.study.design import EXTRA
 from attn_book.study.pages import PAGES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
@@ -34,12 +38,23 @@ TABLES = ("summary.csv", "verdicts.csv")
 LARGEST_NOTEBOOK = 1_500_000
 # An absolute path names the machine that executed a page; an address or a fraction does not match.
 MACHINE_PATH = re.compile(r"(?<![\w.:/<})\]])/[A-Za-z][\w.-]*/[\w.-]+")
+SHOWN_KINDS = ("text/plain", "text/markdown", "text/html", "text/latex", "image/png")
+ACTIVE = re.compile(
+    r"<\s*/?\s*(?:script|iframe|object|embed|link|meta|base|form|svg)\b"
+    r"|<[^>]*[\s/]on\w+\s*="
+    r"|javascript:",
+    re.IGNORECASE,
+)
 LONGEST_RETRAINING = 15 * 60
+FIRST_PUBLISH = "run: make reproduce-all PROFILE=quick, then: make publish PROFILE=quick"
 
 
 def why_unfit(run: Run, profile: str) -> str | None:
     """Why a finished run cannot be shown, or None."""
-    changed = changed_parts(run.record["semantics"])
+    try:
+        changed = changed_parts(run.record["semantics"], run.experiment)
+    except SettingError as error:  # a network of the reader's own
+        return str(error)
     if changed:
         return f"{', '.join(changed)} changed since it was made"
     if run.experiment.name != run.folder.name:
@@ -50,7 +65,7 @@ def why_unfit(run: Run, profile: str) -> str | None:
 
 
 def task_of(run: Run, profile: str) -> str | None:
-    comparisons = [comparison for page in PAGES.values() for comparison in page]
+    comparisons = [comparison for page in (*PAGES.values(), *EXTRA.values()) for comparison in page]
     return next((c.task for c in comparisons if entry_of(c, run.experiment, profile)), None)
 
 
@@ -65,43 +80,62 @@ def digests(plan: Plan) -> dict[str, str]:
 def check(published: Path = PUBLISHED) -> list[str]:
     """What is wrong with the published results: a line for each problem, none if all is well.
 
-    Every run must be finished, consistent and of today's semantics; both tables must be
-    what the records give; every page must show the runs that are published, and no folder of the
-    machine that executed it.
+    Every file must be as it was published, and there must be no other. Every run must be finished,
+    consistent and of today's semantics; both tables must be what the records give; every page must
+    show the runs that are published, nothing that a browser would run, and no folder of the machine
+    that executed it. A folder in which nothing is published is a problem.
     """
-    folders = sorted(path for path in published.glob("*/") if not path.name.startswith("."))
-    return [f"{folder.name}: {problem}" for folder in folders for problem in problems_of(folder)]
+    found = sorted(published.iterdir()) if published.is_dir() else []
+    problems = [f"{path.name}: {problem}" for path in found for problem in problems_of(path)]
+    return problems if found else [f"nothing is published in {published}; {FIRST_PUBLISH}"]
 
 
 def problems_of(folder: Path) -> list[str]:
-    if folder.name == full_size.FOLDER:
-        return full_size.problems(folder)
+    """What is wrong with a published folder: a profile's, or one of records of another form."""
+    if not folder.is_dir():
+        return ["does not belong to what was published"]
+    for others in (full_size, first_study):
+        if folder.name == others.FOLDER:
+            return others.problems(folder)
     if folder.name not in PROFILES:
         return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
+    seals = broken_seals(folder)
     problems = [
         f"run {path.name}: {problem}"
         for path in sorted((folder / "runs").glob("*/"))
         for problem in _run_problems(Run(path), folder.name)
     ]
     if problems:
-        return problems
+        return seals + problems
     try:
         plans = recorded_plans(folder)
     except PublishError as error:
-        return [str(error)]
+        return [*seals, str(error)]
+    if not finished_runs(folder):
+        return [*seals, f"no finished run is published; {FIRST_PUBLISH}"]
+    problems += [
+        f"{path.name} are weights of no run that is published"
+        for path in sorted((folder / WEIGHTS_FOLDER).glob("*"))
+        if path.stem not in finished_runs(folder)
+    ]
     problems += _table_problems(folder)
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
-        page, notebook = path.stem, nbformat.read(path, as_version=4)
         problems += [
-            f"page {page}: {problem}"
-            for problem in notebook_problems(page, notebook, plans.get(page))
+            f"page {path.stem}: {problem}" for problem in _page_problems(path, plans.get(path.stem))
         ]
-    return problems
+    return seals + problems
+
+
+def _page_problems(path: Path, plan: Plan | None) -> list[str]:
+    try:
+        return notebook_problems(path.stem, read_page(path), plan)
+    except CheckpointError as error:
+        return [str(error)]
 
 
 def _run_problems(run: Run, profile: str) -> list[str]:
     """What is wrong with a run's records: names, status, sources, and numbers among themselves."""
-    names = sorted(path.name for path in run.folder.iterdir())
+    names = sorted(path.name for path in run.folder.iterdir() if path.is_file())
     if names != sorted(RECORDS):
         return [f"holds {', '.join(names)} instead of {', '.join(RECORDS)}"]
     try:
@@ -132,6 +166,8 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     ]
     if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
         problems.append("its confusion matrix does not give its final accuracy")
+    if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
+        problems.append("its logits do not give its confusion matrix")
     return problems
 
 
@@ -139,13 +175,26 @@ def _table_problems(folder: Path) -> list[str]:
     with tempfile.TemporaryDirectory() as temporary:
         again = Path(temporary) / folder.name
         shutil.copytree(folder / "runs", again / "runs")
-        write_summary(list(recorded_plans(again).values()))
+        write_summary(again, list(recorded_plans(again).values()))
         return [
             f"{name} is not what the records give; run: make publish PROFILE={folder.name}"
             for name in TABLES
             if not (folder / name).exists()
             or (folder / name).read_bytes() != (again / name).read_bytes()
         ]
+
+
+def read_page(path: Path) -> nbformat.NotebookNode:
+    """A notebook; what is none, or is damaged, raises CheckpointError."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # damage makes nbformat raise anything
+        reason = f"{error or type(error).__name__}".splitlines()[0]
+        raise CheckpointError(
+            f"{path.name} is no whole notebook ({reason}); execute the page and publish it again"
+        ) from error
+    return notebook
 
 
 def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | None) -> list[str]:
@@ -156,16 +205,20 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
     if missing:
         return [f"no run of {line} is published" for line in missing]
     again = f"run: make reproduce-{page} PROFILE={plan.profile}"
-    stamp = notebook.metadata.get("attn_blocks", {})
-    if stamp.get("runs") != digests(plan):
+    stamp = notebook.metadata.get("attn_blocks")
+    try:
+        runs, executed = stamp["runs"], _time(stamp["executed"])
+    except (KeyError, TypeError, ValueError):
+        return [f"its stamp, of what it shows and when it was executed, is {stamp!r}; {again}"]
+    if runs != digests(plan):
         return [f"it shows other runs than those that are published; {again}"]
-    finished = max(run.metrics["finished"] for run in verdicts.runs_behind(plan))
-    if stamp["executed"] < finished:
+    if executed < max(_time(run.metrics["finished"]) for run in verdicts.runs_behind(plan)):
         return [f"it was executed before its last run was finished; {again}"]
     texts, images = _contents(notebook)
     if not any(plan.provenance in text for text in texts):
         return [f"it does not say of its results: {plan.provenance}; {again}"]
-    problems = [
+    problems = [f"holds what a browser would run: {found!a}" for found in _active(notebook)]
+    problems += [
         f"names a folder of the machine that executed it: {found.group()}"
         for text in texts
         for found in MACHINE_PATH.finditer(text)
@@ -179,6 +232,28 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
             "figure.dpi in plots.STYLE"
         )
     return problems
+
+
+def _time(text: str) -> datetime:
+    """A date with its time; one without a zone is in UTC."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def _active(notebook: nbformat.NotebookNode) -> list[str]:
+    """What a browser would run in the site's page: scripts, and outputs of unusual kinds."""
+    found = []
+    for cell in notebook.cells:
+        markup = [cell.source] if cell.cell_type != "code" else []
+        for kind, value in (
+            item for output in cell.get("outputs", ()) for item in output.get("data", {}).items()
+        ):
+            if kind not in SHOWN_KINDS:
+                found.append(kind)
+            elif kind in ("text/html", "text/markdown"):
+                markup.append(value)
+        found += [match.group() for text in markup for match in ACTIVE.finditer(text)]
+    return found
 
 
 def _contents(notebook: nbformat.NotebookNode) -> tuple[list[str], dict[str, int]]:

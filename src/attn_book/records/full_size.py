@@ -13,6 +13,7 @@ import numpy as np
 
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json
+from attn_book.records.seal import broken_seals
 
 FOLDER = "full_size"  # below book/published
 # Scores are kept in float16, where two classes can tie that differ in float32.
@@ -22,13 +23,14 @@ TIES = 3  # images
 def problems(folder: Path) -> list[str]:
     """What is wrong with the records below ``folder``: a line a problem, none if all is well.
 
-    The history must be complete, the confusion matrix must give its last accuracy, and the scores
-    of the validation images must predict each class as often as the confusion matrix says.
+    Every file must be as it was sealed, the history must be complete, the confusion matrix must
+    give its last accuracy, and the scores of the validation images must predict each class as often
+    as the confusion matrix says.
     """
     paths = sorted((folder / "records").glob("*.json"))
     if not paths:
         return ["holds no record"]
-    found = []
+    found = broken_seals(folder)
     for path in paths:
         try:
             found += [f"record {path.stem}: {problem}" for problem in _problems_of(path)]

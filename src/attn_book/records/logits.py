@@ -44,7 +44,16 @@ def confusion_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return confusion
 
 
-def undecided(logits: np.ndarray) -> int:
-    """Of how many images the two highest logits are equal, which float16 can make them."""
+def fits(logits: np.ndarray, labels: np.ndarray, confusion: np.ndarray) -> bool:
+    """Whether recorded logits give a confusion matrix.
+
+    In float16 the two highest logits of an image can become equal; such an image may be counted
+    under either class.
+    """
+    if confusion.shape != (logits.shape[1],) * 2:
+        return False
     highest = np.sort(logits, axis=1)[:, -2:]
-    return int((highest[:, 0] == highest[:, 1]).sum())
+    tied = int((highest[:, 0] == highest[:, 1]).sum())
+    off = np.abs(confusion_of(logits, labels) - confusion).sum()
+    # An image in another column changes two counts by one.
+    return bool(off <= 2 * tied and confusion.sum() == len(labels))

@@ -12,21 +12,9 @@ def run_of(plan: Plan, experiment: Experiment) -> Run:
     return Run(plan.results_dir / "runs" / experiment.name)
 
 
-def training_of(plan: Plan, experiment: Experiment) -> Run:
-    """The run that is to be trained: where only weights are missing, the repeat beside the record.
-
-    A finished record is not trained over: published pages and tables show it.
-    """
-    run = run_of(plan, experiment)
-    return run.repeat if run.status == "finished" else run
-
-
 def is_done(plan: Plan, experiment: Experiment) -> bool:
-    """Whether nothing is left to train: finished, with its weights if a page looks into them."""
-    run = run_of(plan, experiment)
-    if run.status == "finished":
-        return run.has_weights or not plan.needs_weights(experiment)
-    return run.status == "failed"
+    """Whether nothing is left to train: a run that failed would fail again."""
+    return run_of(plan, experiment).status in ("finished", "failed")
 
 
 def runs_of(plan: Plan, task: str) -> dict[str, list[Run]]:

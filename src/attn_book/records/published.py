@@ -12,6 +12,7 @@ from attn_book.records.semantics import changed_parts
 from attn_book.study.recipes import PROFILES
 
 PUBLISHED = PROJECT / "book" / "published"
+WEIGHTS_FOLDER = "weights"  # the folder of a profile that holds them
 
 
 class PublishError(AttnBlocksError):
@@ -21,9 +22,8 @@ class PublishError(AttnBlocksError):
 def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
     """Copy a run's published records into its folder; False if there are none that can be used.
 
-    Only profiles that take hours share their runs like this, and only runs of today's semantics; a
-    published run holds no weights. A run that has ended stays as it is, and one that was started
-    here is resumed here.
+    Only profiles that take hours share their runs like this, and only runs of today's semantics. A
+    run that has ended stays as it is, and one that was started here is resumed here.
     """
     if run.status != "unfinished" or (run.folder / "last.safetensors").exists():
         return False
@@ -31,7 +31,7 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
     profile = run.folder.parents[1].name
     if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
         return False
-    if changed_parts(known.record["semantics"]):
+    if changed_parts(known.record["semantics"], known.experiment):
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     for name in RECORDS:  # metrics.json comes last: it is what makes a run finished
@@ -43,11 +43,18 @@ def return_published(run: Run, published: Path = PUBLISHED) -> bool:
     """Undo ``import_published_record``, so that the run is trained here; False if unused."""
     ours, theirs = (r.folder / "metrics.json" for r in (run, _published(run, published)))
     taken = ours.exists() and theirs.exists() and ours.read_bytes() == theirs.read_bytes()
-    if not taken or (run.has_weights and run.trained is run):
+    if not taken or run.has_weights:
         return False
     for name in reversed(RECORDS):
         (run.folder / name).unlink(missing_ok=True)
     return True
+
+
+def weights_of(run: Run, published: Path = PUBLISHED) -> Path | None:
+    """The file of a run's published weights, float16; None where they are not published."""
+    profile = run.folder.parents[1].name
+    path = published / profile / WEIGHTS_FOLDER / f"{run.folder.name}.safetensors"
+    return path if path.exists() else None
 
 
 def _published(run: Run, published: Path) -> Run:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,11 +30,14 @@ class RecordedImages:
     fingerprint: str
 
 
-def recorded_plans(folder: Path) -> dict[str, Plan]:
+def recorded_plans(
+    folder: Path, pages: Mapping[str, Sequence[Comparison]] = PAGES
+) -> dict[str, Plan]:
     """The plan of every page as far as the runs below ``folder`` go, built from them alone.
 
     Args:
         folder: a profile's results or published folder; its name is the profile's.
+        pages: the comparisons of each page; ``design.EXTRA`` for those that no page shows.
 
     Returns:
         Page -> plan. A page none of whose comparisons has a run is left out, and so is a comparison
@@ -45,7 +48,7 @@ def recorded_plans(folder: Path) -> dict[str, Plan]:
     """
     runs = finished_runs(folder)
     plans = {}
-    for page, comparisons in PAGES.items():
+    for page, comparisons in pages.items():
         every = [_planned(comparison, runs, folder.name) for comparison in comparisons]
         planned = [comparison for comparison in every if comparison is not None]
         if planned:

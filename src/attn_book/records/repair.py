@@ -7,8 +7,10 @@ from pathlib import Path
 
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import MADE_AGAIN, remove_leftovers, tensor_shapes
-from attn_book.records.reading import read_history, read_metrics, read_record
+from attn_book.records.logits import fits, read_logits
+from attn_book.records.reading import experiment_of, read_history, read_metrics, read_record
 from attn_book.records.run import Run
+from attn_book.records.semantics import changed_parts
 
 
 def history_until_checkpoint(folder: Path, metadata: Mapping[str, str]) -> list[dict[str, float]]:
@@ -42,6 +44,42 @@ def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
         return int(metadata["epoch"])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} does not say of which epoch it is; {MADE_AGAIN}") from error
+
+
+OUTDATED = "outdated"  # beside ``runs``
+
+
+def put_in_order(run: Run) -> list[str]:
+    """Remove files that are damaged, and set a run of older semantics aside, to be trained anew.
+
+    The caller holds the run's lock.
+
+    Returns:
+        A line for each thing that was done.
+    """
+    return [*remove_corrupt_files(run), *set_aside_outdated(run)]
+
+
+def set_aside_outdated(run: Run) -> list[str]:
+    """Move the files of a run of other semantics than today's to ``outdated``, beside ``runs``.
+
+    Finished or not: its numbers are not those that today's code gives, and it cannot be resumed.
+    """
+    path = run.folder / "experiment.json"
+    if not path.exists():
+        return []
+    record = read_record(path)
+    changed = changed_parts(record["semantics"], experiment_of(record))
+    if not changed:
+        return []
+    kept = run.folder.parents[1] / OUTDATED
+    number = sum(1 for _ in kept.glob(f"{run.folder.name}*"))
+    target = kept / f"{run.folder.name}-{number + 1}"
+    target.mkdir(parents=True)
+    for path in sorted(run.folder.iterdir()):
+        if not path.name.startswith("."):  # locks stay
+            path.rename(target / path.name)
+    return [f"{run.folder} is set aside in {target}: {', '.join(changed)}; it is trained anew"]
 
 
 def remove_corrupt_files(run: Run) -> list[str]:
@@ -83,6 +121,9 @@ def _disagreement(run: Run) -> str | None:
         return f"its history ends at accuracy {accuracy[-1]}"
     if len(run.classes) != len(run.confusion):
         return f"its record has {len(run.classes)} classes"
+    scores = read_logits(run.folder / "logits.safetensors")
+    if not fits(*scores, run.confusion):
+        return "its logits do not give its confusion matrix"
     expected = {"last": epochs, "best": run.metrics["best_epoch"]}
     for which, epoch in expected.items():
         path = run.folder / f"{which}.safetensors"
@@ -99,6 +140,7 @@ def _weights_epoch(path: Path) -> int:
 READERS = {
     "experiment.json": read_record,
     "history.csv": read_history,
+    "logits.safetensors": read_logits,
     "metrics.json": read_metrics,
     "best.safetensors": _weights_epoch,
     "last.safetensors": _weights_epoch,

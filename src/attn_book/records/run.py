@@ -73,19 +73,8 @@ class Run:
 
     @property
     def has_weights(self) -> bool:
-        """Whether trained weights are on this machine, its own or its repeat's."""
-        return all((self.trained.folder / name).exists() for name in WEIGHTS)
-
-    @property
-    def trained(self) -> Run:
-        """The run whose weights are used: itself, or its repeat where only that has any."""
-        own = all((self.folder / name).exists() for name in WEIGHTS)
-        return self if own or self.repeat.status != "finished" else self.repeat
-
-    @property
-    def repeat(self) -> Run:
-        """Where the experiment is trained again for the weights that a record came without."""
-        return Run(self.folder.parents[1] / "repeats" / "runs" / self.folder.name)
+        """Whether it was trained here: a record that was published comes without its weights."""
+        return all((self.folder / name).exists() for name in WEIGHTS)
 
     @property
     def confusion(self) -> np.ndarray:

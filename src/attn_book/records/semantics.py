@@ -42,11 +42,17 @@ def versions_of(experiment: Experiment) -> dict[str, int]:
     return {part: current().get(part, FIRST) for part in parts}
 
 
-def changed_parts(recorded: Mapping[str, int]) -> list[str]:
-    """The parts of a record whose version is not today's, as ``model/resnet (1, now 2)``."""
+def changed_parts(recorded: Mapping[str, int], experiment: Experiment) -> list[str]:
+    """The parts of a record whose version is not today's, as ``model/resnet (1, now 2)``.
+
+    Parts that decide the experiment's numbers and are not in its record are among them.
+
+    Raises:
+        SettingError: the experiment's model is not known here.
+    """
     today = current()
     return [
-        f"{part} ({version}, now {today.get(part, FIRST)})"
-        for part, version in recorded.items()
-        if version != today.get(part, FIRST)
+        f"{part} ({recorded.get(part, 'not recorded')}, now {today.get(part, FIRST)})"
+        for part in dict.fromkeys([*recorded, *versions_of(experiment)])
+        if recorded.get(part) != today.get(part, FIRST)
     ]

@@ -13,12 +13,12 @@ from typing import Protocol
 
 from attn_blocks import datasets
 from attn_blocks.datasets.folder import FOLDS
-from attn_blocks.device import select_device
+from attn_blocks.device import gpu_problem, select_device
 from attn_blocks.errors import SettingError, choose
-from attn_blocks.files import project_folder
+from attn_blocks.files import printable, project_folder
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.pages import OVERVIEW, PAGES, Comparison, Entry, seeds_of
+from attn_book.study.pages import PAGES, Comparison, Entry, seeds_of
 from attn_book.study.recipes import PROFILES, default_profile
 
 
@@ -74,7 +74,6 @@ class PlannedComparison:
 class Plan:
     """Everything a page trains, resolved: profile, data, seeds, device and folders.
 
-    ``weights`` is False where only the numbers of the runs are wanted, as by ``OVERVIEW``;
     ``fresh`` is True where every run is to be trained here, published or not.
     """
 
@@ -85,7 +84,6 @@ class Plan:
     data_dir: Path
     results_dir: Path
     comparisons: tuple[PlannedComparison, ...]
-    weights: bool = True
     fresh: bool = False
 
     @property
@@ -93,13 +91,6 @@ class Plan:
         """All experiments of the page, each once."""
         unique = {e.name: e for c in self.comparisons for _, e in c.experiments}
         return list(unique.values())
-
-    def needs_weights(self, experiment: Experiment) -> bool:
-        """Whether a page looks into the trained network: it does into those of the first seed.
-
-        All are needed if they are to be trained here: a published run has none.
-        """
-        return self.fresh or (self.weights and experiment.seed == self.seeds[0])
 
     def comparison(self, task: str) -> PlannedComparison:
         """The page's comparison on that task."""
@@ -156,14 +147,23 @@ def plan(
             share a listing.
 
     Raises:
-        SettingError: an unknown name or an invalid value, with the valid ones.
+        SettingError: an unknown name or an invalid value, with the valid ones; or the paper
+            profile where this Paddle cannot use the GPU that is here, and no device was chosen.
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
     profile = choose("profile", profile or default_profile(), PROFILES)
+    if profile == "paper" and device is None and (problem := gpu_problem()):
+        raise SettingError(f"the paper profile is made for the GPU, but {problem}")
     comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
     settings = PROFILES[profile]
     asked = parse_seeds(seeds) if seeds is not None else None
-    data_dir = datasets.data_folder(data_dir)
+    data_dir, results_dir = datasets.data_folder(data_dir), results_folder(results_dir)
+    for folder in (data_dir, results_dir):
+        if printable(str(folder)) != str(folder):
+            raise SettingError(
+                f"notebooks cannot be told of the folder {str(folder)!a}: its name holds letters "
+                "that are not UTF-8 or cannot be printed; rename it"
+            )
     planned = []
     for comparison in comparisons:
         recipe = settings.recipes[comparison.task]
@@ -183,9 +183,8 @@ def plan(
         seeds=asked or tuple(sorted(used)),
         device=select_device(device),
         data_dir=data_dir,
-        results_dir=results_folder(results_dir) / profile,
+        results_dir=results_dir / profile,
         comparisons=tuple(planned),
-        weights=page != OVERVIEW,
     )
 
 

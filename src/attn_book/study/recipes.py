@@ -162,5 +162,5 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
 
 
 def default_profile() -> str:
-    """ "paper" where there is a GPU, else "quick"."""
+    """ "paper" where there is a GPU that Paddle can use, else "quick"."""
     return "paper" if device.has_gpu() else "quick"

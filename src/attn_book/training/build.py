@@ -101,7 +101,8 @@ def build_model(experiment: Experiment, classes: int) -> paddle.nn.Layer:
     """The experiment's model with its initial values, on the fastest operators there are.
 
     Each parameter's values are drawn by the seed and the parameter's name alone: networks of one
-    seed start equal wherever their layers have the same names, whatever else they hold.
+    seed start equal wherever their layers have the same names, whatever else they hold. A layer's
+    constructor may set values, but it cannot read them: there are none yet.
     """
     with paddle.LazyGuard():  # leaves parameters empty, but for those that a layer sets itself
         model = models.create_model(

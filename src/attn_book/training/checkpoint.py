@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from pathlib import Path
 
+import numpy as np
 import paddle
 
 from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import check_shapes, load_tensors, save_tensors
+from attn_book.records.published import weights_of
 from attn_book.records.repair import history_until_checkpoint
-from attn_book.records.reproduction import check_reproduction, is_same
 from attn_book.records.run import Run
 from attn_book.training import compute as computing
 from attn_book.training.build import build_model
 
 OPTIMIZER_PREFIX = "optimizer/velocity/"
-PAGE_COLUMNS = 72  # characters of printed text that a page shows side by side
 
 
 def save_checkpoint(
@@ -80,21 +79,27 @@ def restore(
 def load_model(run: Run, which: str = "last") -> paddle.nn.Layer:
     """A run's trained network in evaluation mode, with its "last" or its "best" weights.
 
-    They may be those of its repeat, which prints how far that is off if it is not the same.
+    The last ones of a run that was not trained here are those that are published, in float16.
 
     Raises:
-        CheckpointError: there are no weights, they do not fit the network, or the repeat's final
-            accuracy differs by more than ``tolerance``.
+        CheckpointError: there are no weights, or they do not fit the network.
     """
     choose("checkpoint", which, ("last", "best"))
-    trained = run.trained
-    if trained is not run and not is_same(run, trained):
-        note = f"The weights are of a repeat. {check_reproduction(run, trained)}"
-        print(textwrap.fill(note, PAGE_COLUMNS))
     model = build_model(run.experiment, len(run.classes))
-    path = trained.folder / f"{which}.safetensors"
+    path = run.folder / f"{which}.safetensors"
+    if which == "last" and not path.exists():
+        path = weights_of(run) or path
+    if not path.exists():
+        raise CheckpointError(
+            f"{run.folder.name} was not trained here, and its {which} weights are not published; "
+            "train it here with FRESH=1"
+        )
     tensors, _ = load_tensors(path)
-    weights = {k: v for k, v in tensors.items() if not k.startswith(OPTIMIZER_PREFIX)}
+    weights = {
+        name: value.astype(np.float32) if value.dtype == np.float16 else value
+        for name, value in tensors.items()
+        if not name.startswith(OPTIMIZER_PREFIX)
+    }
     check_shapes(path, weights, model.state_dict())
     model.set_state_dict(weights)
     model.eval()

@@ -116,7 +116,7 @@ def launch(
     data_dir: str | Path | None,
     device: str | None,
     progress: bool,
-    weights: bool,
+    fresh: bool,
 ) -> None:
     """``run.train_experiment`` by several new processes; shows the epochs as they are finished.
 
@@ -134,7 +134,7 @@ def launch(
         "results_dir": str(folder.parents[1].absolute()),
         "data_dir": str(datasets.data_folder(data_dir)),
         "device": device,  # "gpu" stands for the one that the launcher gives each of them
-        "weights": weights,
+        "fresh": fresh,
     }
     write_json(logs / "request.json", request)
     bar = tqdm(

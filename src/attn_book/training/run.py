@@ -29,7 +29,7 @@ from attn_book.records import provenance, semantics
 from attn_book.records.logits import confusion_of, save_logits
 from attn_book.records.published import import_published_record
 from attn_book.records.reading import HISTORY_COLUMNS
-from attn_book.records.repair import remove_corrupt_files
+from attn_book.records.repair import put_in_order
 from attn_book.records.run import Run
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
@@ -48,12 +48,7 @@ def train_all(plan: Plan, progress: bool = True) -> list[Run]:
     """Train every experiment of a page that is not finished yet; return all its runs."""
     return [
         train_experiment(
-            experiment,
-            plan.results_dir,
-            plan.data_dir,
-            plan.device,
-            progress,
-            plan.needs_weights(experiment),
+            experiment, plan.results_dir, plan.data_dir, plan.device, progress, plan.fresh
         )
         for experiment in plan.experiments
     ]
@@ -65,7 +60,7 @@ def train_experiment(
     data_dir: str | Path | None = None,
     device: str | None = None,
     progress: bool = True,
-    weights: bool = True,
+    fresh: bool = False,
     group: Group | None = None,
 ) -> Run:
     """Train one experiment, or read it if it is finished.
@@ -76,8 +71,7 @@ def train_experiment(
         data_dir: see ``datasets.data_folder``.
         device: see ``device.select_device``.
         progress: whether a progress bar is shown on stderr.
-        weights: whether the trained weights are wanted too; without them the published records of
-            the run are enough, see ``import_published_record``.
+        fresh: whether it is trained here although its record is published.
         group: the processes that train it together, this one among them; None for this one alone,
             or for as many new ones as the environment asks for (see ``launch``).
 
@@ -94,16 +88,16 @@ def train_experiment(
     folder = Path(results_dir) / "runs" / experiment.name
     processes = Processes.from_environment()
     if group is None and processes.total > 1:
-        if not _is_done(Run(folder), weights):
-            launch(processes, experiment, folder, data_dir, device, progress, weights)
+        if not _is_done(Run(folder), fresh):
+            launch(processes, experiment, folder, data_dir, device, progress, fresh)
         return Run(folder)
     group = group or SINGLE_PROCESS
     # One process trains; another one for the same run waits here and then finds it finished.
     with group.lock_folder(folder):
         if group.writes:
-            for problem in remove_corrupt_files(Run(folder)):
+            for problem in put_in_order(Run(folder)):
                 warnings.warn(problem, stacklevel=2)
-        if group.agree(group.writes and _is_done(Run(folder), weights)):
+        if group.agree(group.writes and _is_done(Run(folder), fresh)):
             return Run(folder)
         images = planning.load_images(
             experiment.dataset, experiment.recipe, data_dir, experiment.fold
@@ -114,9 +108,6 @@ def train_experiment(
                 "run the command again"
             )
         compute = computing.compute(device, group.size, group.local_size)
-        if group.writes:
-            # Of a record without weights, which is trained again and not finished until then.
-            (folder / "metrics.json").unlink(missing_ok=True)
         try:
             train_into(folder, experiment, images, compute, progress, group)
         except (Diverged, MemoryError, RuntimeError, OSError) as error:
@@ -132,11 +123,11 @@ def train_experiment(
         return Run(folder)
 
 
-def _is_done(found: Run, weights: bool) -> bool:
-    """Whether nothing is left to train."""
-    if found.status == "finished":
-        return found.has_weights or not weights
-    return found.status == "failed" or (not weights and import_published_record(found))
+def _is_done(found: Run, fresh: bool) -> bool:
+    """Whether nothing is left to train: it has ended here, or its published record will do."""
+    if found.status in ("finished", "failed"):
+        return True
+    return not fresh and import_published_record(found)
 
 
 def _failure(experiment: Experiment, error: Exception) -> dict[str, Any] | None:
@@ -170,7 +161,6 @@ def train_into(
     recipe = experiment.recipe
     computing.seed_everything(experiment.seed)
     model = build_model(experiment, len(images.classes))
-    start = {name: value.numpy() for name, value in model.named_parameters()}
     macs = models.count_macs(model, (3, recipe.image_size, recipe.image_size))
     training = prepare(model, images, recipe, experiment.seed, compute, group)
     if group.writes:
@@ -200,8 +190,6 @@ def train_into(
         images_seen = recipe.epochs * len(training.train_loader) * recipe.batch_size
         seconds = sum(row["seconds"] for row in history)
         best = best_epoch(history)
-        # The processes' shares of the images do not matter here: this one looks at all of them.
-        alone = prepare(model, images, recipe, experiment.seed, compute)
         write_json(
             folder / "metrics.json",
             {
@@ -209,7 +197,6 @@ def train_into(
                 "final_val_acc": history[-1]["val_acc"],
                 "best_val_acc": best["val_acc"],
                 "best_epoch": best["epoch"],
-                "final_train_acc": _training_accuracy(model, experiment, images, compute),
                 "params": models.count_params(model),
                 "macs": macs,
                 "seconds": round(seconds, 1),
@@ -217,18 +204,31 @@ def train_into(
                 "peak_memory_mb": peak_memory_mb(compute),
                 "confusion": confusion_of(logits, images.val.labels).tolist(),
                 "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-                **block_report(alone, start),
+                **examine(experiment, model, images, compute),
             },
         )
 
 
-def _training_accuracy(
-    model: paddle.nn.Layer, experiment: Experiment, images: datasets.ImageDataset, compute: Compute
-) -> float:
-    """The share of training images that the trained network gets right, seen as in validation."""
+def examine(
+    experiment: Experiment, model: paddle.nn.Layer, images: datasets.ImageDataset, compute: Compute
+) -> dict[str, Any]:
+    """What is measured on a trained network, for its run's metrics.
+
+    Returns:
+        ``final_train_acc``, the share of the training images that it gets right when they are seen
+        as the validation images are; and what ``block_report`` says of its blocks.
+    """
+    # A network of its own: not compiled, and by one process alone.
+    fresh = build_model(experiment, len(images.classes))
+    start = {name: value.numpy() for name, value in fresh.named_parameters()}
+    fresh.set_state_dict(model.state_dict())
+    compute = replace(compute, to_static=False)
     turned = replace(images, val=images.train)
-    _, logits = evaluate(prepare(model, turned, experiment.recipe, experiment.seed, compute))
-    return float((logits.argmax(axis=1) == images.train.labels).mean())
+    _, logits = evaluate(prepare(fresh, turned, experiment.recipe, experiment.seed, compute))
+    return {
+        "final_train_acc": float((logits.argmax(axis=1) == images.train.labels).mean()),
+        **block_report(prepare(fresh, images, experiment.recipe, experiment.seed, compute), start),
+    }
 
 
 def _progress_bar(experiment: Experiment, done: int, training: Training, shown: bool) -> tqdm:

@@ -32,6 +32,7 @@ COLOURS = {
 # For models that have none of their own.
 CYCLE = ("#117733", "#882255", "#44aa99", "#999933", "#aa4499", "#332288")
 STYLE = {
+    "text.parse_math": False,  # a class may be called "$x$"
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -66,6 +67,7 @@ def show(plan: Plan, figure: Figure, name: str) -> Figure:
         fontsize=7,
         color="#666666",
         va="top",
+        parse_math=False,
     )
     with atomic_write(plan.results_dir / "figures" / f"{plan.page}_{name}.png", "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])

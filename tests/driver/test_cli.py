@@ -1,0 +1,38 @@
+"""The command line as a process: what it prints, and its exit code."""
+
+import os
+import subprocess
+import sys
+
+
+def attn_book(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "attn_book", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONUTF8": "1"} | environment,
+    )
+
+
+def test_a_path_that_is_not_utf_8_is_printed_escaped(tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9")
+    odd.mkdir()
+    done = attn_book("data", "--data-dir", odd)
+    assert done.returncode == 0, done.stderr
+    assert f"Data folder: {tmp_path}/caf\\udce9" in done.stdout
+
+
+def test_a_data_set_without_its_source_says_what_is_missing(tmp_path):
+    for source in ((), ("",)):
+        done = attn_book("data", "prepare", "animals10", *source, "--data-dir", tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: SOURCE is missing: the folder, zip or tar of Animals")
+        assert "Traceback" not in done.stderr
+
+
+def test_a_missing_data_folder_is_an_error_and_not_an_empty_one(tmp_path):
+    for command in (["data"], ["train", "sge", "--profile", "smoke"]):
+        done = attn_book(*command, "--data-dir", tmp_path / "no", ATTN_BLOCKS_RESULTS=str(tmp_path))
+        assert done.returncode == 2
+        assert f"error: {tmp_path / 'no'} is no folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
