@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -24,18 +24,18 @@ from sphinx.cmd.build import build_main
 from attn_blocks.files import PROJECT, atomic_write
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import plots, tables, verdicts
+from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
 from attn_book.records import planned
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import recorded_plans
 from attn_book.records.run import Run
-from attn_book.study.claims import CLAIMS
-from attn_book.study.pages import PAGES, RESNET, TASK_TITLES
+from attn_book.study.claims import BETTER, CLAIMS, SIZE
+from attn_book.study.pages import PAGES, RESNET, TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
 BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
-TUNING = BOOK / "tuning"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
@@ -44,6 +44,8 @@ SMALL_RUN = (
     "**These numbers test nothing:** they are one small run, published to show what the book "
     "makes. Differences of this size come and go with the seed."
 )
+DECIDED_BY = "{}, written before the first run, says how claims are decided."
+PROTOCOL = DECIDED_BY.format("{doc}`The protocol <protocol>`")
 # What Markdown and HTML take for more than text.
 MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
 NOTHING = """Nothing is published, so there is nothing to show. Run
@@ -85,9 +87,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns(
-        "_build", "published", "tuning", "__pycache__", "build.py", "rooms.py"
-    )
+    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "build.py", "rooms.py")
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -102,7 +102,6 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "blocks": blocks(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
-        "tuning": tuning(TUNING),
         "images": images(plans),
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
@@ -211,9 +210,9 @@ def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
 
 
 def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
-    """The pages of the first profile that tests a claim; of the first of all where none does."""
+    """The pages of the first profile that decides a claim; of the first of all where none does."""
     for pages in plans.values():
-        if any(found.verdict != "not tested" for found in judged_claims(pages).values()):
+        if any(found.is_decided for found in judged_claims(pages)):
             return pages
     return next(iter(plans.values()))
 
@@ -236,7 +235,7 @@ def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     picture = f"records/figures/{plan.page}_front.png"
     text = [
         banner(origin(plan)),
-        count(pages),
+        f"{count(pages)} {PROTOCOL}",
         "",
         decided(pages),
         "",
@@ -262,7 +261,7 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         f"![How much each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
         headline(plan, "animals10").to_markdown(disable_numparse=True),
         f"Points of validation accuracy; {origin(plan)}.",
-        count(pages),
+        f"{count(pages)} {DECIDED_BY.format('[The protocol](book/protocol.md)')}",
         decided(pages),
         under_way(pages) or "",
     ]
@@ -276,56 +275,70 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
     """Accuracy and gain over ResNet-50 of every model of a task: reported, the paper's, ours."""
     accuracy = tables.accuracy_table(plan, task)
     judged = {
-        (v.claim.better, v.claim.by_size): v
+        (v.claim.better, v.claim.kind): v
         for v in verdicts.verdicts(plan)
         if v.claim.task == task and v.claim.worse == RESNET.title
     }
-    rows = []
-    for title in accuracy.index:
-        sign, size = judged.get((title, False)), judged.get((title, True))
-        row = sign.row() if sign else {}
-        gain = tables.signed(row.get("ours_mean"))
-        if row.get("ours_ci_low") is not None:
-            gain += " " + tables.interval(row["ours_ci_low"], row["ours_ci_high"], "+.1f")
-        rows.append(
-            {
-                "Model": title,
-                "Accuracy reported": accuracy.loc[title, "Reported"],
-                "Accuracy here": accuracy.loc[title, "Final accuracy"],
-                "Seeds": accuracy.loc[title, "Seeds"],
-                "Gain reported": tables.signed(row.get("reported")),
-                "Gain in the paper": tables.signed(row.get("paper_delta")),
-                "Gain here": gain,
-                "Is it a gain?": sign.verdict if sign else "–",
-                "As large as reported?": size.verdict if size else "–",
-            }
-        )
-    return pd.DataFrame(rows).set_index("Model")
+    return pd.DataFrame(
+        {
+            "Model": title,
+            "Accuracy reported": accuracy.loc[title, "Reported"],
+            "Accuracy here": accuracy.loc[title, "Final accuracy"],
+            "Runs": accuracy.loc[title, "Runs"],
+            **gains(judged.get((title, BETTER)), judged.get((title, SIZE))),
+        }
+        for title in accuracy.index
+    ).set_index("Model")
 
 
-def judged_claims(pages: dict[str, Plan]) -> dict[str, verdicts.Verdict]:
-    """Claim -> verdict, over all pages."""
-    return {v.claim.text: v for plan in pages.values() for v in verdicts.verdicts(plan)}
+def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
+    """A block's gain: reported, the paper's and ours with its interval, and both outcomes."""
+    ours = reported = paper = None
+    if better is not None:
+        ours = better.value
+        if better.is_own:
+            reported, paper = better.reported, better.claim.paper
+    gain = tables.signed(ours)
+    if better is not None and better.interval is not None:
+        gain += " " + tables.interval(*better.interval, "+.1f")
+    return {
+        "Gain reported": tables.signed(reported),
+        "Gain in the paper": tables.signed(paper),
+        "Gain here": gain,
+        "Outcome": better.in_full if better else tables.DASH,
+        "Against the reported size": size.outcome if size else tables.DASH,
+    }
+
+
+def judged_claims(pages: dict[str, Plan]) -> list[Verdict]:
+    """The verdicts of all pages, each claim once, in the order of ``CLAIMS``."""
+    found = {v.claim: v for plan in pages.values() for v in verdicts.verdicts(plan)}
+    return [found[claim] for claim in CLAIMS if claim in found]
 
 
 def count(pages: dict[str, Plan]) -> str:
-    """How many claims have which verdict, in a sentence."""
-    found = [v.verdict for v in judged_claims(pages).values()]
-    found += ["not tested"] * (len(CLAIMS) - len(found))
-    words = ("supported", "contradicted", "undecided", "not tested")
-    numbers = [f"**{found.count(word)} {word}**" for word in words]
-    return f"Of {len(CLAIMS)} claims, {', '.join(numbers[:-1])} and {numbers[-1]}."
+    """How many claims have which outcome, in a sentence, and what an outcome is about."""
+    found = [verdict.word for verdict in judged_claims(pages)]
+    found += [NOT_TESTED] * (len(CLAIMS) - len(found))
+    if set(found) == {NOT_TESTED}:
+        return f"None of the {len(CLAIMS)} claims is decided here."
+    numbers = [f"**{found.count(w)} {w}**" for w in (*OUTCOMES, NOT_TESTED) if w in found]
+    listed = ", ".join(numbers[:-1]) + f" and {numbers[-1]}" if len(numbers) > 1 else numbers[0]
+    return f"Of {len(CLAIMS)} claims, {listed}. {verdicts.ABOUT}"
 
 
 def decided(pages: dict[str, Plan]) -> str:
-    """The claims that were decided, by name: one list item for each verdict that any claim has."""
+    """The claims that were decided, by name: one list item for each outcome but ``OPEN``."""
     judged = judged_claims(pages)
     lines = []
-    for verdict in ("supported", "contradicted"):
-        names = [claim.text for claim in CLAIMS if claim.text in judged]
-        names = [name for name in names if judged[name].verdict == verdict]
-        if names:
-            lines.append(f"* {verdict.capitalize()}: {'; '.join(names)}.")
+    for word in OUTCOMES:
+        found = [v for v in judged if v.word == word != OPEN and not v.constant]
+        for outcome in sorted({verdict.outcome for verdict in found}):
+            names = [v.claim.text for v in found if v.outcome == outcome]
+            lines.append(f"* {outcome.capitalize()}: {'; '.join(names)}.")
+    constant = [v.claim.text for v in judged if v.constant]
+    if constant:
+        lines.append(f"* {CONSTANT.capitalize()}: {'; '.join(constant)}.")
     return "\n".join(lines)
 
 
@@ -337,7 +350,7 @@ def under_way(pages: dict[str, Plan]) -> str | None:
         for comparisons in PAGES.values()
         for comparison in comparisons
         for entry in comparison.entries
-        for seed in PROFILES[profile].seeds
+        for seed in seeds_of(comparison, entry, PROFILES[profile].seeds)
     }
     found = {
         (comparison.task, entry.title, what.seed)
@@ -361,7 +374,7 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
             banner(origin(plan.alone(task))),
             table(tables.accuracy_table(plan, task)),
         ]
-    parts += ["### Claims", count(pages), table(claims(pages)), "### Files"]
+    parts += ["### Claims", f"{count(pages)} {PROTOCOL}", table(claims(pages)), "### Files"]
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
         shutil.copyfile(next(iter(pages.values())).results_dir / name, copy)
@@ -370,14 +383,8 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
 
 
 def claims(pages: dict[str, Plan]) -> pd.DataFrame:
-    """Every claim with its verdict and the numbers behind it."""
-    tables = [verdicts.verdict_table(plan) for plan in pages.values() if verdicts.verdicts(plan)]
-    joined = pd.concat(tables)
-    joined = joined[~joined.index.duplicated()]
-    order = [claim.text for claim in CLAIMS if claim.text in joined.index]
-    # The verdict comes first: a narrow screen shows only the beginning of a wide table.
-    columns = ["Verdict", *joined.columns.drop("Verdict")]
-    return joined.loc[order, columns]
+    """Every claim with its outcome and the numbers behind it."""
+    return verdicts.table_of(judged_claims(pages))
 
 
 def recipes(pages: dict[str, Plan]) -> str:
@@ -385,38 +392,6 @@ def recipes(pages: dict[str, Plan]) -> str:
     columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
-
-
-def tuning(folder: Path) -> str:
-    """What was tried before the study, and which recipe it took.
-
-    Args:
-        folder: a folder of records for each finished trial.
-    """
-    runs = [Run(path) for path in sorted(folder.iterdir())]
-    seeds = sorted({str(run.experiment.seed) for run in runs})
-    devices = sorted({run.record["compute"]["device"] for run in runs})
-    line = plain(f"before profile study · seed {', '.join(seeds)} · {', '.join(devices)}")
-    rows = pd.DataFrame([trial(run) for run in runs])
-    return f"{banner(line)}\n{table(rows.set_index('Images'), '.results .wide')}"
-
-
-def trial(run: Run) -> dict[str, object]:
-    """A row of the trials' table: what the run set differently from the study, and its result."""
-    tried = run.experiment
-    chosen = PROFILES["study"].recipes[tried.dataset]
-    settings = [
-        f"{name.replace('_', ' ')} {value}"
-        for name, value in asdict(tried.recipe).items()
-        if value != getattr(chosen, name)
-    ]
-    return {
-        "Images": run.record["data"]["label"],
-        "Network": tried.variant,
-        "Set differently": ", ".join(settings) or "– (taken)",
-        "Epochs": tried.recipe.epochs,
-        "Final accuracy": f"{run.metrics['final_val_acc']:.4f}",
-    }
 
 
 def images(plans: dict[str, dict[str, Plan]]) -> str:

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 # Tests run side by side, one core each; set before anything imports Paddle.
@@ -15,11 +16,14 @@ import pytest
 
 import attn_book  # noqa: F401  (before paddle)
 from attn_blocks import datasets, gpu
-from attn_blocks.files import save_tensors, write_json
+from attn_blocks.files import read_json, save_tensors, write_json
 from attn_book.records import reading
 from attn_book.records.logits import save_logits
-from attn_book.records.run import WEIGHTS
+from attn_book.records.run import WEIGHTS, Run
 from attn_book.records.semantics import versions_of
+from attn_book.study.experiment import Experiment
+from attn_book.study.pages import OVERVIEW, PAGES, seeds_of
+from attn_book.study.recipes import PROFILES
 from attn_book.training import compute as computing
 from attn_book.training.run import write_history
 
@@ -124,7 +128,7 @@ def write_finished_run(folder, experiment, weights=False):
         {
             **experiment.to_dict(),
             "data": data,
-            "compute": {"device": "cpu", "threads": 1},
+            "compute": {"device": "cpu", "threads": 1, "processor": "a processor"},
             "semantics": versions_of(experiment),
         },
     )
@@ -155,3 +159,55 @@ def write_finished_run(folder, experiment, weights=False):
 def write_run():
     """The function that writes a run's files: ``write_run(folder, experiment, weights=False)``."""
     return write_finished_run
+
+
+def write_study(folder, accuracy, tasks=("animals10", "caltech16", "cifar10"), images=200):
+    """Finished runs of a whole study, made up.
+
+    Args:
+        folder: a profile's results folder, called "study".
+        accuracy: function of task, title and seed: the final accuracy, from 0 to 1; None leaves the
+            run out.
+        tasks: those that are written.
+        images: validation images of each run, of two classes.
+    """
+    for comparison in PAGES[OVERVIEW]:
+        for entry in comparison.entries if comparison.task in tasks else ():
+            for seed in seeds_of(comparison, entry, PROFILES["study"].seeds):
+                share = accuracy(comparison.task, entry.title, seed)
+                if share is not None:
+                    write_study_run(folder, comparison.task, entry, seed, share, images)
+
+
+def write_study_run(folder, task, entry, seed, share, images=200, **changes):
+    """One of them, with changes to its experiment; the run."""
+    fold = 0 if task == "cifar10" else seed % 5
+    recipe = replace(PROFILES["study"].recipes[task], **entry.changes.get("study", {}))
+    options = dict(entry.options)
+    experiment = Experiment(task, "f" * 64, entry.model, recipe, seed, options, fold)
+    experiment = replace(experiment, **changes)
+    run = Run(folder / "runs" / experiment.name)
+    write_finished_run(run.folder, experiment)
+    right = round(share * images)
+    # The wrong images begin elsewhere for each network and seed.
+    order = np.random.default_rng((seed, len(entry.title), right)).permutation(images)
+    labels = np.arange(images) * 2 // images
+    predicted = np.where(order < right, labels, 1 - labels)
+    save_logits(run.folder / "logits.safetensors", np.eye(2)[predicted], labels)
+    share = right / images
+    accuracies = {"final_val_acc": share, "best_val_acc": share}
+    metrics = read_json(run.folder / "metrics.json")
+    write_json(run.folder / "metrics.json", {**metrics, **accuracies})
+    return run
+
+
+@pytest.fixture(scope="session")
+def study_of():
+    """The function that writes a whole study: ``study_of(folder, accuracy)``."""
+    return write_study
+
+
+@pytest.fixture
+def study_run():
+    """The function that writes one run of a study."""
+    return write_study_run

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
-from attn_book.analysis import plots
+from attn_book.analysis import plots, verdicts
 from attn_book.analysis.explain import Evidence, Transforms
-from attn_book.records import planned
-from attn_book.study.claims import CLAIMS
+from attn_book.analysis.judgement import Verdict
+from attn_book.study.claims import CLAIMS, PRIMARY
 from attn_book.study.pages import PAGES
 
 RNG = np.random.default_rng(0)
@@ -119,6 +119,11 @@ def test_a_model_has_one_colour_everywhere_also_one_that_the_book_does_not_know(
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
     figure = plots.accuracy_against_cost(runs_of(ALL, 3) | {"GE-ResNet-50": []})
     assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 3
+    # Bars of a standard deviation, 0.02 over 0.50, 0.52 and 0.54; none of a single run.
+    bars = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
+    np.testing.assert_allclose(bars[:, 1], [0.50, 0.54])
+    alone = plots.accuracy_against_cost(runs_of(ALL, 1))
+    assert not any(container.has_yerr for container in alone.axes[0].containers)
 
 
 def test_show_stamps_saves_and_returns(tmp_path):
@@ -139,32 +144,58 @@ def test_sample_grid_shows_the_classes_in_turn():
         assert labels[axis.images[0].get_array()[0, 0, 0]] == label
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_gain_forest(seeds, monkeypatch, covered):
-    runs = runs_of(ALL, seeds) | {"GC-ResNet-50": []}
-    monkeypatch.setattr(planned, "runs_of", lambda plan, task: runs)
+def verdict_on(claim, **values):
+    shared = {"images": "Animals", "is_own": True, "unit": "points", "folds": "5 of 5 folds"}
+    return Verdict(claim, **{**shared, "outcome": "open", "reported": claim.reported, **values})
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+def test_gain_forest(is_complete, monkeypatch, covered):
+    """Each block a point above the one before; none of GC."""
+    claims = {c.better: c for c in CLAIMS if c.family == PRIMARY}
+    found = []
+    for i, (title, claim) in enumerate(claims.items()):
+        values = {"value": float(i)}
+        if is_complete:
+            values |= {"interval": (i - 1.0, i + 1.0), "corrected": (i - 1.5, i + 1.5)}
+        found.append(verdict_on(claim, **(values if title != "GC-ResNet-50" else {})))
+    # Claims of a size and on other tasks have no place in it.
+    others = [verdict_on(c, value=50.0) for c in CLAIMS if c.family != PRIMARY]
+    monkeypatch.setattr(verdicts, "verdicts", lambda plan: found + others)
     figure = plots.gain_forest(None, "animals10")
     axis = figure.axes[0]
     titles = [label.get_text() for label in axis.get_yticklabels()]
-    assert titles == [title for title in ALL if title != "ResNet-50"]
+    assert titles == list(claims) and set(titles) == set(ALL) - {"ResNet-50"}
     drawn = {marker: {} for marker in ("o", "D", "X", "None")}
     for line in axis.lines[:-1]:  # the last is the line at 0
-        drawn[line.get_marker()][titles[int(line.get_ydata()[0])]] = line.get_xdata()
-    claims = {
-        c.better: c
-        for c in CLAIMS
-        if c.worse == "ResNet-50" and c.task == "animals10" and not c.by_size
-    }
-    assert drawn["D"] == {t: [c.paper] for t, c in claims.items() if c.paper is not None}
-    assert drawn["X"] == {t: [c.reported] for t, c in claims.items() if c.reported is not None}
-    assert set(drawn["o"]) == set(titles) - {"GC-ResNet-50"}
-    assert set(drawn["None"]) == (set(drawn["o"]) if seeds == 3 else set())
+        title = titles[int(line.get_ydata()[0])]
+        drawn[line.get_marker()].setdefault(title, []).append(line)
+    at = {m: {t: x[0].get_xdata() for t, x in of.items()} for m, of in drawn.items()}
+    assert at["D"] == {t: [c.paper] for t, c in claims.items() if c.paper is not None}
+    assert at["X"] == {t: [c.reported] for t, c in claims.items() if c.reported is not None}
+    assert at["o"] == {t: [i] for i, t in enumerate(titles) if t != "GC-ResNet-50"}
+    assert set(at["None"]) == (set(at["o"]) if is_complete else set())
+    for title, lines in drawn["None"].items():
+        thin, thick = lines
+        place = titles.index(title)
+        assert list(thick.get_xdata()) == [place - 1, place + 1]
+        assert list(thin.get_xdata()) == [place - 1.5, place + 1.5]
+        assert thin.get_linewidth() < thick.get_linewidth()
     untrained = [t.xy[1] for t in axis.texts if t.get_text() == "no finished run"]
     assert untrained == [titles.index("GC-ResNet-50")]
-    if seeds == 3:  # SRM is the third after ResNet-50: exactly 3 points above for every seed
-        assert drawn["o"]["SRM-ResNet-50"][0] == pytest.approx(3)
-    names = [(text, box) for text, box in texts_of(figure) if text in ALL]
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert ("simultaneous 95% interval" in legend) == is_complete
+    names = [(text, box) for text, box in texts_of(figure) if text in ALL or text in legend]
     assert covered(names) == []
+
+
+def test_gains_on_other_images_stand_beside_nothing_that_others_found(monkeypatch):
+    claim = next(c for c in CLAIMS if c.family == PRIMARY)
+    found = [verdict_on(claim, value=1.0, is_own=False)]
+    monkeypatch.setattr(verdicts, "verdicts", lambda plan: found)
+    figure = plots.gain_forest(None)
+    assert [line.get_marker() for line in figure.axes[0].lines[:-1]] == ["o"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ours"]
 
 
 # Looking inside ----------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from attn_blocks.files import write_json
 from attn_book.analysis import tables
 from attn_book.records import planned
 from attn_book.records import run as records_run
+from attn_book.records.recorded import recorded_plans
+from attn_book.study.pages import OVERVIEW, RESNET, SENET_PUBLISHED, VGG
 from attn_book.study.plan import plan
 
 
@@ -36,6 +38,31 @@ def test_a_model_without_results_says_why(tmp_path, write_run):
     )
     assert found["SRM-ResNet-50"] == "failed"
     assert found["SE-ResNet-50"] == found["GE-ResNet-50"] == "not trained"
+    table = tables.accuracy_table(page, "animals10")
+    assert table["Runs"].tolist() == ["1 of 1 seed", *["0 of 1 seed"] * 3]
+    assert set(table["Standard deviation"]) == {"–"}  # one run has none
+    assert set(table["Reported"]) == {"–"}  # which is not about drawn shapes
+
+
+def test_accuracies_of_the_study_have_their_spread_and_the_number_of_folds(tmp_path, study_run):
+    for seed, share in enumerate((0.80, 0.82, 0.84)):
+        study_run(tmp_path / "study", "animals10", RESNET, seed, share)
+        study_run(tmp_path / "study", "cifar10", SENET_PUBLISHED, seed, share)
+    study_run(tmp_path / "study", "caltech16", VGG, 0, 0.7)
+    page = recorded_plans(tmp_path / "study")[OVERVIEW]
+    row = tables.accuracy_table(page, "animals10").loc["ResNet-50"]
+    assert (row["Final accuracy"], row["Standard deviation"]) == ("0.8200", "0.0200")
+    assert (row["Runs"], row["Reported"]) == ("3 of 5 folds", "0.5888")
+    runs = tables.accuracy_table(page, "cifar10")["Runs"]
+    assert runs["SENet as published"] == "3 of 3 seeds"
+    assert runs["SENet without SE"] == "0 of 3 seeds"
+    assert tables.accuracy_table(page, "caltech16").loc["VGG-19", "Runs"] == "1 of 3 folds"
+    recipes = tables.recipe_table(page)
+    assert recipes.loc["seeds"].tolist() == ["0 1 2", "0 1 2", "0"]
+    assert recipes.loc["validated on"].tolist()[:2] == [
+        "the fold of the seed's number",
+        "one split",
+    ]
 
 
 def test_class_report_by_hand():

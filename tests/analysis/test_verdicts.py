@@ -1,59 +1,178 @@
-"""The words that a claim gets for an effect."""
+"""Verdicts as pages and files show them."""
+
+import csv
 
 import pytest
 
 from attn_book.analysis import verdicts
-from attn_book.analysis.statistics import Effect
-from attn_book.analysis.verdicts import judge
-from attn_book.study.claims import Claim
+from attn_book.analysis.judgement import Verdict
+from attn_book.driver.summary import write_summary
+from attn_book.records.recorded import recorded_plans
+from attn_book.study.claims import CLAIMS
+from attn_book.study.pages import OVERVIEW
+from attn_book.study.plan import plan
 
-SIGN = Claim("p", "animals10", "A", "B", 21.7)
-SIZE = Claim("p", "animals10", "A", "B", 21.7, by_size=True)
-LEVEL = Claim("p", "cifar10", "A", None, 87.2, target=87.0)
-
-
-@pytest.mark.parametrize(
-    ("claim", "low", "high", "verdict"),
-    [
-        (SIGN, 0.1, 2.0, "supported"),
-        (SIGN, -2.0, -0.1, "contradicted"),
-        (SIGN, -0.5, 0.5, "undecided"),
-        (SIZE, 0.1, 2.0, "contradicted"),  # a gain, but nothing like the reported one
-        (SIZE, 15.0, 30.0, "supported"),
-        (SIZE, -5.0, 30.0, "undecided"),  # holds both the reported gain and none
-        (SIZE, -5.0, 10.0, "contradicted"),
-        (LEVEL, 87.1, 88.0, "supported"),
-        (LEVEL, 86.0, 86.9, "contradicted"),
-        (LEVEL, 86.0, 88.0, "undecided"),
-    ],
-)
-def test_verdicts(claim, low, high, verdict):
-    found = Effect((low + high) / 2, low, high, 3, 0.25)
-    assert judge(claim, found, claim.task, "paper") == verdict
-    assert judge(claim, found, "shapes", "paper") == "not tested"
-    assert judge(claim, Effect(found.mean, low, high, 2, 1.0), claim.task, "paper") == "not tested"
+OF = {claim.text: claim for claim in CLAIMS}
+SE, SIZE = "SE-ResNet-50 > ResNet-50", "SE-ResNet-50 > ResNet-50 by 28.4 points"
 
 
-def test_an_accuracy_of_the_write_ups_settings_needs_those_settings():
-    assert judge(LEVEL, Effect(50, 49, 51, 5, 0.1), "cifar10", "study") == "not tested"
-    assert judge(SIGN, None, "animals10") == "not tested"
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, study_of):
+    """SE gains 4 points in each fold, give or take half a point, and the others nothing."""
+    folder = tmp_path_factory.mktemp("study") / "study"
+
+    def accuracy(task, title, seed):
+        return 0.80 + 0.04 * title.startswith("SE-") + 0.005 * ((seed * len(title)) % 3)
+
+    study_of(folder, accuracy)
+    return recorded_plans(folder)
 
 
-class FakeRun:
-    """As much of a run as the pairing reads."""
-
-    def __init__(self, seed, accuracy):
-        self.experiment = type("E", (), {"seed": seed})
-        self.metrics = {"final_val_acc": accuracy}
+def made_up(name, **values):
+    shared = {"images": "Animals", "is_own": True, "unit": "points", "folds": "5 of 5 folds"}
+    return Verdict(OF[f"{name} on Animals-10"], **{**shared, "outcome": "better", **values})
 
 
-def test_effects_are_paired_over_the_seeds_that_both_have():
-    runs = {
-        "A": [FakeRun(0, 0.80), FakeRun(1, 0.90), FakeRun(2, 0.99)],
-        "B": [FakeRun(1, 0.85), FakeRun(0, 0.78)],
+DECIDED = {
+    "value": 1.234,
+    "reported": 28.42,
+    "left": 14.0,
+    "errors": 0.25,
+    "interval": (0.126, 2.342),
+    "corrected": (-0.001, 2.469),
+    "noise": (0.1, 2.3),
+    "alone": (30, 20),
+    "p_adjusted": 0.0312,
+    "wins": 0.8765,
+}
+
+
+def test_a_row_holds_every_number_of_a_verdict():
+    row = verdicts.row(made_up(SE, outcome="better, on these images", **DECIDED, constant=True))
+    assert tuple(row) == verdicts.VERDICT_COLUMNS
+    assert row == {
+        "claim": "SE-ResNet-50 > ResNet-50 on Animals-10",
+        "family": "primary",
+        "task": "animals10",
+        "unit": "points",
+        "reported": 28.42,
+        "reported_in_points": None,
+        "paper": 1.15,
+        "difference": 1.23,
+        "low": 0.13,
+        "high": 2.34,
+        "corrected_low": 0.0,
+        "corrected_high": 2.47,
+        "image_noise_low": 0.1,
+        "image_noise_high": 2.3,
+        "p_adjusted": 0.0312,
+        "p_better": 0.876,
+        "better_alone_right": 30,
+        "worse_alone_right": 20,
+        "error_reduction": 0.25,
+        "reported_error_reduction": None,
+        "outcome": "better, on these images (constant: no verdict on attention)",
+        "folds": "5 of 5 folds",
     }
-    found = verdicts.claim_effect(SIGN, runs)
-    assert found.seeds == 2
-    assert found.mean == pytest.approx((2 + 5) / 2)
-    assert verdicts.claim_effect(SIGN, {"A": runs["A"]}) is None
-    assert verdicts.claim_effect(LEVEL, runs).mean == pytest.approx(100 * 2.69 / 3)
+    assert str(row["corrected_low"]) == "0.0"  # and not -0.0
+
+
+def test_a_size_stands_in_log_odds_with_its_errors_and_what_cannot_occur():
+    size = made_up(SIZE, **{**DECIDED, "unit": "log-odds", "value": 0.3456, "reported": 1.5687})
+    row = verdicts.row(size)
+    assert (row["unit"], row["difference"], row["reported"]) == ("log-odds", 0.346, 1.569)
+    assert row["reported_in_points"] == "cannot occur here"
+    assert row["reported_error_reduction"] == round(1 - (1 - 0.8730) / (1 - 0.5888), 3)
+    [line] = verdicts.table_of([size]).to_dict("records")
+    assert line["Ours"] == "+0.35 log-odds, 25% fewer errors"
+    reported = "+1.57 log-odds, 69% fewer errors, +28.4 points cannot occur here"
+    assert line["Reported"] == reported
+    roomy = verdicts.row(made_up(SIZE, **{**DECIDED, "left": 30.0}))
+    assert roomy["reported_in_points"] == "+28.42"
+
+
+def test_beside_other_images_nothing_that_others_found_is_shown():
+    other = made_up(SE, **{**DECIDED, "is_own": False})
+    row = verdicts.row(other)
+    assert row["reported"] is row["paper"] is None
+    assert not {"Reported", "Paper (ImageNet)"} & set(verdicts.table_of([other]))
+    assert "write-up" not in verdicts.sentence(other) and "paper" not in verdicts.sentence(other)
+
+
+def test_each_family_has_an_interval_that_says_what_it_is():
+    primary = made_up(SE, **DECIDED)
+    secondary = made_up("SRM-ResNet-50 > SE-ResNet-50", **{**DECIDED, "reported": 0.06})
+    table = verdicts.table_of([primary, secondary])
+    assert table["Simultaneous 95%"].tolist() == ["[+0.1, +2.3]", "–"]
+    assert table["95%, not adjusted"].tolist() == ["–", "[+0.1, +2.3]"]
+    assert "simultaneous 95% interval [+0.13, +2.34]" in verdicts.sentence(primary)
+    assert "unadjusted 95% interval [+0.13, +2.34]" in verdicts.sentence(secondary)
+    assert "a new run wins with a probability of 0.88" in verdicts.sentence(primary)
+    assert "image noise alone" in verdicts.sentence(primary)
+    drawn = verdicts.sentence(made_up(SE, **DECIDED, draws_seeds=True))
+    assert "images and seeds drawn again" in drawn and "alone" not in drawn
+
+
+def test_a_page_shows_the_claims_on_its_networks_with_what_they_are_about(study):
+    page = study["02_ge"]
+    found = [verdict.claim.text for verdict in verdicts.verdicts(page)]
+    assert found == [
+        "GE-ResNet-50 > ResNet-50 on Animals-10",
+        "GE-ResNet-50 > ResNet-50 by 27.3 points on Animals-10",
+    ]
+    text = verdicts.verdict_text(page).data
+    assert "* **GE-ResNet-50 > ResNet-50 on Animals-10: within 1.5 points.** Ours: " in text
+    assert "about these images, under this recipe, trained again with new seeds" in text
+    assert text.endswith(f"({page.provenance})")
+    # Its two networks are judged as on the page of all.
+    overview = {v.claim: v for v in verdicts.verdicts(study[OVERVIEW])}
+    assert all(overview[v.claim] == v for v in verdicts.verdicts(page))
+    unsupported = verdicts.unsupported(study[OVERVIEW]).data
+    assert "* **SE-ResNet-50 > ResNet-50 by 28.4 points on Animals-10**: smaller" in unsupported
+    assert "* **SE-ResNet-50 > ResNet-50 on Animals-10**" not in unsupported
+
+
+def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study):
+    folder = study[OVERVIEW].results_dir
+    write_summary(folder, list(study.values()))
+    first = (folder / "verdicts.csv").read_bytes()
+    with (folder / "verdicts.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["claim"] for row in rows] == [claim.text for claim in CLAIMS]
+    outcomes = {row["claim"]: row["outcome"] for row in rows}
+    assert outcomes["SE-ResNet-50 > ResNet-50 on Animals-10"] == "better"
+    assert outcomes["GE-ResNet-50 > ResNet-50 on Animals-10"] == "within 1.5 points"
+    write_summary(folder, [study[OVERVIEW]])
+    assert (folder / "verdicts.csv").read_bytes() == first
+
+
+def test_all_of_the_study_is_behind_a_page_with_an_outcome(study):
+    names = {run.folder.name for run in verdicts.runs_behind(study["02_ge"])}
+    assert names == {path.name for path in (study[OVERVIEW].results_dir / "runs").iterdir()}
+
+
+def test_a_small_run_shows_differences_and_no_outcome(tmp_path, write_run):
+    page = plan("03_srm", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+    for experiment in page.experiments:
+        write_run(tmp_path / "smoke" / "runs" / experiment.name, experiment)
+    found = verdicts.verdicts(page)
+    assert {v.outcome for v in found} == {"not tested"} and {v.folds for v in found} == {
+        "1 of 1 seed"
+    }
+    table = verdicts.verdict_table(page)
+    assert list(table) == ["Outcome", "Family", "Runs", "Ours"]
+    assert table["Ours"].iloc[0] == "+0.00 points"
+    text = verdicts.verdict_text(page).data
+    assert "SRM-ResNet-50 > SE-ResNet-50 on Animals-10: not tested." in text
+    assert "with new seeds" not in text and "write-up" not in text
+    assert "no outcomes here" in verdicts.unsupported(page).data
+    assert {run.folder.name for run in verdicts.runs_behind(page)} == {
+        experiment.name for experiment in page.experiments
+    }
+
+
+def test_without_runs_nothing_is_measured(tmp_path):
+    page = plan("04_sge", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+    assert {v.value for v in verdicts.verdicts(page)} == {None}
+    assert "No run of ours speaks to it." in verdicts.verdict_text(page).data
+    assert verdicts.verdict_table(page)["Runs"].tolist() == ["0 of 1 seed"] * 2

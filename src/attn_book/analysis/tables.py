@@ -9,44 +9,54 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from attn_book.analysis.statistics import effect
+from attn_blocks import datasets
 from attn_book.records.planned import run_of, runs_of
 from attn_book.records.run import Run
 from attn_book.study.claims import REPORTED
-from attn_book.study.pages import TASK_TITLES
+from attn_book.study.pages import TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
+
+DASH = "–"  # what is not known
 
 
 def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
-    """Each model of a comparison: cost, final accuracy over seeds, best epoch, reported figure."""
-    rows = []
+    """Each model of a comparison: accuracy with its spread over the runs, best epoch, cost.
+
+    The standard deviation over folds holds the folds' own difficulty as well; intervals are those
+    of differences, in ``verdicts``.
+    """
+    comparison, rows = plan.comparison(task), []
+    is_own = comparison.images.name == task
     failed = {
         entry.title
-        for entry, experiment in plan.comparison(task).experiments
+        for entry, experiment in comparison.experiments
         if run_of(plan, experiment).status == "failed"
     }
     for title, runs in runs_of(plan, task).items():
-        reported = REPORTED.get((task, title))
+        reported = REPORTED.get((task, title)) if is_own else None
         row = {
             "Model": title,
-            "Reported": "–" if reported is None else f"{reported:.4f}",
+            "Reported": DASH if reported is None else f"{reported:.4f}",
             "Final accuracy": "failed" if title in failed else "not trained",
-            "95% interval": "–",
-            "Best epoch (chosen on validation)": "–",
-            "Seeds": len(runs),
-            "Parameters": "–",
-            "MMACs": "–",
-            "Images/s": "–",
+            "Standard deviation": DASH,
+            "Runs": run_count(plan, task, title, runs),
+            "Best epoch (chosen on validation)": DASH,
+            "Parameters": DASH,
+            "MMACs": DASH,
+            "Images/s": DASH,
         }
         if runs:
-            found = effect([run.metrics["final_val_acc"] for run in runs])
+            accuracies, best = (
+                [run.metrics[name] for run in runs] for name in ("final_val_acc", "best_val_acc")
+            )
             metrics = runs[0].metrics
             row |= {
-                "Final accuracy": f"{found.mean:.4f}",
-                "95% interval": interval(found.low, found.high, ".3f"),
-                "Best epoch (chosen on validation)": (
-                    f"{np.mean([run.metrics['best_val_acc'] for run in runs]):.4f}"
-                ),
+                "Final accuracy": f"{np.mean(accuracies):.4f}",
+                "Standard deviation": f"{np.std(accuracies, ddof=1):.4f}"
+                if len(runs) > 1
+                else DASH,
+                "Best epoch (chosen on validation)": f"{np.mean(best):.4f}",
                 "Parameters": f"{metrics['params']:,}",
                 "MMACs": f"{metrics['macs'] / 1e6:,.1f}",
                 "Images/s": f"{np.median([run.images_per_second for run in runs]):,.0f}",
@@ -55,11 +65,23 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("Model")
 
 
+def run_count(plan: Plan, task: str, title: str, runs: Sequence[Run]) -> str:
+    """How many of a model's runs there are: "3 of 5 folds", "1 of 1 seed"."""
+    comparison, settings = plan.comparison(task), PROFILES[plan.profile]
+    seeds = settings.seeds if settings.folds else plan.seeds
+    wanted = {*seeds_of(comparison.comparison, comparison.comparison.entry(title), seeds)}
+    wanted |= {run.experiment.seed for run in runs}
+    by_folds = settings.folds and not datasets.DATASETS[comparison.images.name].own_split
+    unit = ("fold" if by_folds else "seed") + "s" * (len(wanted) != 1)
+    return f"{len(runs)} of {len(wanted)} {unit}"
+
+
 def recipe_table(plan: Plan) -> pd.DataFrame:
     """How each comparison of a page was trained: a column a task, a row a setting."""
     columns = {}
     for comparison in plan.comparisons:
         images, recipe = comparison.images, comparison.recipe
+        runs = [experiment for _, experiment in comparison.experiments]
         columns[TASK_TITLES[comparison.task]] = {
             "images": images.title,
             "training / validation images": f"{len(images.train):,} / {len(images.val):,}",
@@ -69,7 +91,10 @@ def recipe_table(plan: Plan) -> pd.DataFrame:
                 for name, value in asdict(recipe).items()
                 if name not in ("train_images", "validation_images")
             },
-            "seeds": " ".join(map(str, plan.seeds)),
+            "seeds": " ".join(map(str, sorted({run.seed for run in runs}))),
+            "validated on": (
+                "the fold of the seed's number" if any(run.fold for run in runs) else "one split"
+            ),
             "device": plan.device,
         }
     return pd.DataFrame(columns).rename_axis("setting").astype(str)
@@ -98,11 +123,11 @@ def class_report(runs: Sequence[Run]) -> pd.DataFrame:
 
 def signed(value: float | None, form: str = "+.2f") -> str:
     """A difference with its sign; a dash for None."""
-    return "–" if value is None else f"{value:{form}}"
+    return DASH if value is None else f"{value:{form}}"
 
 
 def interval(low: float | None, high: float | None, form: str = "+.2f") -> str:
     """``[low, high]``; a dash for None and NaN, as of a single seed."""
     if low is None or high is None or math.isnan(low):
-        return "–"
+        return DASH
     return f"[{low:{form}}, {high:{form}}]"

@@ -1,190 +1,262 @@
-"""What our runs say of each claim."""
+"""The verdicts as tables, sentences and rows of ``verdicts.csv``; ``judgement`` makes them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from attn_book.analysis.statistics import Effect, effect
-from attn_book.analysis.tables import interval, signed
-from attn_book.records.planned import failures, runs_of
+from attn_book.analysis.evidence import on_record
+from attn_book.analysis.judgement import BETTER, CANNOT, Interval, Verdict, judge
+from attn_book.analysis.statistics import error_reduction
+from attn_book.analysis.tables import DASH, interval, signed
+from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
-from attn_book.study.claims import CLAIMS, Claim
+from attn_book.study.claims import PRIMARY, SIZE
 from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
 
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
+ABOUT = "An outcome is about these images, under this recipe, trained again with new seeds."
 VERDICT_COLUMNS = (
     "claim",
+    "family",
+    "task",
+    "unit",
     "reported",
-    "paper_delta",
-    "ours_mean",
-    "ours_ci_low",
-    "ours_ci_high",
-    "seeds",
-    "verdict",
+    "reported_in_points",
+    "paper",
+    "difference",
+    "low",
+    "high",
+    "corrected_low",
+    "corrected_high",
+    "image_noise_low",
+    "image_noise_high",
+    "p_adjusted",
+    "p_better",
+    "better_alone_right",
+    "worse_alone_right",
+    "error_reduction",
+    "reported_error_reduction",
+    "outcome",
+    "folds",
 )
-FEWEST_SEEDS = 3
 
 
-def judge(claim: Claim, found: Effect | None, dataset: str, profile: str = "study") -> str:
-    """The verdict on a claim, from the effect that was found for it on ``dataset``.
+def verdicts(plan: Plan) -> list[Verdict]:
+    """The verdicts on the claims that a page's comparisons can speak to.
 
-    * fewer than three seeds, other images than the claim's (the embedded ones stand in for a data
-      set that is not there), or settings that cannot test it: ``not tested``;
-    * a sign: ``supported`` if the whole interval is above 0, ``contradicted`` if below;
-    * a size: ``supported`` if the interval holds the reported number and not 0,
-      ``contradicted`` if the reported number is outside;
-    * an accuracy to reach: the interval is compared with that accuracy;
-    * else ``undecided``.
+    In the study they are those of the whole family, whatever part of it the page shows.
     """
-    if found is None or found.seeds < FEWEST_SEEDS or dataset != claim.task:
-        return "not tested"
-    if claim.worse is None and profile != "paper":
-        return "not tested"
-    if claim.by_size:
-        assert claim.reported is not None, "a claim on a size is on one that is reported"
-        if not found.low <= claim.reported <= found.high:
-            return "contradicted"
-        return "supported" if found.low > 0 else "undecided"
-    threshold = 0.0 if claim.target is None else claim.target
-    if found.low > threshold:
-        return "supported"
-    return "contradicted" if found.high < threshold else "undecided"
+    shown = {comparison.task: comparison.titles for comparison in plan.comparisons}
+    return [
+        verdict
+        for verdict in judge(on_record(plan), PROFILES[plan.profile].folds)
+        if {verdict.claim.better, verdict.claim.worse} - {None}
+        <= set(shown.get(verdict.claim.task, ()))
+    ]
 
 
-def claim_effect(claim: Claim, runs: Mapping[str, Sequence[Run]]) -> Effect | None:
-    """The effect for a claim, from the seeds that both models finished; None if there is none."""
-    accuracy = {
-        title: {
-            run.experiment.seed: 100 * run.metrics["final_val_acc"] for run in runs.get(title, ())
-        }
-        for title in (claim.better, claim.worse)
-        if title is not None
+def runs_behind(plan: Plan) -> list[Run]:
+    """The runs that decide what a page shows: its own and, with an outcome, all of the study's."""
+    runs = {e.name: run_of(plan, e) for e in plan.experiments}
+    if any(verdict.is_decided for verdict in verdicts(plan)):
+        for evidence in on_record(plan).values():
+            for of_title in evidence.runs.values():
+                runs |= {run.folder.name: run for run in of_title.values()}
+    return [runs[name] for name in sorted(runs)]
+
+
+def row(verdict: Verdict) -> dict[str, Any]:
+    """As a row of ``VERDICT_COLUMNS``; what is not known is empty.
+
+    So is what others found, beside images that it is not about.
+    """
+    claim, digits = verdict.claim, 3 if verdict.claim.kind == SIZE else 2
+    bounds: dict[str, float | None] = {}
+    for name, found in (
+        ("", verdict.interval),
+        ("corrected_", verdict.corrected),
+        ("image_noise_", verdict.noise),
+    ):
+        low, high = found or (None, None)
+        bounds |= {f"{name}low": _rounded(low, digits), f"{name}high": _rounded(high, digits)}
+    better_alone, worse_alone = verdict.alone or (None, None)
+    return {
+        "claim": claim.text,
+        "family": claim.family,
+        "task": claim.task,
+        "unit": verdict.unit,
+        "reported": _rounded(verdict.reported if verdict.is_own else None, digits),
+        "reported_in_points": verdict.in_points if verdict.is_own else None,
+        "paper": claim.paper if verdict.is_own else None,
+        "difference": _rounded(verdict.value, digits),
+        **bounds,
+        "p_adjusted": _rounded(verdict.p_adjusted, 4),
+        "p_better": _rounded(verdict.wins, 3),
+        "better_alone_right": better_alone,
+        "worse_alone_right": worse_alone,
+        "error_reduction": _rounded(verdict.errors, 3),
+        "reported_error_reduction": _rounded(
+            _reported_errors(verdict) if verdict.is_own else None, 3
+        ),
+        "outcome": verdict.in_full,
+        "folds": verdict.folds,
     }
-    better = accuracy[claim.better]
-    if claim.worse is None:
-        return effect(list(better.values())) if better else None
-    worse = accuracy[claim.worse]
-    differences = [better[seed] - worse[seed] for seed in sorted(better.keys() & worse.keys())]
-    return effect(differences) if differences else None
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """A claim, the effect that our runs show for it, and what that says of the claim."""
+def verdict_table(plan: Plan) -> pd.DataFrame:
+    """What is reported and what we found, claim by claim, with the outcome.
 
-    claim: Claim
-    effect: Effect | None
-    verdict: str
-    images: str
-
-    def row(self) -> dict[str, Any]:
-        """As a row of ``VERDICT_COLUMNS``; what is not known is empty."""
-        found = self.effect
-        return {
-            "claim": self.claim.text,
-            "reported": self.claim.reported,
-            "paper_delta": self.claim.paper,
-            "ours_mean": found and _rounded(found.mean),
-            "ours_ci_low": found and _rounded(found.low),
-            "ours_ci_high": found and _rounded(found.high),
-            "seeds": found.seeds if found else 0,
-            "verdict": self.verdict,
-        }
-
-    def sentence(self) -> str:
-        """The verdict and the numbers behind it, in words."""
-        found, claim = self.effect, self.claim
-        if found is None:
-            return "No run of ours speaks to it."
-        unit = " points" if claim.worse else "%"
-        form = "+.2f" if claim.worse else ".2f"
-        text = f"Ours: {found.mean:{form}}{unit} over {found.seeds} seed{'s' * (found.seeds > 1)}"
-        if found.seeds > 1:
-            text += f", 95% interval {interval(found.low, found.high, form)}"
-        if claim.reported is not None:
-            text += f"; the write-up reports {claim.reported:{form}}{unit}"
-        if claim.paper is not None:
-            text += f"; the paper {claim.paper:{form}}{unit} on ImageNet"
-        text = f"{text}. Our images: {self.images}."
-        if found.seeds < FEWEST_SEEDS:
-            return f"{text} A verdict needs at least {FEWEST_SEEDS} seeds."
-        return text
+    Until a family is complete there are only means and the number of runs.
+    """
+    return table_of(verdicts(plan))
 
 
-def verdicts(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> list[Verdict]:
-    """The claims that a page's comparisons can speak to, judged."""
-    runs = {c.task: runs_of(plan, c.task) for c in plan.comparisons}
-    judged = []
-    for claim in claims:
-        titles = {claim.better, claim.worse} - {None}
-        if claim.task in runs and titles <= runs[claim.task].keys():
-            images = plan.comparison(claim.task).images
-            found = claim_effect(claim, runs[claim.task])
-            verdict = judge(claim, found, images.name, plan.profile)
-            judged.append(Verdict(claim, found, verdict, images.label))
-    return judged
+def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
+    """See ``verdict_table``; a column of which nothing is known is left out."""
+    frame = pd.DataFrame([_line(verdict) for verdict in found]).set_index("Claim")
+    return frame[[name for name in frame if name == "Outcome" or set(frame[name]) != {DASH}]]
 
 
-def verdict_table(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> pd.DataFrame:
-    """Reported, the paper's and our difference side by side, with the verdict (points)."""
-    rows = []
-    for judged in verdicts(plan, claims):
-        row, found = judged.row(), judged.effect
-        # An accuracy to reach is no difference: it has no sign, and no sign test.
-        form = "+.2f" if judged.claim.worse else ".2f"
-        sign_p = _rounded(found.sign_p) if found and judged.claim.worse else None
-        rows.append(
-            {
-                "Claim": row["claim"],
-                "Reported": signed(row["reported"], form),
-                "Paper (ImageNet)": signed(row["paper_delta"]),
-                "Ours": signed(row["ours_mean"], form),
-                "on": judged.images.split(" (")[0],
-                "95% interval": interval(row["ours_ci_low"], row["ours_ci_high"], form),
-                "Seeds": row["seeds"],
-                "Sign test p": signed(sign_p, ".2f"),
-                "Verdict": row["verdict"],
-            }
-        )
-    return pd.DataFrame(rows).set_index("Claim")
+def _line(verdict: Verdict) -> dict[str, str]:
+    digits = 2 if verdict.claim.kind == SIZE else 1
+    is_primary = verdict.claim.family == PRIMARY
+    return {
+        "Claim": verdict.claim.text,
+        "Outcome": verdict.in_full,
+        "Family": verdict.claim.family,
+        "Runs": verdict.folds,
+        "Reported": _reported(verdict) or DASH,
+        "Paper (ImageNet)": signed(verdict.claim.paper if verdict.is_own else None),
+        "Ours": _measured(verdict) or DASH,
+        "Simultaneous 95%": _interval(verdict.interval if is_primary else None, digits),
+        "95%, not adjusted": _interval(None if is_primary else verdict.interval, digits),
+        "Shared training images": _interval(verdict.corrected, digits),
+        "Image noise alone": _interval(None if verdict.draws_seeds else verdict.noise, digits),
+        "Images and seeds": _interval(verdict.noise if verdict.draws_seeds else None, digits),
+        "Right alone": DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
+        "p, adjusted": _p(verdict.p_adjusted),
+        "P(A > B)": _number(verdict.wins, ".2f"),
+    }
 
 
-def verdict_text(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> Markdown:
+def verdict_text(plan: Plan) -> Markdown:
     """Each verdict as a sentence, with what stands against a write-up's number said plainly."""
-    from IPython.display import Markdown
-
     lines = [
-        f"* **{judged.claim.text}: {judged.verdict}.** {judged.sentence()}"
-        for judged in verdicts(plan, claims)
+        f"* **{found.claim.text}: {found.in_full}.** {sentence(found)}" for found in verdicts(plan)
     ]
     lines += [f"* Not counted, because the run failed: {line}" for line in failures(plan)]
-    return Markdown("\n".join([*lines, "", f"({plan.provenance})"]))
+    return _markdown(plan, lines)
 
 
-def unsupported(plan: Plan, claims: Iterable[Claim] = CLAIMS) -> Markdown:
+def unsupported(plan: Plan) -> Markdown:
     """The write-ups' numbers that our runs speak against or cannot confirm, one line each."""
+    judged = [found for found in verdicts(plan) if found.claim.reported is not None]
+    if not any(found.is_decided for found in judged):
+        lines = ["There are no outcomes here: they take all runs of the study."]
+        return _markdown(plan, lines)
+    lines = [
+        f"* **{found.claim.text}**: {found.in_full}. {sentence(found)}"
+        for found in judged
+        if found.is_decided and found.word != BETTER
+    ]
+    return _markdown(plan, lines or ["None."])
+
+
+def _markdown(plan: Plan, lines: Sequence[str]) -> Markdown:
     from IPython.display import Markdown
 
-    judged = [v for v in verdicts(plan, claims) if v.claim.reported is not None]
-    if all(v.verdict == "not tested" for v in judged):
-        return Markdown(
-            f"Nothing was tested here: that takes at least {FEWEST_SEEDS} seeds on the claims' own "
-            f"images.\n\n({plan.provenance})"
-        )
-    lines = [
-        f"* **{v.claim.text}** is {v.verdict}. {v.sentence()}"
-        for v in judged
-        if v.verdict in ("contradicted", "undecided")
-    ]
-    return Markdown("\n".join([*(lines or ["None."]), "", f"({plan.provenance})"]))
+    about = [ABOUT] if any(found.is_decided for found in verdicts(plan)) else []
+    return Markdown("\n".join([*lines, "", *about, "", f"({plan.provenance})"]))
 
 
-def _rounded(value: float | None, digits: int = 2) -> float | None:
-    return None if value is None or math.isnan(value) else round(value, digits)
+def sentence(verdict: Verdict) -> str:
+    """The numbers behind a verdict in words."""
+    if verdict.value is None:
+        return "No run of ours speaks to it."
+    digits = 3 if verdict.claim.kind == SIZE else 2
+    parts = [f"Ours: {_measured(verdict)}, {verdict.folds}"]
+    for name, found in (
+        (
+            "simultaneous 95% interval",
+            verdict.interval if verdict.claim.family == PRIMARY else None,
+        ),
+        ("unadjusted 95% interval", None if verdict.claim.family == PRIMARY else verdict.interval),
+        ("allowing for training images that folds share", verdict.corrected),
+        (
+            "images and seeds drawn again" if verdict.draws_seeds else "image noise alone",
+            verdict.noise,
+        ),
+    ):
+        if found is not None:
+            parts.append(f"{name} {_interval(found, digits)}")
+    if verdict.is_decided:
+        parts.append(f"adjusted p {_p(verdict.p_adjusted)}")
+        parts.append(f"a new run wins with a probability of {_number(verdict.wins, '.2f')}")
+    text = ", ".join(parts)
+    if _reported(verdict):
+        text += f"; the write-up reports {_reported(verdict)}"
+    if verdict.claim.paper is not None and verdict.is_own:
+        text += f"; the paper {verdict.claim.paper:+.2f} points on ImageNet"
+    return f"{text}."
+
+
+def _measured(verdict: Verdict) -> str:
+    """Our number with its unit; empty if there is none."""
+    if verdict.value is None or not math.isfinite(verdict.value):
+        return ""
+    text = _with_unit(verdict, verdict.value)
+    return f"{text}, {_errors(verdict.errors)}" if verdict.claim.kind == SIZE else text
+
+
+def _reported(verdict: Verdict) -> str:
+    """The write-up's number with its unit; empty beside images that it is not about."""
+    if verdict.reported is None or not verdict.is_own:
+        return ""
+    text = _with_unit(verdict, verdict.reported)
+    if verdict.claim.kind != SIZE:
+        return text
+    in_points = f"{verdict.claim.reported:+.1f} points"
+    in_points += f" {CANNOT}" if verdict.in_points == CANNOT else ""
+    return f"{text}, {_errors(_reported_errors(verdict))}, {in_points}"
+
+
+def _with_unit(verdict: Verdict, value: float) -> str:
+    if verdict.unit == "%":
+        return f"{value:.2f}%"
+    return f"{value:+.2f} {verdict.unit}"
+
+
+def _errors(share: float | None) -> str:
+    if share is None or math.isnan(share):
+        return "no errors to reduce"
+    return f"{abs(share):.0%} {'fewer' if share >= 0 else 'more'} errors"
+
+
+def _reported_errors(verdict: Verdict) -> float | None:
+    pair = verdict.claim.accuracies
+    return error_reduction(*pair) if pair and verdict.claim.kind == SIZE else None
+
+
+def _interval(found: Interval | None, digits: int) -> str:
+    low, high = found or (None, None)
+    return interval(low, high, f"+.{digits}f")
+
+
+def _number(value: float | None, form: str) -> str:
+    return DASH if value is None or math.isnan(value) else f"{value:{form}}"
+
+
+def _p(value: float | None) -> str:
+    return "< 0.001" if value is not None and value < 0.001 else _number(value, ".3f")
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    """For a table; never -0.0."""
+    return None if value is None or not math.isfinite(value) else round(value, digits) + 0.0

@@ -22,7 +22,7 @@ def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
         for experiment in page.experiments:
             pages.setdefault(experiment.name, []).append(page.page)
     write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, pages))
-    judged = {v.claim: v.row() for page in plans for v in verdicts.verdicts(page)}
+    judged = {v.claim: verdicts.row(v) for page in plans for v in verdicts.verdicts(page)}
     rows = [judged[claim] for claim in CLAIMS if claim in judged]
     write_csv(folder / "verdicts.csv", verdicts.VERDICT_COLUMNS, rows)
 
@@ -32,6 +32,7 @@ SUMMARY_COLUMNS = (
     "dataset",
     "classes",
     "model",
+    "fold",
     "seed",
     "epochs",
     "image_size",
@@ -65,10 +66,11 @@ def summary_rows(results_dir: Path, pages: Mapping[str, Sequence[str]]) -> list[
                 "dataset": experiment.dataset,
                 "classes": len(run.classes),
                 "model": experiment.variant,
+                "fold": experiment.fold,
                 "seed": experiment.seed,
                 "epochs": experiment.recipe.epochs,
                 "image_size": experiment.recipe.image_size,
-                **{name: metrics.get(name, "") for name in SUMMARY_COLUMNS[7:14]},
+                **{name: metrics.get(name, "") for name in SUMMARY_COLUMNS[8:15]},
                 "device": run.record["compute"]["device"],
                 "status": run.status,
             }

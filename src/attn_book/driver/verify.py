@@ -16,11 +16,11 @@ import numpy as np
 
 from attn_blocks.errors import CheckpointError, SettingError, choose
 from attn_blocks.files import sha256_of
+from attn_book.analysis import verdicts
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
 from attn_book.records import first_study, full_size
 from attn_book.records.logits import fits, read_logits
-from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
@@ -70,10 +70,10 @@ def task_of(run: Run, profile: str) -> str | None:
 
 
 def digests(plan: Plan) -> dict[str, str]:
-    """The runs of a page, each with the beginning of its metrics' SHA-256."""
+    """The runs that a page shows or judges by, each with the beginning of its metrics' SHA-256."""
     return {
-        experiment.name: sha256_of(run_of(plan, experiment).folder / "metrics.json")[:12]
-        for experiment in plan.experiments
+        run.folder.name: sha256_of(run.folder / "metrics.json")[:12]
+        for run in verdicts.runs_behind(plan)
     }
 
 
@@ -212,7 +212,7 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
         return [f"its stamp, of what it shows and when it was executed, is {stamp!r}; {again}"]
     if runs != digests(plan):
         return [f"it shows other runs than those that are published; {again}"]
-    if executed < max(_time(run_of(plan, e).metrics["finished"]) for e in plan.experiments):
+    if executed < max(_time(run.metrics["finished"]) for run in verdicts.runs_behind(plan)):
         return [f"it was executed before its last run was finished; {again}"]
     texts, images = _contents(notebook)
     if not any(plan.provenance in text for text in texts):

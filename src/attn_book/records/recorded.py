@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from attn_blocks.datasets import DATASETS
+from attn_blocks.datasets.folder import FOLDS
 from attn_book.records.published import PublishError
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment, Recipe
@@ -62,8 +64,11 @@ def finished_runs(folder: Path) -> dict[str, Run]:
 def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
     """The entry of a comparison that an experiment belongs to, with the profile's very recipe."""
     settings = PROFILES[profile]
+    by_folds = settings.folds and not DATASETS[comparison.task].own_split
+    # In a study of folds, other seeds than its own, and other folds than the seed's, are of trials.
+    if settings.folds and experiment.fold != (experiment.seed % FOLDS if by_folds else 0):
+        return None
     for entry in comparison.entries:
-        # In a study of folds, seeds that are not its own are of other trials.
         if settings.folds and experiment.seed not in seeds_of(comparison, entry, settings.seeds):
             continue
         recipe: Recipe = settings.recipes[comparison.task]

@@ -10,15 +10,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from attn_book.analysis import statistics, verdicts
+from attn_book.analysis import verdicts
+from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots.style import STYLE, colour
-from attn_book.records import planned
 from attn_book.records.run import Run
-from attn_book.study.claims import CLAIMS
+from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
 WHITE = {"markerfacecolor": "white", "markeredgecolor": "black"}
+GREY, THICK, THIN = "#444444", 3.5, 1.2
 
 
 def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
@@ -56,7 +57,10 @@ def _write_percentages(axis: plt.Axes, share: np.ndarray) -> None:
 
 
 def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
-    """Final accuracy against parameters, multiply-adds and training time, with 95% intervals."""
+    """Final accuracy against parameters, multiply-adds and training time.
+
+    Bars reach a standard deviation over the runs to each side.
+    """
     costs = (
         ("parameters (millions)", lambda run: run.metrics["params"] / 1e6),
         ("multiply-adds an image (millions)", lambda run: run.metrics["macs"] / 1e6),
@@ -68,12 +72,11 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
             for title, title_runs in runs.items():
                 if not title_runs:
                     continue
-                found = statistics.effect([run.metrics["final_val_acc"] for run in title_runs])
-                error = None if math.isnan(found.low) else found.mean - found.low
+                accuracies = [run.metrics["final_val_acc"] for run in title_runs]
                 axis.errorbar(
                     np.median([cost(run) for run in title_runs]),
-                    found.mean,
-                    yerr=error,
+                    np.mean(accuracies),
+                    yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None,
                     fmt="o",
                     color=colour(title),
                     capsize=3,
@@ -90,50 +93,56 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
 
 
 def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
-    """What each block adds to ResNet-50: ours with its 95% interval, the paper's, the reported.
+    """What each block adds to ResNet-50: ours with its intervals, the paper's, the reported.
 
-    In points of accuracy; the paper's gain is top-1 on ImageNet, not on this data. A single seed
-    has no interval. What others found stands a little below ours, so that neither hides the other.
+    In points of accuracy; the paper's gain is top-1 on ImageNet, not on this data. The thick line
+    is the simultaneous 95% interval, the thin one allows for the training images that folds share;
+    there are none until the family is complete. What others found stands a little below ours, so
+    that neither hides the other, and is left out beside images that it is not about.
     """
-    runs = planned.runs_of(plan, task)
-    claims = [
-        claim
-        for claim in CLAIMS
-        if claim.task == task
-        and claim.worse == RESNET.title
-        and not claim.by_size
-        and claim.better in runs
+    found = [
+        verdict
+        for verdict in verdicts.verdicts(plan)
+        if (verdict.claim.task, verdict.claim.kind) == (task, BETTER)
+        and verdict.claim.worse == RESNET.title
     ]
+    handles = [plt.Line2D([], [], label="ours", marker="o", ls="", color=GREY)]
     with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(claims)), layout="constrained")
-        for place, claim in enumerate(claims):
-            _ours(axis, place, colour(claim.better), verdicts.claim_effect(claim, runs))
-            for value, marker in ((claim.paper, "D"), (claim.reported, "X")):
+        figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
+        for place, verdict in enumerate(found):
+            _ours(axis, place, colour(verdict.claim.better), verdict)
+            others = (verdict.claim.paper, "D"), (verdict.claim.reported, "X")
+            for value, marker in others if verdict.is_own else ():
                 if value is not None:
                     axis.plot(value, place + 0.25, marker, markersize=7, zorder=4, **WHITE)
         axis.axvline(0, color="black", linewidth=1)
-        axis.set_yticks(range(len(claims)), [claim.better for claim in claims])
-        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(claims) - 0.4, -0.6))
+        axis.set_yticks(range(len(found)), [verdict.claim.better for verdict in found])
+        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
         axis.margins(x=0.06)
-        ours = {"marker": "o", "color": "#444444", "linewidth": 3}
-        handles = [
-            plt.Line2D([], [], label="ours, 95% interval", **ours),
-            plt.Line2D([], [], label="the paper's, on ImageNet", marker="D", ls="", **WHITE),
-            plt.Line2D([], [], label="as reported by the write-up", marker="X", ls="", **WHITE),
-        ]
+        if any(verdict.interval for verdict in found):
+            handles += [
+                plt.Line2D([], [], label="simultaneous 95% interval", color=GREY, linewidth=THICK),
+                plt.Line2D([], [], label="allowing for shared images", color=GREY, linewidth=THIN),
+            ]
+        if any(verdict.is_own for verdict in found):
+            handles += [
+                plt.Line2D([], [], label="the paper's, on ImageNet", marker="D", ls="", **WHITE),
+                plt.Line2D([], [], label="as reported by the write-up", marker="X", ls="", **WHITE),
+            ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
-def _ours(axis: plt.Axes, place: float, ink: str, found: statistics.Effect | None) -> None:
-    """One line of the forest: our effect with its interval, or that there is none."""
+def _ours(axis: plt.Axes, place: float, ink: str, verdict: Verdict) -> None:
+    """One line of the forest: our difference with its intervals, or that there is none."""
     style = {"textcoords": "offset points", "fontsize": 8}
-    if found is None:
+    if verdict.value is None:
         axis.annotate("no finished run", (0, place), (6, 4), color="#666666", **style)
         return
-    if not math.isnan(found.low):
-        axis.plot([found.low, found.high], [place, place], color=ink, linewidth=3)
-    axis.plot(found.mean, place, "o", color=ink, markersize=8, zorder=3)
+    for bounds, width in ((verdict.corrected, THIN), (verdict.interval, THICK)):
+        if bounds is not None and math.isfinite(bounds[0]):
+            axis.plot(bounds, [place] * 2, color=ink, linewidth=width, solid_capstyle="butt")
+    axis.plot(verdict.value, place, "o", color=ink, markersize=8, zorder=3)
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # hides the axis behind it
-    where = (found.mean, place), (0, 7)
-    axis.annotate(f"{found.mean:+.1f}", *where, ha="center", color=ink, bbox=white, **style)
+    where = (verdict.value, place), (0, 7)
+    axis.annotate(f"{verdict.value:+.1f}", *where, ha="center", color=ink, bbox=white, **style)

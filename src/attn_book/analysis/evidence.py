@@ -1,0 +1,252 @@
+"""What is on record of a task: its networks' runs by fold, and the numbers that verdicts need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from attn_blocks import datasets
+from attn_blocks.errors import CheckpointError
+from attn_book.analysis import statistics
+from attn_book.analysis.statistics import Values
+from attn_book.records.logits import read_logits
+from attn_book.records.planned import run_of
+from attn_book.records.published import PUBLISHED
+from attn_book.records.recorded import RecordedImages, entry_of
+from attn_book.records.run import Run
+from attn_book.records.semantics import changed_parts
+from attn_book.study.pages import OVERVIEW, PAGES, Comparison, seeds_of
+from attn_book.study.plan import Plan, PlannedComparison
+from attn_book.study.recipes import PROFILES
+
+CONSTANT = 0.005  # the least share of predictions that a block which is at work changes
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The runs of a task's networks.
+
+    Attributes:
+        images: label of the data set.
+        is_own: whether the images are those that claims on the task are about.
+        folds: whether each seed is validated on a fold of its own; a data set that comes split has
+            one set of validation images for all.
+        wanted: title -> the seeds that are trained; run k of a network has fold and seed k.
+        runs: title -> seed -> its finished run.
+        diverged: title -> seed -> why the run ended early. Such a run has ended as well.
+    """
+
+    task: str
+    images: str
+    is_own: bool
+    folds: bool
+    wanted: Mapping[str, Sequence[int]]
+    runs: Mapping[str, Mapping[int, Run]]
+    diverged: Mapping[str, Mapping[int, str]]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every run of every network has ended, finished or diverged."""
+        return all(
+            set(seeds) <= self.runs[title].keys() | self.diverged[title].keys()
+            for title, seeds in self.wanted.items()
+        )
+
+    @cached_property
+    def accuracies(self) -> Values:
+        """Final validation accuracies in points, by title and seed."""
+        return {
+            title: {seed: 100 * run.metrics["final_val_acc"] for seed, run in runs.items()}
+            for title, runs in self.runs.items()
+        }
+
+    @cached_property
+    def log_odds(self) -> Values:
+        """The same in log-odds."""
+        return {
+            title: {seed: float(statistics.log_odds(points / 100)) for seed, points in row.items()}
+            for title, row in self.accuracies.items()
+        }
+
+    def shared(self, *titles: str) -> list[int]:
+        """The seeds that all of these networks finished."""
+        return sorted(set.intersection(*(set(self.runs[title]) for title in titles)))
+
+    def progress(self, *titles: str) -> str:
+        """How many runs these networks share of those that are wanted: "3 of 5 folds"."""
+        done = len(self.shared(*titles))
+        wanted = len(set.intersection(*(set(self.wanted[title]) for title in titles)))
+        unit = ("fold" if self.folds else "seed") + "s" * (wanted != 1)
+        ended_early = sum(len(self.diverged[title]) for title in titles)
+        early = f", {ended_early} run{'s' * (ended_early > 1)} diverged" if ended_early else ""
+        return f"{done} of {wanted} {unit}{early}"
+
+    def is_constant(self, title: str) -> bool:
+        """Whether a network's blocks do the same to all images in every run, as it was measured."""
+        found = [
+            run.metrics["frozen"] for run in self.runs[title].values() if "frozen" in run.metrics
+        ]
+        return bool(found) and all(frozen["changed"] < CONSTANT for frozen in found)
+
+    def right(self, title: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """(whether a run is right on each validation image, the images' classes)."""
+        logits, labels = read_logits(self.runs[title][seed].folder / "logits.safetensors")
+        return logits.argmax(axis=1) == labels, labels
+
+    def right_alone(self, better: str, worse: str) -> tuple[int, int]:
+        """McNemar's counts over the seeds that both have."""
+        counts = [
+            statistics.mcnemar(self._right[better][seed], self._right[worse][seed])
+            for seed in self.shared(better, worse)
+        ]
+        return sum(first for first, _ in counts), sum(second for _, second in counts)
+
+    def drawn(self, better: str, worse: str) -> np.ndarray:
+        """Accuracies on images drawn again, [draws, seeds, 2], over the seeds that both have.
+
+        Where all seeds have the same images, the seeds are drawn again as well.
+        """
+        both = [
+            [self._drawn[t][seed] for t in (better, worse)] for seed in self.shared(better, worse)
+        ]
+        accuracies = np.moveaxis(np.array(both), 2, 0)
+        return accuracies if self.folds else statistics.draw_seeds(accuracies, np.random.PCG64(1))
+
+    @cached_property
+    def _seen(self) -> dict[str, dict[int, tuple[np.ndarray, np.ndarray]]]:
+        return {t: {seed: self.right(t, seed) for seed in runs} for t, runs in self.runs.items()}
+
+    @cached_property
+    def _right(self) -> dict[str, dict[int, np.ndarray]]:
+        return {
+            t: {seed: right for seed, (right, _) in row.items()} for t, row in self._seen.items()
+        }
+
+    @cached_property
+    def _drawn(self) -> dict[str, dict[int, np.ndarray]]:
+        """Accuracies on images drawn again, by title and seed, [draws]."""
+        bits = np.random.PCG64(0)
+        every = [(title, seed) for title, runs in self.runs.items() for seed in sorted(runs)]
+        seeds = sorted({seed for _, seed in every})
+        found: dict[str, dict[int, np.ndarray]] = {title: {} for title in self.runs}
+        # The runs of a fold get the same draws; where all have the same images, all do.
+        for group in [[r for r in every if r[1] == s] for s in seeds] if self.folds else [every]:
+            labels = self._seen[group[0][0]][group[0][1]][1]
+            for title, seed in group:
+                if not np.array_equal(self._seen[title][seed][1], labels):
+                    folder = self.runs[title][seed].folder
+                    raise CheckpointError(
+                        f"{folder} is not about the images of the other runs that it is compared "
+                        "with; remove it and train it again"
+                    )
+            right = np.stack([self._right[title][seed] for title, seed in group])
+            accuracies = statistics.draw_images(right, labels, bits)
+            for (title, seed), of_run in zip(group, accuracies.T, strict=True):
+                found[title][seed] = of_run
+        return found
+
+
+def on_record(plan: Plan) -> dict[str, Evidence]:
+    """What there is, by task: in a profile of folds the whole study, else the page's own runs.
+
+    A page of the study shows a part of a family, and the residual and the corrections need all of
+    it: what lies in the plan's results folder, and what is published where that is not the same.
+    Runs on other images than the plan's are left out; of a task that the page does not have, those
+    on other images than the run that was finished last.
+    """
+    settings = PROFILES[plan.profile]
+    if not settings.folds:
+        return {planned.task: _of_page(plan, planned) for planned in plan.comparisons}
+    ended = _ended_runs(plan)
+    known = {c.task: c.images.fingerprint for c in plan.comparisons}
+    found = {}
+    for comparison in PAGES[OVERVIEW]:
+        runs = _of_comparison(comparison, ended, plan.profile, known.get(comparison.task))
+        stamps = [(run.folder / "metrics.json").stat().st_mtime_ns for _, run in runs]
+        found[comparison.task] = _of_study(comparison.task, plan.profile, (*runs,), (*stamps,))
+    return found
+
+
+def _of_page(plan: Plan, planned: PlannedComparison) -> Evidence:
+    wanted: dict[str, list[int]] = {title: [] for title in planned.titles}
+    for entry, experiment in planned.experiments:
+        wanted[entry.title].append(experiment.seed)
+    runs = [(entry.title, run_of(plan, experiment)) for entry, experiment in planned.experiments]
+    images = planned.images
+    return Evidence(
+        planned.task,
+        images.label,
+        images.name == planned.task,
+        False,
+        wanted,
+        *_sorted(wanted, runs),
+    )
+
+
+def _of_comparison(
+    comparison: Comparison, ended: Sequence[Run], profile: str, fingerprint: str | None
+) -> list[tuple[str, Run]]:
+    """(title, run) of the runs of a comparison on its own images."""
+    runs = [
+        (entry.title, run)
+        for run in ended
+        if run.experiment.dataset == comparison.task
+        and (entry := entry_of(comparison, run.experiment, profile)) is not None
+    ]
+    finished = [run for _, run in runs if run.status == "finished"]
+    if fingerprint is None and finished:
+        newest = max(finished, key=lambda run: run.metrics["finished"])
+        fingerprint = newest.experiment.fingerprint
+    return [(title, run) for title, run in runs if run.experiment.fingerprint == fingerprint]
+
+
+@lru_cache(maxsize=16)
+def _of_study(
+    task: str, profile: str, runs: tuple[tuple[str, Run], ...], stamps: tuple[int, ...]
+) -> Evidence:
+    """Kept while no record changes: drawing images takes seconds, and every table needs it."""
+    comparison = next(c for c in PAGES[OVERVIEW] if c.task == task)
+    seeds = PROFILES[profile].seeds
+    wanted = {entry.title: seeds_of(comparison, entry, seeds) for entry in comparison.entries}
+    folds = not datasets.DATASETS[task].own_split
+    label = runs[0][1].record["data"]["label"] if runs else "no images"
+    return Evidence(task, label, True, folds, wanted, *_sorted(wanted, runs))
+
+
+def _ended_runs(plan: Plan) -> list[Run]:
+    """Finished and failed runs, those of the results folder in place of published ones."""
+    is_live = not any(isinstance(c.images, RecordedImages) for c in plan.comparisons)
+    found = {}
+    if is_live:
+        published = _ended(PUBLISHED / plan.profile)
+        found = {run.folder.name: run for run in published if not _is_old(run)}
+    found |= {run.folder.name: run for run in _ended(plan.results_dir)}
+    return [found[name] for name in sorted(found)]
+
+
+def _ended(folder: Path) -> list[Run]:
+    paths = sorted((folder / "runs").glob("*/metrics.json"))
+    runs = [Run(path.parent) for path in paths if (path.parent / "experiment.json").exists()]
+    return [run for run in runs if run.status != "unfinished"]
+
+
+def _is_old(run: Run) -> bool:
+    return bool(changed_parts(run.record["semantics"], run.experiment))
+
+
+def _sorted(
+    wanted: Mapping[str, Sequence[int]], runs: Sequence[tuple[str, Run]]
+) -> tuple[dict[str, dict[int, Run]], dict[str, dict[int, str]]]:
+    """Finished runs, and the reasons of diverged ones, by title and seed."""
+    finished: dict[str, dict[int, Run]] = {title: {} for title in wanted}
+    diverged: dict[str, dict[int, str]] = {title: {} for title in wanted}
+    for title, run in runs:
+        if run.status == "finished":
+            finished[title][run.experiment.seed] = run
+        elif run.status == "failed" and "epoch" in run.metrics:  # others ran out of memory
+            diverged[title][run.experiment.seed] = run.metrics["reason"]
+    return finished, diverged
