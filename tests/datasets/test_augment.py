@@ -185,6 +185,13 @@ def test_rotation_is_at_most_ten_degrees_and_black_outside():
     assert (corners == 0).any() and np.isclose(batch[:, 0, 32, 10], 10 / 255).all()
 
 
+def test_center_crop_trains_as_it_evaluates():
+    picture = images(noise(40, 60), noise(64, 64))
+    trained, evaluated = (apply("center_crop", picture, 32, train) for train in (True, False))
+    assert np.array_equal(trained, evaluated)
+    assert np.array_equal(evaluated, apply("resized_crop", picture, 32, False))
+
+
 def test_rotate_nearest_makes_no_new_colours():
     picture = images(*[noise(32, 32)] * 20)
     turned = {name: back(apply(name, picture, 32, True)) for name in ("rotate", "rotate_nearest")}
