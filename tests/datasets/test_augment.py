@@ -58,7 +58,7 @@ def test_every_shape_of_image_works(augmentation, train, shape):
     assert batch.shape == (1, 3, 24, 24) and np.isfinite(batch).all()
 
 
-@pytest.mark.parametrize("augmentation", CROPS)
+@pytest.mark.parametrize("augmentation", sorted(CROPS.keys() - {"center_crop"}))
 def test_training_depends_on_the_generator_and_evaluation_does_not(augmentation):
     some = images(*[noise(40, 40, seed) for seed in range(4)])
     one, other = (apply(augmentation, some, 32, True, seed) for seed in (1, 2))
