@@ -71,6 +71,9 @@ $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name
 help: ## list the targets
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
+# Of all that pip says, show the large files that it fetches, and its errors.
+LARGE_FILES = | { grep --line-buffered -oE '[^ ]+\.whl \([0-9.]+ [MG]B\)' || true; }
+
 setup: $(STAMP) ## make .venv and install everything (the other targets do it when needed)
 
 $(STAMP): pyproject.toml constraints.txt
@@ -90,7 +93,8 @@ ifneq ($(PADDLE),cpu)
 	@$(BIN)/pip install --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
 		paddlepaddle-gpu==$(PADDLE_VERSION)
 endif
-	@$(BIN)/pip install --constraint constraints.txt --editable '.[$(if $(filter cpu,$(PADDLE)),cpu,gpu),book,dev]'
+	@set -o pipefail; $(BIN)/pip install --constraint constraints.txt \
+		--editable '.[$(if $(filter cpu,$(PADDLE)),cpu,gpu),book,dev]' $(LARGE_FILES)
 ifeq ($(PADDLE),cpu)
 # Headers only, so not in the lock: the package's own dependencies are a compiler of several
 # gigabytes.
@@ -135,7 +139,8 @@ test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 .venv-gpu/.ready: pyproject.toml constraints-gpu-wheel.txt
 	$(call venv,$(@D))
 	@echo "Installing PyPI's GPU build of Paddle, the old 2.6.2, into $(@D): 4 GB, Python 3.10 to 3.12; this takes a few minutes once ..."
-	@$(@D)/bin/pip install --constraint constraints-gpu-wheel.txt --editable '.[gpu-wheel,book,dev]'
+	@set -o pipefail; $(@D)/bin/pip install --constraint constraints-gpu-wheel.txt \
+		--editable '.[gpu-wheel,book,dev]' $(LARGE_FILES)
 	@touch $@
 
 # What Paddle computes; the other tests do not depend on its version.
