@@ -11,7 +11,7 @@ from functools import partial
 import nbformat
 import pytest
 
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import CheckpointError, SettingError
 from attn_book.analysis import verdicts
 from attn_book.driver import pages, reproduce, summary
 from attn_book.records import planned, published

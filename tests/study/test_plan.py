@@ -296,6 +296,34 @@ def test_the_pilot_has_seeds_that_nothing_else_has(data_dir):
     assert len({e.name for e in experiments}) == len(experiments) >= 6
 
 
+def test_the_study_is_trained_in_the_protocols_order(data_dir):
+    def recorded(task, data, recipe, folder):
+        sizes = {"train": range(9), "val": range(2), "label": "x", "fingerprint": "f"}
+        return SimpleNamespace(name=task, title=task, classes=("a", "b"), class_total=2, **sizes)
+
+    parts = [(name, plan(name, "study", s, data_dir, load=recorded)) for name, s in design.ORDER]
+    counts = [(name, len(part.experiments)) for name, part in parts if name != "pilot"]
+    assert counts == [
+        ("nine", 27),
+        ("unequal", 7),
+        ("caltech16", 23),
+        ("controls", 6),
+        ("nine", 18),
+        ("cifar10", 9),
+        ("half_the_epochs", 9),
+        ("wider", 3),
+        ("twice_the_epochs", 9),
+    ]
+    assert parts[0][0] == "pilot"
+    names = [experiment.name for _, part in parts for experiment in part.experiments]
+    assert len(names) == len(set(names))
+    # The pages' comparisons are all among them.
+    shown = [plan(page, "study", data_dir=data_dir, load=recorded) for page in PAGES]
+    assert {e.name for page in shown for e in page.experiments} <= set(names)
+    wider = dict(parts)["wider"].experiments
+    assert {(e.recipe.width, e.fold) for e in wider} == {(0.5, 0)}
+
+
 def test_a_run_is_named_by_its_fold_and_seed():
     experiment = Experiment("animals10", "f", "resnet50", RECIPE, 3, fold=2)
     assert experiment.name == f"animals10-resnet50-f2-s3-{experiment.hash}"

@@ -46,6 +46,7 @@ def create_transform(
     ==================  =================================  ==================================
     ``resized_crop``    a crop of ``scale`` of the area,   shorter side to S*8/7, the middle
                         ratio 3/4 to 4/3, resized; flip    S x S
+    ``center_crop``     as in evaluation                   the same
     ``pad_crop``        4 black pixels around, a crop of   as it is
                         S x S; flip
     ``rotate``          resized to S x S, rotated up to    resized to S x S
@@ -198,6 +199,7 @@ def _flip(batch: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 CROPS: dict[str, tuple[Callable, Callable]] = {
     "resized_crop": (_resized_crop, _center_crop),
+    "center_crop": (_center_crop, _center_crop),
     "pad_crop": (_pad_crop, _resize_all),
     "rotate": (_rotate, _resize_all),
     "rotate_nearest": (partial(_rotate, by=Image.Resampling.NEAREST), _resize_all),

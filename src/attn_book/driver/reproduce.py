@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from attn_book.driver.summary import write_summary
 from attn_book.driver.terminal import Progress, print_results, relative, say, titles_of
 from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
-from attn_book.study.design import EXTRA
+from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import PAGES, page_name
 from attn_book.study.plan import Plan, load_task, plan
@@ -41,11 +41,11 @@ def reproduce(
     fresh: bool = False,
     **settings: Any,
 ) -> int:
-    """Train and execute ``pages`` (all when empty) and write the summary.
+    """Train and execute ``pages`` (all if there are none) and write the summary.
 
     Args:
         pages: names of ``PAGES``; also short forms such as "sge", and, where no notebooks are
-            executed, names of ``design.EXTRA``.
+            executed, names of ``design.EXTRA``. The study is trained in its own order.
         jobs: how many processes work side by side; None or "auto" for one a core with small
             networks on the CPU, else one.
         notebooks: False trains only.
@@ -65,7 +65,7 @@ def reproduce(
         need_checkout("reproduce")
     plans: list[Plan] = []
     try:
-        plans += _plans(pages or PAGES, notebooks, settings, fresh)
+        plans += _plans(pages, notebooks, settings, fresh)
         jobs = job_count(jobs, plans[0])
         for experiment in _missing(plans):
             Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
@@ -88,12 +88,19 @@ def reproduce(
 
 
 def _plans(
-    pages: Iterable[str], notebooks: bool, settings: dict[str, Any], fresh: bool = False
+    pages: Sequence[str], notebooks: bool, settings: dict[str, Any], fresh: bool = False
 ) -> list[Plan]:
     # Pages share tasks; listing the files of a large data set takes longer than all the rest.
-    load = cache(load_task)
-    names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
-    return [replace(plan(name, **settings, load=load), fresh=fresh) for name in names]
+    make = partial(plan, load=cache(load_task))
+    if not pages and not notebooks and settings.get("profile") == "study":
+        parts = [
+            make(name, **{**settings, "seeds": settings.get("seeds") or seeds})
+            for name, seeds in ORDER
+        ]
+    else:
+        names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
+        parts = [make(name, **settings) for name in names or PAGES]
+    return [replace(part, fresh=fresh) for part in parts]
 
 
 def job_count(jobs: int | str | None, first: Plan) -> int:

@@ -1,8 +1,8 @@
 """What the second study trains beside the pages' comparisons, and in which order.
 
 ``book/protocol.md`` says why, and what each comparison decides. They are trained by name, such as
-``attn-book train pilot --profile study``; no page executes them. ``annealed`` is of the profile
-``paper``.
+``attn-book train pilot --profile study``, and all of the study in its order by ``attn-book train
+--profile study``; no page executes them. ``annealed`` is of the profile ``paper``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from attn_book.study.pages import CLASSICS, RESNET, SRM, Comparison, Entry
+from attn_book.study.pages import (
+    CLASSICS,
+    NINE,
+    RESNET,
+    SE,
+    SENETS,
+    SRM,
+    Comparison,
+    Entry,
+)
+from attn_book.study.recipes import PROFILES
 
 PILOT_SEEDS = (100, 101)  # no other run has these
 
@@ -40,6 +50,37 @@ HALVED = Entry("resnet50", "ResNet-50, branches x 0.5", {"attn": 0.5})
 SRM_DECAYED = _changed(SRM, "SRM-ResNet-50, gains decayed", decay="gains")
 CONTROLS = (Comparison("animals10", (HALVED, SRM_DECAYED), runs=3),)
 
+# Does a block raise the end of the curve, or only its beginning? Does it depend on the width?
+_ARMS = (RESNET, SE, SRM)
+_RECIPE = PROFILES["study"].recipes["animals10"]
+HALF_THE_EPOCHS, TWICE_THE_EPOCHS = (
+    Comparison(
+        "animals10",
+        tuple(_changed(entry, f"{entry.title}, {epochs} epochs", epochs=epochs) for entry in _ARMS),
+        runs=3,
+    )
+    for epochs in (_RECIPE.epochs // 2, 2 * _RECIPE.epochs)
+)
+WIDER = Comparison(
+    "animals10",
+    tuple(_changed(entry, f"{entry.title}, half width", width=0.5) for entry in _ARMS),
+    runs=1,
+)
+# What training the plain network unequally does to it.
+UNEQUAL = Comparison(
+    "animals10",
+    (
+        _changed(RESNET, "5 epochs", epochs=5),
+        _changed(RESNET, "10 epochs", epochs=10),
+        _changed(RESNET, "a tenth of the rate", learning_rate=_RECIPE.learning_rate / 10),
+        _changed(RESNET, "ten times the rate", learning_rate=_RECIPE.learning_rate * 10),
+        _changed(RESNET, "no augmentation", augmentation="center_crop"),
+        _changed(RESNET, "a cosine stepped once a batch", schedule="cosine_by_batch"),
+        _changed(RESNET, "steps, taken once a batch", schedule="steps_by_batch"),
+    ),
+    runs=1,
+)
+
 # The paper profile's recipe on Caltech-101 as the write-up's prose reads: annealed once an epoch.
 _AS_IN_PROSE = {
     "schedule": "cosine",
@@ -58,5 +99,29 @@ ANNEALED = (
 )
 
 EXTRA: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
-    {"pilot": PILOT, "controls": CONTROLS, "annealed": ANNEALED}
+    {
+        "pilot": PILOT,
+        "nine": (NINE,),
+        "unequal": (UNEQUAL,),
+        "caltech16": (CLASSICS,),
+        "controls": CONTROLS,
+        "cifar10": (SENETS,),
+        "half_the_epochs": (HALF_THE_EPOCHS,),
+        "wider": (WIDER,),
+        "twice_the_epochs": (TWICE_THE_EPOCHS,),
+        "annealed": ANNEALED,
+    }
+)
+# The order in which the study is trained, with the seeds where they are not all of a comparison's.
+ORDER: tuple[tuple[str, tuple[int, ...] | None], ...] = (
+    ("pilot", None),
+    ("nine", (0, 1, 2)),
+    ("unequal", None),
+    ("caltech16", None),
+    ("controls", None),
+    ("nine", (3, 4)),
+    ("cifar10", None),
+    ("half_the_epochs", None),
+    ("wider", None),
+    ("twice_the_epochs", None),
 )

@@ -32,7 +32,7 @@ class Recipe:
         width: factor on every channel count of the published network.
         stem: "imagenet", "small" or "cifar", see ``attn_blocks.models``.
         image_size: side of the square network input, in pixels.
-        augmentation: "resized_crop", "pad_crop" or "rotate", see ``attn_blocks.datasets``.
+        augmentation: a name of ``create_transform`` in ``attn_blocks.datasets``.
         smallest_crop: of "resized_crop", the least share of an image's area; 0.08 is customary
             for ImageNet, small images and short trainings want more.
         epochs, batch_size: passes over the training images, images a step.
@@ -97,7 +97,7 @@ class Recipe:
     @property
     def stored_side(self) -> int:
         """Shorter side, in pixels, at which decoded images are kept: crops come from 8/7 of it."""
-        if self.augmentation == "resized_crop":
+        if self.augmentation in ("resized_crop", "center_crop"):
             return math.ceil(self.image_size * 8 / 7)
         return self.image_size
 
