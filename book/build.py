@@ -27,7 +27,7 @@ from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
 from attn_book.records import planned
 from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import recorded_plans
+from attn_book.records.recorded import ended_of, recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER, CLAIMS, SIZE
 from attn_book.study.pages import PAGES, RESNET, TASK_TITLES, seeds_of
@@ -279,7 +279,7 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
         for v in verdicts.verdicts(plan)
         if v.claim.task == task and v.claim.worse == RESNET.title
     }
-    return pd.DataFrame(
+    rows = [
         {
             "Model": title,
             "Accuracy reported": accuracy.loc[title, "Reported"],
@@ -288,7 +288,8 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
             **gains(judged.get((title, BETTER)), judged.get((title, SIZE))),
         }
         for title in accuracy.index
-    ).set_index("Model")
+    ]
+    return tables.known(pd.DataFrame(rows).set_index("Model"))
 
 
 def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
@@ -352,12 +353,7 @@ def under_way(pages: dict[str, Plan]) -> str | None:
         for entry in comparison.entries
         for seed in seeds_of(comparison, entry, PROFILES[profile].seeds)
     }
-    found = {
-        (comparison.task, entry.title, what.seed)
-        for plan in pages.values()
-        for comparison in plan.comparisons
-        for entry, what in comparison.experiments
-    }
+    found = set().union(*(ended_of(plan) for plan in pages.values()))
     done = len(wanted & found)
     if done == len(wanted):
         return None

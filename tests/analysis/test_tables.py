@@ -57,6 +57,11 @@ def test_accuracies_of_the_study_have_their_spread_and_the_number_of_folds(tmp_p
     assert runs["SENet as published"] == "3 of 3 seeds"
     assert runs["SENet without SE"] == "0 of 3 seeds"
     assert tables.accuracy_table(page, "caltech16").loc["VGG-19", "Runs"] == "1 of 3 folds"
+    diverged = study_run(tmp_path / "study", "animals10", RESNET, 3, 0.1).folder
+    write_json(diverged / "metrics.json", {"status": "failed", "reason": "nan", "epoch": 2})
+    page = recorded_plans(tmp_path / "study")[OVERVIEW]
+    row = tables.accuracy_table(page, "animals10").loc["ResNet-50"]
+    assert (row["Final accuracy"], row["Runs"]) == ("0.8200", "3 of 5 folds, 1 run diverged")
     recipes = tables.recipe_table(page)
     assert recipes.loc["seeds"].tolist() == ["0 1 2", "0 1 2", "0"]
     assert recipes.loc["validated on"].tolist()[:2] == [

@@ -336,6 +336,12 @@ def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp
     assert builder.decided(pages) == ""
     assert builder.under_way(pages) == "**The profile study is under way:** 75 of 77 runs are done."
     assert builder.foremost({"study": pages, "quick": {}}) == pages
+    [path] = (folder / "runs").glob("animals10-gc_resnet50-f0-*/metrics.json")
+    path.write_text('{"status": "failed", "reason": "the loss is not finite", "epoch": 2}')
+    pages = recorded_plans(folder)
+    assert "75 of 77" in builder.under_way(pages)  # a run that diverged is done as well
+    table = builder.headline(pages["09_comparison"], "animals10")
+    assert table.loc["GC-ResNet-50", "Outcome"] == "4 of 5 folds, 1 run diverged"
 
 
 def test_of_constant_blocks_no_outcome_is_listed(whole_study, tmp_path, builder):

@@ -179,6 +179,37 @@ def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, ad
     assert f"left out {foreign.name}: it follows no recipe of the profile smoke" in notes
 
 
+def diverge(folder):
+    """Leave of a run what one leaves that diverged in its second epoch."""
+    history = (folder / "history.csv").read_text().splitlines(keepends=True)
+    (folder / "history.csv").write_text("".join(history[:-1]))
+    (folder / "logits.safetensors").unlink()
+    failed = {"status": "failed", "reason": "the loss is not finite", "epoch": 2, "step": 1}
+    (folder / "metrics.json").write_text(json.dumps(failed))
+
+
+def test_a_run_that_diverged_is_published_and_not_replaced(made_up, tmp_path):
+    target = tmp_path / "published"
+    name = run_of(made_up, SGE, 1).name
+    whole = shutil.copytree(run_of(made_up, SGE, 1), tmp_path / "whole")
+    diverge(run_of(made_up, SGE, 1))
+    notes = "\n".join(publishing.publish("smoke", made_up, target))
+    kept = target / "smoke" / "runs" / name
+    assert {path.name for path in kept.iterdir()} == set(RECORDS) - {"logits.safetensors"}
+    assert check(target) == []
+    assert "04_sge: no run of" not in notes  # it lacks none: this one has ended
+    summary = (target / "smoke" / "summary.csv").read_text()
+    assert summary.count(",cpu,failed") == 1
+    # A repeat that finishes changes nothing.
+    shutil.rmtree(run_of(made_up, SGE, 1))
+    shutil.copytree(whole, made_up / "smoke" / "runs" / name)
+    publishing.publish("smoke", made_up, target)
+    assert Run(kept).diverged
+    # One that failed otherwise is none.
+    (kept / "metrics.json").write_text('{"status": "failed", "reason": "out of memory"}')
+    assert any(f"run {name}: holds " in problem for problem in check(target))
+
+
 def test_runs_of_changed_semantics_stay_out_and_the_part_is_named(made_up, tmp_path, edit):
     run = run_of(made_up, SGE)
     versions = Run(run).record["semantics"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from attn_book.analysis.statistics import Values
 from attn_book.records.logits import read_logits
 from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import RecordedImages, entry_of
+from attn_book.records.recorded import RecordedImages, ended_runs, entry_of
 from attn_book.records.run import Run
 from attn_book.records.semantics import changed_parts
 from attn_book.study.pages import OVERVIEW, PAGES, Comparison, seeds_of
@@ -81,9 +80,12 @@ class Evidence:
         done = len(self.shared(*titles))
         wanted = len(set.intersection(*(set(self.wanted[title]) for title in titles)))
         unit = ("fold" if self.folds else "seed") + "s" * (wanted != 1)
-        ended_early = sum(len(self.diverged[title]) for title in titles)
-        early = f", {ended_early} run{'s' * (ended_early > 1)} diverged" if ended_early else ""
-        return f"{done} of {wanted} {unit}{early}"
+        return f"{done} of {wanted} {unit}{self.ended_early(*titles)}"
+
+    def ended_early(self, *titles: str) -> str:
+        """ ", 1 run diverged" of these networks; empty if none did."""
+        count = sum(len(self.diverged.get(title, ())) for title in titles)
+        return f", {count} run{'s' * (count > 1)} diverged" if count else ""
 
     def is_constant(self, title: str) -> bool:
         """Whether a network's blocks do the same to all images in every run, as it was measured."""
@@ -218,20 +220,14 @@ def _of_study(
 
 
 def _ended_runs(plan: Plan) -> list[Run]:
-    """Finished and failed runs, those of the results folder in place of published ones."""
+    """The runs that ended, those of the results folder in place of published ones."""
     is_live = not any(isinstance(c.images, RecordedImages) for c in plan.comparisons)
     found = {}
     if is_live:
-        published = _ended(PUBLISHED / plan.profile)
-        found = {run.folder.name: run for run in published if not _is_old(run)}
-    found |= {run.folder.name: run for run in _ended(plan.results_dir)}
+        published = ended_runs(PUBLISHED / plan.profile)
+        found = {name: run for name, run in published.items() if not _is_old(run)}
+    found |= ended_runs(plan.results_dir)
     return [found[name] for name in sorted(found)]
-
-
-def _ended(folder: Path) -> list[Run]:
-    paths = sorted((folder / "runs").glob("*/metrics.json"))
-    runs = [Run(path.parent) for path in paths if (path.parent / "experiment.json").exists()]
-    return [run for run in runs if run.status != "unfinished"]
 
 
 def _is_old(run: Run) -> bool:
@@ -247,6 +243,6 @@ def _sorted(
     for title, run in runs:
         if run.status == "finished":
             finished[title][run.experiment.seed] = run
-        elif run.status == "failed" and "epoch" in run.metrics:  # others ran out of memory
+        elif run.diverged:
             diverged[title][run.experiment.seed] = run.metrics["reason"]
     return finished, diverged

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from attn_blocks import datasets
+from attn_book.analysis.evidence import on_record
 from attn_book.records.planned import run_of, runs_of
 from attn_book.records.run import Run
 from attn_book.study.claims import REPORTED
@@ -27,6 +28,7 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
     of differences, in ``verdicts``.
     """
     comparison, rows = plan.comparison(task), []
+    evidence = on_record(plan)[task]
     is_own = comparison.images.name == task
     failed = {
         entry.title
@@ -40,7 +42,7 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
             "Reported": DASH if reported is None else f"{reported:.4f}",
             "Final accuracy": "failed" if title in failed else "not trained",
             "Standard deviation": DASH,
-            "Runs": run_count(plan, task, title, runs),
+            "Runs": run_count(plan, task, title, runs) + evidence.ended_early(title),
             "Best epoch (chosen on validation)": DASH,
             "Parameters": DASH,
             "MMACs": DASH,
@@ -119,6 +121,11 @@ def class_report(runs: Sequence[Run]) -> pd.DataFrame:
     rows = {name: report[name] for name in [*runs[0].classes, "macro avg"]}
     frame = pd.DataFrame(rows).T[["precision", "recall", "f1-score", "support"]]
     return frame.round(3).astype({"support": int}).rename_axis("class")
+
+
+def known(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table without the columns that hold nothing but dashes."""
+    return frame[[name for name in frame if set(frame[name]) != {DASH}]]
 
 
 def signed(value: float | None, form: str = "+.2f") -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import BETTER, CANNOT, Interval, Verdict, judge
 from attn_book.analysis.statistics import error_reduction
-from attn_book.analysis.tables import DASH, interval, signed
+from attn_book.analysis.tables import DASH, interval, known, signed
 from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
 from attn_book.study.claims import PRIMARY, SIZE
@@ -120,8 +120,7 @@ def verdict_table(plan: Plan) -> pd.DataFrame:
 
 def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
     """See ``verdict_table``; a column of which nothing is known is left out."""
-    frame = pd.DataFrame([_line(verdict) for verdict in found]).set_index("Claim")
-    return frame[[name for name in frame if name == "Outcome" or set(frame[name]) != {DASH}]]
+    return known(pd.DataFrame([_line(verdict) for verdict in found]).set_index("Claim"))
 
 
 def _line(verdict: Verdict) -> dict[str, str]:

@@ -32,7 +32,7 @@ from attn_book.driver.verify import (
 )
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
-from attn_book.records.recorded import finished_runs, recorded_plans
+from attn_book.records.recorded import ended_runs, finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
 from attn_book.records.seal import SUMS, broken_seals, seal
@@ -109,29 +109,32 @@ def _check_seals(target: Path) -> None:
 def _copy_runs(sources: Sequence[Path], staging: Path) -> list[str]:
     """Copy the records of all runs that can be shown, from later sources over earlier ones.
 
-    A later run with the same numbers changes nothing: pages were executed on the earlier record.
+    A later run with the same numbers changes nothing: pages were executed on the earlier record. A
+    run that diverged is a result as any other, and no later one takes its place.
     """
     notes: list[str] = []
     chosen: dict[str, Run] = {}
-    for run in (run for source in sources for run in finished_runs(source).values()):
+    for run in (run for source in sources for run in ended_runs(source).values()):
         reason = why_unfit(run, staging.name)
         known = chosen.get(run.folder.name)
         if reason:
             notes.append(f"left out {run.folder.name}: {reason}")
-        elif known is None or not is_same(known, run):
+        elif known is None or not (known.diverged or run.diverged or is_same(known, run)):
             chosen[run.folder.name] = run
     newest = {}
-    for run in sorted(chosen.values(), key=lambda run: run.metrics["finished"]):
+    finished = [run for run in chosen.values() if run.status == "finished"]
+    for run in sorted(finished, key=lambda run: run.metrics["finished"]):
         newest[task_of(run, staging.name)] = run
     for name, run in chosen.items():
-        shown = newest[task_of(run, staging.name)]
+        shown = newest.get(task_of(run, staging.name), run)
         if run.experiment.fingerprint != shown.experiment.fingerprint:
             label = shown.record["data"]["label"]
             notes.append(f"left out {name}: newer runs of its comparison are on {label}")
             continue
         (staging / "runs" / name).mkdir(parents=True)
         for record in RECORDS:
-            shutil.copyfile(run.folder / record, staging / "runs" / name / record)
+            if (run.folder / record).exists():  # one that diverged has no logits
+                shutil.copyfile(run.folder / record, staging / "runs" / name / record)
     return notes
 
 

@@ -136,6 +136,8 @@ def _page_problems(path: Path, plan: Plan | None) -> list[str]:
 def _run_problems(run: Run, profile: str) -> list[str]:
     """What is wrong with a run's records: names, status, sources, and numbers among themselves."""
     names = sorted(path.name for path in run.folder.iterdir() if path.is_file())
+    if run.diverged and "experiment.json" in names and set(names) < set(RECORDS):
+        return _diverged_problems(run, profile)
     if names != sorted(RECORDS):
         return [f"holds {', '.join(names)} instead of {', '.join(RECORDS)}"]
     try:
@@ -169,6 +171,17 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
         problems.append("its logits do not give its confusion matrix")
     return problems
+
+
+def _diverged_problems(run: Run, profile: str) -> list[str]:
+    """What is wrong with the records of a run that diverged, which end where it did."""
+    try:
+        for path in sorted(run.folder.iterdir()):
+            READERS[path.name](path)
+    except CheckpointError as error:
+        return [str(error)]
+    unfit = why_unfit(run, profile)
+    return [unfit] if unfit else []
 
 
 def _table_problems(folder: Path) -> list[str]:

@@ -56,9 +56,16 @@ def recorded_plans(
     return plans
 
 
+def ended_runs(folder: Path) -> dict[str, Run]:
+    """The runs below a profile's folder that finished or diverged, by name."""
+    paths = sorted((folder / "runs").glob("*/metrics.json"))
+    runs = [Run(path.parent) for path in paths if (path.parent / "experiment.json").exists()]
+    return {run.folder.name: run for run in runs if run.status == "finished" or run.diverged}
+
+
 def finished_runs(folder: Path) -> dict[str, Run]:
-    runs = [Run(path.parent) for path in sorted((folder / "runs").glob("*/metrics.json"))]
-    return {run.folder.name: run for run in runs if run.status == "finished"}
+    """Those that finished."""
+    return {name: run for name, run in ended_runs(folder).items() if run.status == "finished"}
 
 
 def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
@@ -138,16 +145,26 @@ def _plan(
     )
 
 
+def ended_of(plan: Plan) -> set[tuple[str, str, int]]:
+    """(task, title, seed) of a page's runs that finished or diverged."""
+    diverged = [run.experiment for run in ended_runs(plan.results_dir).values() if run.diverged]
+    found = set()
+    for c in plan.comparisons:
+        found |= {(c.task, entry.title, experiment.seed) for entry, experiment in c.experiments}
+        for experiment in diverged:
+            entry = entry_of(c.comparison, experiment, plan.profile)
+            if entry is not None:
+                found.add((c.task, entry.title, experiment.seed))
+    return found
+
+
 def lacking(plan: Plan) -> list[str]:
     """What a page shows and the records do not hold: a line for each missing run."""
-    lines = []
-    for comparison in PAGES[plan.page]:
-        planned = [c for c in plan.comparisons if c.comparison == comparison]
-        there = {(e.title, experiment.seed) for c in planned for e, experiment in c.experiments}
-        lines += [
-            f"{entry.title} on {comparison.task}, seed {seed}"
-            for entry in comparison.entries
-            for seed in seeds_of(comparison, entry, plan.seeds)
-            if (entry.title, seed) not in there
-        ]
-    return lines
+    there = ended_of(plan)
+    return [
+        f"{entry.title} on {comparison.task}, seed {seed}"
+        for comparison in PAGES[plan.page]
+        for entry in comparison.entries
+        for seed in seeds_of(comparison, entry, plan.seeds)
+        if (comparison.task, entry.title, seed) not in there
+    ]

@@ -54,6 +54,14 @@ class Run:
         complete = status == "failed" or all((self.folder / name).exists() for name in RECORDS)
         return status if complete else "unfinished"
 
+    @property
+    def diverged(self) -> bool:
+        """Whether it failed because numbers became infinite, which is a result.
+
+        Other failures, such as a lack of memory, say nothing of the network.
+        """
+        return self.status == "failed" and "epoch" in self.metrics
+
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """Columns of ``history.csv`` as arrays over the epochs."""
