@@ -272,7 +272,7 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
 
 
 def headline(plan: Plan, task: str) -> pd.DataFrame:
-    """Accuracy and gain over ResNet-50 of every model of a task: reported, the paper's, ours."""
+    """Accuracy and gain over ResNet-50 of every model of a task: reported, on ImageNet, ours."""
     accuracy = tables.accuracy_table(plan, task)
     judged = {
         (v.claim.better, v.claim.kind): v
@@ -293,7 +293,7 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
 
 
 def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
-    """A block's gain: reported, the paper's and ours with its interval, and both outcomes."""
+    """A block's gain: reported, on ImageNet and ours with its interval, and both outcomes."""
     ours = reported = paper = None
     if better is not None:
         ours = better.value
@@ -304,7 +304,7 @@ def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
         gain += " " + tables.interval(*better.interval, "+.1f")
     return {
         "Gain reported": tables.signed(reported),
-        "Gain in the paper": tables.signed(paper),
+        "Gain on ImageNet": paper.text if paper else tables.DASH,
         "Gain here": gain,
         "Outcome": better.in_full if better else tables.DASH,
         "Against the reported size": size.outcome if size else tables.DASH,
