@@ -30,6 +30,7 @@ from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import ended_of, recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER, CLAIMS, SIZE
+from attn_book.study.gains import GAINS, UNKNOWN
 from attn_book.study.pages import PAGES, RESNET, TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
@@ -100,6 +101,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     front(plans, records)
     texts = {
         "blocks": blocks(),
+        "gains": on_imagenet(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
         "images": images(plans),
@@ -115,6 +117,19 @@ def blocks() -> str:
     """Every attention block's class, as its docstring documents it."""
     lines = [f".. autoclass:: {cls.__module__}.{cls.__name__}" for cls in ATTNS.values()]
     return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def on_imagenet() -> str:
+    """What the blocks gain on ImageNet, by whom, and of which of them nothing could be read."""
+    lines = ["{.results .wide}", "| Network | Gain | ResNet-50 beside it | Source | Training |"]
+    lines.append("|---|---|---|---|---|")
+    for gain in GAINS:
+        source = f"[{plain(gain.source)}]({gain.url})"
+        baseline = "not printed" if gain.baseline is None else f"{gain.baseline:.2f}"
+        cells = gain.block, f"{gain.points:+.2f}", baseline, source, plain(gain.recipe)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "No number stands for the others:", ""]
+    return "\n".join([*lines, *(f"* **{block}**: {plain(why)}" for block, why in UNKNOWN.items())])
 
 
 def mathjax() -> bytes:

@@ -87,9 +87,10 @@ UNKNOWN: Mapping[str, str] = MappingProxyType(
         "could not be read.",
         NL.title: "The official repository is about video: on Kinetics its five blocks bring "
         "ResNet-50 from 72.0 to 73.9. It prints nothing on ImageNet.",
-        GC.title: "The official repository is about detection. Its authors say that on ImageNet "
-        "they trained ResNet-50 first and went on with the block; the accuracies could not be "
-        "read. The placement is another as well: inside every bottleneck, and not at five places.",
+        GC.title: "The official repository is about detection. By its issues 10 and 22, the "
+        "paper's networks on ImageNet are a trained ResNet-50, trained on with the block; their "
+        "accuracies could not be read. The placement is another as well: inside the bottlenecks, "
+        "and not at five places between them.",
         BAT.title: "The official repository prints 78.3 with the block and no baseline beside it.",
     }
 )
