@@ -30,6 +30,7 @@ from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import ended_of, recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER, CLAIMS, SIZE
+from attn_book.study.gains import GAINS, UNKNOWN
 from attn_book.study.pages import PAGES, RESNET, TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
@@ -100,6 +101,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     front(plans, records)
     texts = {
         "blocks": blocks(),
+        "gains": on_imagenet(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
         "images": images(plans),
@@ -115,6 +117,19 @@ def blocks() -> str:
     """Every attention block's class, as its docstring documents it."""
     lines = [f".. autoclass:: {cls.__module__}.{cls.__name__}" for cls in ATTNS.values()]
     return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def on_imagenet() -> str:
+    """What the blocks gain on ImageNet, by whom, and of which of them nothing could be read."""
+    lines = ["{.results .wide}", "| Network | Gain | ResNet-50 beside it | Source | Training |"]
+    lines.append("|---|---|---|---|---|")
+    for gain in GAINS:
+        source = f"[{plain(gain.source)}]({gain.url})"
+        baseline = "not printed" if gain.baseline is None else f"{gain.baseline:.2f}"
+        cells = gain.block, f"{gain.points:+.2f}", baseline, source, plain(gain.recipe)
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "No number stands for the others:", ""]
+    return "\n".join([*lines, *(f"* **{block}**: {plain(why)}" for block, why in UNKNOWN.items())])
 
 
 def mathjax() -> bytes:
@@ -272,7 +287,7 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
 
 
 def headline(plan: Plan, task: str) -> pd.DataFrame:
-    """Accuracy and gain over ResNet-50 of every model of a task: reported, the paper's, ours."""
+    """Accuracy and gain over ResNet-50 of every model of a task: reported, on ImageNet, ours."""
     accuracy = tables.accuracy_table(plan, task)
     judged = {
         (v.claim.better, v.claim.kind): v
@@ -293,7 +308,7 @@ def headline(plan: Plan, task: str) -> pd.DataFrame:
 
 
 def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
-    """A block's gain: reported, the paper's and ours with its interval, and both outcomes."""
+    """A block's gain: reported, on ImageNet and ours with its interval, and both outcomes."""
     ours = reported = paper = None
     if better is not None:
         ours = better.value
@@ -304,7 +319,7 @@ def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
         gain += " " + tables.interval(*better.interval, "+.1f")
     return {
         "Gain reported": tables.signed(reported),
-        "Gain in the paper": tables.signed(paper),
+        "Gain on ImageNet": paper.text if paper else tables.DASH,
         "Gain here": gain,
         "Outcome": better.in_full if better else tables.DASH,
         "Against the reported size": size.outcome if size else tables.DASH,

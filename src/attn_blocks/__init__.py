@@ -1,4 +1,4 @@
-"""Attention blocks on PaddlePaddle, each proven equal to its paper's own code.
+"""Attention blocks on PaddlePaddle, each equal to published code of it.
 
     >>> import attn_blocks as ab
     >>> block = ab.create_attn("se", 64, reduction=16)      # [N, 64, H, W] -> the same shape

@@ -1,5 +1,6 @@
 """Figures: what they draw, and that nothing in them covers anything else."""
 
+import itertools
 from types import SimpleNamespace
 
 import matplotlib.colors
@@ -12,6 +13,7 @@ from PIL import Image
 from attn_book.analysis import plots, verdicts
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.analysis.judgement import Verdict
+from attn_book.analysis.plots import style
 from attn_book.study.claims import CLAIMS, PRIMARY
 from attn_book.study.pages import PAGES
 
@@ -109,11 +111,90 @@ def test_a_model_has_one_colour_everywhere_also_one_that_the_book_does_not_know(
     assert mine == plots.colour("Mine-ResNet-50") != plots.colour("Yours-ResNet-50")
     assert mine not in {plots.colour(title) for title in ALL}
     runs = runs_of(["ResNet-50", "Mine-ResNet-50"], 2)
-    for figure in (plots.validation_curves(runs), plots.training_curves(runs)):
-        assert figure.axes[0].lines[-1].get_color() == mine
-    assert plots.accuracy_against_cost(runs).legends[0].get_patches()[1].get_facecolor()[:3] == (
-        pytest.approx(matplotlib.colors.to_rgb(mine))
-    )
+    cost = plots.accuracy_against_cost(runs)
+    lines = [
+        plots.validation_curves(runs).axes[0].lines[-1],
+        plots.training_curves(runs).axes[0].lines[-1],
+        plots.training_curves(runs).axes[0].lines[-2],
+        cost.axes[0].containers[-1].lines[0],
+        cost.legends[0].get_lines()[-1],
+    ]
+    assert {(line.get_color(), line.get_marker()) for line in lines} == {
+        (mine, plots.marker("Mine-ResNet-50"))
+    }
+
+
+# How a colour of linear light looks without one kind of cone (Machado, Oliveira and Fernandes 2009,
+# severity 1), and how light turns into CIE XYZ relative to white (sRGB, D65).
+SEEN = {
+    "by most": np.eye(3),
+    "without green cones": np.array(
+        [
+            [0.367322, 0.860646, -0.227968],
+            [0.280085, 0.672501, 0.047413],
+            [-0.011820, 0.042940, 0.968881],
+        ]
+    ),
+    "without red cones": np.array(
+        [
+            [0.152286, 1.052583, -0.204868],
+            [0.114503, 0.786281, 0.099216],
+            [-0.003882, -0.048116, 1.051998],
+        ]
+    ),
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def light(colour):
+    values = np.array(matplotlib.colors.to_rgb(colour))
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def lab(colour, seen):
+    """CIE Lab of a colour as somebody sees it."""
+    share = XYZ @ np.clip(SEEN[seen] @ light(colour), 0, 1) / XYZ.sum(axis=1)
+    x, y, z = np.where(share > (6 / 29) ** 3, np.cbrt(share), share / 3 * (29 / 6) ** 2 + 4 / 29)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+def difference(first, second, seen):
+    """Delta E of 1976: about 2 is the least that an eye notices."""
+    return np.linalg.norm(lab(first, seen) - lab(second, seen))
+
+
+def contrast(colour):
+    """With white paper, as the web's guidelines have it; they ask for 3."""
+    return 1.05 / (XYZ[1] @ light(colour) + 0.05)
+
+
+def test_the_measure_finds_what_was_wrong_with_the_colours_before():
+    assert difference("white", "black", "by most") == pytest.approx(100)
+    assert difference("#0072b2", "#7b3294", "by most") > 30
+    assert difference("#0072b2", "#7b3294", "without green cones") < 12
+    assert contrast("#e69f00") < 3 < contrast("#767676")
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(("seen", "least"), zip(SEEN, (40, 25, 24), strict=True))
+def test_models_of_a_figure_keep_apart_for_everyone(page, seen, least):
+    for comparison in PAGES[page]:
+        for first, second in itertools.combinations([e.title for e in comparison.entries], 2):
+            apart = difference(plots.colour(first), plots.colour(second), seen)
+            assert apart >= least, (first, second, seen)
+            assert plots.marker(first) != plots.marker(second)
+
+
+def test_colours_stand_out_from_white():
+    for look, _ in (*style.LOOKS.values(), *style.CYCLE):
+        assert contrast(look) >= 3, look
+
+
+def test_lines_of_classes_differ_in_more_than_colour():
+    gates = {"layer1.0": {f"class {i}": RNG.random(60) for i in range(16)}}
+    lines = plots.channel_gates(gates).axes[0].lines
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
+    assert len({line.get_linestyle() for line in lines}) > 1
 
 
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
@@ -171,7 +252,10 @@ def test_gain_forest(is_complete, monkeypatch, covered):
         title = titles[int(line.get_ydata()[0])]
         drawn[line.get_marker()].setdefault(title, []).append(line)
     at = {m: {t: x[0].get_xdata() for t, x in of.items()} for m, of in drawn.items()}
-    assert at["D"] == {t: [c.paper] for t, c in claims.items() if c.paper is not None}
+    published = {t: c.paper for t, c in claims.items() if c.paper is not None}
+    assert at["D"] == {t: [gain.points] for t, gain in published.items()}
+    sources = {titles[round(t.xy[1] - 0.25)]: t.get_text() for t in axis.texts if t.xy[1] % 1}
+    assert sources == {t: gain.source for t, gain in published.items()}
     assert at["X"] == {t: [c.reported] for t, c in claims.items() if c.reported is not None}
     assert at["o"] == {t: [i] for i, t in enumerate(titles) if t != "GC-ResNet-50"}
     assert set(at["None"]) == (set(at["o"]) if is_complete else set())

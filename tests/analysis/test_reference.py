@@ -1,4 +1,4 @@
-"""Every block against arrays recorded from the papers' own PyTorch code.
+"""Every block against arrays recorded from PyTorch code; ``book/sources.md`` says whose it was.
 
 The recordings of ``tests/recordings`` always, those of ``$ATTN_REFERENCE_DIR`` where it is set.
 """

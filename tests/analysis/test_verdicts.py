@@ -57,7 +57,8 @@ def test_a_row_holds_every_number_of_a_verdict():
         "unit": "points",
         "reported": 28.42,
         "reported_in_points": None,
-        "paper": 1.15,
+        "paper": 1.51,
+        "paper_source": "SE paper, table 2",
         "difference": 1.23,
         "low": 0.13,
         "high": 2.34,
@@ -94,9 +95,19 @@ def test_a_size_stands_in_log_odds_with_its_errors_and_what_cannot_occur():
 def test_beside_other_images_nothing_that_others_found_is_shown():
     other = made_up(SE, **{**DECIDED, "is_own": False})
     row = verdicts.row(other)
-    assert row["reported"] is row["paper"] is None
-    assert not {"Reported", "Paper (ImageNet)"} & set(verdicts.table_of([other]))
-    assert "write-up" not in verdicts.sentence(other) and "paper" not in verdicts.sentence(other)
+    assert row["reported"] is row["paper"] is row["paper_source"] is None
+    assert not {"Reported", "On ImageNet"} & set(verdicts.table_of([other]))
+    assert "write-up" not in verdicts.sentence(other)
+    assert "ImageNet" not in verdicts.sentence(other)
+
+
+def test_a_published_gain_never_stands_without_its_source():
+    known, unknown = made_up(SE, **DECIDED), made_up("GE-ResNet-50 > ResNet-50", **DECIDED)
+    table = verdicts.table_of([known, unknown])
+    assert table["On ImageNet"].tolist() == ["+1.51 (SE paper, table 2)", "–"]
+    on_imagenet = "; on ImageNet it is +1.51 points (SE paper, table 2)."
+    assert verdicts.sentence(known).endswith(on_imagenet)
+    assert "ImageNet" not in verdicts.sentence(unknown)
 
 
 def test_each_family_has_an_interval_that_says_what_it_is():

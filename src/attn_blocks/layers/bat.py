@@ -1,6 +1,6 @@
 """Bilinear attentional transform.
 
-Paper: Non-Local Neural Networks With Grouped Bilinear Attentional Transforms, Chi, Yuan, Mu, Xu,
+Paper: Non-Local Neural Networks With Grouped Bilinear Attentional Transforms, Chi, Yuan, Mu, Wang,
 CVPR 2020, section 3.
 Official code: https://github.com/BA-Transform/BAT-Image-Classification (model_zoo/non_local.py).
 

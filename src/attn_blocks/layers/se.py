@@ -1,7 +1,7 @@
 """Squeeze-and-Excitation.
 
-Paper: Squeeze-and-Excitation Networks, Hu, Shen, Albanie, Sun, Wu, CVPR 2018 (arXiv 1709.01507),
-section 3, equations 2 to 4.
+Paper: Squeeze-and-Excitation Networks, Hu, Shen, Sun, CVPR 2018 (arXiv 1709.01507, extended, with
+Albanie and Wu), section 3, equations 2 to 4.
 Official code: https://github.com/hujie-frank/SENet (Caffe); PyTorch copies named by the authors or
 used as baselines: moskomule/senet.pytorch, hyunjaelee410/style-based-recalibration-module.
 

@@ -1,4 +1,4 @@
-"""The blocks against arrays recorded from the papers' own PyTorch code.
+"""The blocks against arrays recorded from PyTorch code; ``book/sources.md`` says whose it was.
 
 A recording is a ``.npz`` file with an input, weights, the output and all gradients of one original
 class; its ``meta`` says which class was run with which arguments, and ``originals`` what that is
@@ -60,7 +60,7 @@ def table(attn: str) -> pd.DataFrame | str:
     if not named and not SHIPPED.is_dir():
         return (
             f"{VARIABLE} is not set and tests/recordings not there, so the block is not compared "
-            "with the papers' code here."
+            "with published code here."
         )
     rows = []
     for path in files(Path(named) if named else SHIPPED, attn):

@@ -11,7 +11,7 @@ import pandas as pd
 from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import BETTER, CANNOT, Interval, Verdict, judge
 from attn_book.analysis.statistics import error_reduction
-from attn_book.analysis.tables import DASH, interval, known, signed
+from attn_book.analysis.tables import DASH, interval, known
 from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
 from attn_book.study.claims import PRIMARY, SIZE
@@ -30,6 +30,7 @@ VERDICT_COLUMNS = (
     "reported",
     "reported_in_points",
     "paper",
+    "paper_source",
     "difference",
     "low",
     "high",
@@ -78,6 +79,7 @@ def row(verdict: Verdict) -> dict[str, Any]:
     So is what others found, beside images that it is not about.
     """
     claim, digits = verdict.claim, 3 if verdict.claim.kind == SIZE else 2
+    paper = claim.paper if verdict.is_own else None
     bounds: dict[str, float | None] = {}
     for name, found in (
         ("", verdict.interval),
@@ -94,7 +96,8 @@ def row(verdict: Verdict) -> dict[str, Any]:
         "unit": verdict.unit,
         "reported": _rounded(verdict.reported if verdict.is_own else None, digits),
         "reported_in_points": verdict.in_points if verdict.is_own else None,
-        "paper": claim.paper if verdict.is_own else None,
+        "paper": paper.points if paper else None,
+        "paper_source": paper.source if paper else None,
         "difference": _rounded(verdict.value, digits),
         **bounds,
         "p_adjusted": _rounded(verdict.p_adjusted, 4),
@@ -126,13 +129,14 @@ def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
 def _line(verdict: Verdict) -> dict[str, str]:
     digits = 2 if verdict.claim.kind == SIZE else 1
     is_primary = verdict.claim.family == PRIMARY
+    paper = verdict.claim.paper if verdict.is_own else None
     return {
         "Claim": verdict.claim.text,
         "Outcome": verdict.in_full,
         "Family": verdict.claim.family,
         "Runs": verdict.folds,
         "Reported": _reported(verdict) or DASH,
-        "Paper (ImageNet)": signed(verdict.claim.paper if verdict.is_own else None),
+        "On ImageNet": paper.text if paper else DASH,
         "Ours": _measured(verdict) or DASH,
         "Simultaneous 95%": _interval(verdict.interval if is_primary else None, digits),
         "95%, not adjusted": _interval(None if is_primary else verdict.interval, digits),
@@ -201,8 +205,9 @@ def sentence(verdict: Verdict) -> str:
     text = ", ".join(parts)
     if _reported(verdict):
         text += f"; the write-up reports {_reported(verdict)}"
-    if verdict.claim.paper is not None and verdict.is_own:
-        text += f"; the paper {verdict.claim.paper:+.2f} points on ImageNet"
+    paper = verdict.claim.paper
+    if paper is not None and verdict.is_own:
+        text += f"; on ImageNet it is {paper.points:+.2f} points ({paper.source})"
     return f"{text}."
 
 

@@ -15,7 +15,7 @@ from attn_book.analysis.plots.outcomes import (
     confusion_matrices,
     gain_forest,
 )
-from attn_book.analysis.plots.style import STYLE, colour, show
+from attn_book.analysis.plots.style import STYLE, colour, marker, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "gain_forest",
     "grad_cam",
     "maps_over_image",
+    "marker",
     "parameter_spread",
     "query_attention",
     "sample_grid",

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attn_book.analysis.plots.maps import shared_range
-from attn_book.analysis.plots.style import STYLE
+from attn_book.analysis.plots.style import DASHES, STYLE
 
 
 def channel_gates(
@@ -37,7 +37,8 @@ def channel_gates(
             values = np.stack(list(gates[block].values()))
             shown = np.unique(np.linspace(0, values.shape[1] - 1, 50).astype(int))
             for i, name in enumerate(gates[block]):
-                axis.plot(shown, values[i, shown], linewidth=1.1, label=name, color=f"C{i % 10}")
+                look = {"color": f"C{i % 10}", "linestyle": DASHES[i % len(DASHES)]}
+                axis.plot(shown, values[i, shown], linewidth=1.1, label=name, **look)
             spread = values.std(axis=0).mean()
             axis.set_title(f"{block}: spread between classes {spread:.3f}", fontsize=10)
             axis.set(xlabel="channel", ylabel="gate", ylim=(-0.03, 1.03))

@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import Verdict
-from attn_book.analysis.plots.style import STYLE, colour
+from attn_book.analysis.plots.style import STYLE, colour, marker
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
@@ -77,14 +76,17 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
                     np.median([cost(run) for run in title_runs]),
                     np.mean(accuracies),
                     yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None,
-                    fmt="o",
+                    fmt=marker(title),
                     color=colour(title),
                     capsize=3,
                 )
             axis.set_xlabel(label)
         axes[0].set_ylabel("final validation accuracy")
         figure.legend(
-            handles=[Patch(color=colour(title), label=title) for title in runs],
+            handles=[
+                plt.Line2D([], [], ls="", color=colour(title), marker=marker(title), label=title)
+                for title in runs
+            ],
             loc="outside lower center",
             ncols=min(5, len(runs)),
             fontsize=8,
@@ -93,9 +95,10 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
 
 
 def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
-    """What each block adds to ResNet-50: ours with its intervals, the paper's, the reported.
+    """What each block adds to ResNet-50: ours with its intervals, the published, the reported.
 
-    In points of accuracy; the paper's gain is top-1 on ImageNet, not on this data. The thick line
+    In points of accuracy; what a block's authors publish is top-1 on ImageNet, not on this data,
+    and has its source beside it. The thick line
     is the simultaneous 95% interval, the thin one allows for the training images that folds share;
     there are none until the family is complete. What others found stands a little below ours, so
     that neither hides the other, and is left out beside images that it is not about.
@@ -111,10 +114,8 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
             _ours(axis, place, colour(verdict.claim.better), verdict)
-            others = (verdict.claim.paper, "D"), (verdict.claim.reported, "X")
-            for value, marker in others if verdict.is_own else ():
-                if value is not None:
-                    axis.plot(value, place + 0.25, marker, markersize=7, zorder=4, **WHITE)
+            if verdict.is_own:
+                _others(axis, place + 0.25, verdict)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_yticks(range(len(found)), [verdict.claim.better for verdict in found])
         axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
@@ -126,11 +127,23 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
             ]
         if any(verdict.is_own for verdict in found):
             handles += [
-                plt.Line2D([], [], label="the paper's, on ImageNet", marker="D", ls="", **WHITE),
+                plt.Line2D([], [], label="the authors', on ImageNet", marker="D", ls="", **WHITE),
                 plt.Line2D([], [], label="as reported by the write-up", marker="X", ls="", **WHITE),
             ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def _others(axis: plt.Axes, place: float, verdict: Verdict) -> None:
+    """What the block's authors publish, with its source, and what the write-up reports."""
+    paper, reported = verdict.claim.paper, verdict.claim.reported
+    if paper is not None:
+        axis.plot(paper.points, place, "D", markersize=7, zorder=4, **WHITE)
+        where = (paper.points, place), (8, 0)
+        style = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+        axis.annotate(paper.source, *where, color="#555555", **style)
+    if reported is not None:
+        axis.plot(reported, place, "X", markersize=7, zorder=4, **WHITE)
 
 
 def _ours(axis: plt.Axes, place: float, ink: str, verdict: Verdict) -> None:

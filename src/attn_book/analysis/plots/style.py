@@ -10,27 +10,39 @@ from matplotlib.figure import Figure
 from attn_blocks.files import atomic_write
 from attn_book.study.plan import Plan
 
-# A model has the same colour on every page; the plain network is grey.
-COLOURS = {
-    "ResNet-50": "#7a7a7a",
-    "SE-ResNet-50": "#0072b2",
-    "GE-ResNet-50": "#56b4e9",
-    "SRM-ResNet-50": "#009e73",
-    "SGE-ResNet-50": "#d55e00",
-    "SA-ResNet-50": "#cc79a7",
-    "NL-ResNet-50": "#661100",
-    "GC-ResNet-50": "#e69f00",
-    "BAT-ResNet-50": "#7b3294",
-    "SENet as published": "#0072b2",
-    "SENet as intended": "#d55e00",
-    "SENet without SE": "#7a7a7a",
-    "SA-Residual-Inception": "#cc79a7",
-    "VGG-19": "#009e73",
-    "MobileNet-V2": "#e69f00",
+# A model has the same colour and marker on every page; the plain network is grey. The colours keep
+# apart for readers who do not see red or green as others do, and stand out from white paper: the
+# tests measure both.
+LOOKS = {
+    "ResNet-50": ("#7a7a7a", "o"),
+    "SE-ResNet-50": ("#0024a8", "s"),
+    "GE-ResNet-50": ("#0090fc", "^"),
+    "SRM-ResNet-50": ("#3c9c54", "v"),
+    "SGE-ResNet-50": ("#a81800", "D"),
+    "SA-ResNet-50": ("#b43ca8", "P"),
+    "NL-ResNet-50": ("#6c2430", "X"),
+    "GC-ResNet-50": ("#c08400", "<"),
+    "BAT-ResNet-50": ("#6000fc", ">"),
+    "SENet as published": ("#0024a8", "s"),
+    "SENet as intended": ("#a81800", "D"),
+    "SENet without SE": ("#7a7a7a", "o"),
+    "SA-Residual-Inception": ("#b43ca8", "P"),
+    "Residual-Inception without SA": ("#6000fc", ">"),
+    "VGG-19": ("#3c9c54", "v"),
+    "MobileNet-V2": ("#c08400", "<"),
 }
 
 # For models that have none of their own.
-CYCLE = ("#117733", "#882255", "#44aa99", "#999933", "#aa4499", "#332288")
+CYCLE = (
+    ("#117733", "p"),
+    ("#882255", "h"),
+    ("#1c8a78", "H"),
+    ("#7d7d1c", "d"),
+    ("#aa4499", "8"),
+    ("#332288", "*"),
+)
+# For lines of anything else, together with their colours.
+DASHES = ("-", "--", "-.", ":")
 STYLE = {
     "text.parse_math": False,  # a class may be called "$x$"
     "axes.spines.top": False,
@@ -47,9 +59,18 @@ STYLE = {
 }
 
 
+def _look(title: str) -> tuple[str, str]:
+    return LOOKS.get(title) or CYCLE[zlib.crc32(title.encode()) % len(CYCLE)]
+
+
 def colour(title: str) -> str:
     """The colour of a model: its own, or one of ``CYCLE`` that is the same for the same title."""
-    return COLOURS.get(title) or CYCLE[zlib.crc32(title.encode()) % len(CYCLE)]
+    return _look(title)[0]
+
+
+def marker(title: str) -> str:
+    """The marker of a model, as its colour."""
+    return _look(title)[1]
 
 
 def show(plan: Plan, figure: Figure, name: str) -> Figure:

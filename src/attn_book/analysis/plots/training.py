@@ -9,8 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attn_blocks.datasets import ImageDataset
-from attn_book.analysis.plots.style import STYLE, colour
+from attn_book.analysis.plots.style import STYLE, colour, marker
 from attn_book.records.run import Run
+
+MARKERS = 8  # on a line, about
 
 
 def sample_grid(images: ImageDataset, columns: int = 8, rows: int = 2, seed: int = 0) -> Figure:
@@ -35,7 +37,8 @@ def training_curves(
 ) -> Figure:
     """Loss and accuracy per epoch of each model: training dashed, validation solid.
 
-    With several seeds the line is the mean and the band goes from the lowest to the highest.
+    Both lines of a model have its marker beside its colour. With several seeds the line is the mean
+    and the band goes from the lowest to the highest.
 
     Args:
         reported: a write-up's history with "epoch", "test_loss" and "test_acc", drawn behind.
@@ -92,7 +95,9 @@ def _curve(
         color=colour(title),
         label=label,
         alpha=0.6 if linestyle == "--" else 1,
-        marker="o" if len(epochs) == 1 else None,
+        marker=marker(title),
+        markevery=max(1, len(epochs) // MARKERS),
+        markersize=5,
     )
     if len(runs) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
