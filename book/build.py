@@ -8,6 +8,7 @@ Sphinx then renders them into ``<output>/html``; a warning is an error.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import sys
@@ -16,6 +17,7 @@ from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import lessons
 import nbformat
 import pandas as pd
 import rooms
@@ -25,7 +27,7 @@ from attn_blocks.files import PROJECT, atomic_write
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
-from attn_book.records import planned
+from attn_book.records import first_study, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import ended_of, recorded_plans
 from attn_book.records.run import Run
@@ -88,7 +90,8 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "build.py", "rooms.py")
+    tools = "build.py", "lessons.py", "rooms.py"
+    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", *tools)
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -108,9 +111,26 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
+        **first_study_texts(records),
     }
     for name, text in texts.items():
         (records / f"{name}.md").write_text(text + "\n", encoding="utf-8")
+
+
+def first_study_texts(records: Path) -> dict[str, str]:
+    """What the first study got wrong: a figure and a finding a lesson, the tables, the origin."""
+    folder = PUBLISHED / first_study.FOLDER
+    study = lessons.Study(
+        first_study.runs(folder), first_study.runs(folder, part=first_study.TRIALS)
+    )
+    texts = {"first_study": banner(plain(lessons.origin(study)))}
+    for name, lesson in lessons.lessons(study).items():
+        picture = f"first_study_{name}.svg"
+        lesson.figure.savefig(records / picture, metadata={"Date": None})
+        image = f"```{{image}} records/{picture}\n:alt: {json.dumps(lesson.alt)}\n```"
+        texts[f"first_study_{name}"] = f"{image}\n\n{plain(lesson.finding)}"
+        texts[f"first_study_{name}_table"] = table(lesson.table)
+    return texts
 
 
 def blocks() -> str:

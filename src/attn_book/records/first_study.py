@@ -28,6 +28,8 @@ class OldRun:
     Attributes:
         dataset, model, options, seed: what was trained.
         recipe: its settings, with ``decay_norms`` where there is ``decay`` today.
+        data: the data set's title and classes, and how many images there are to train on.
+        device: where it was trained.
         history: its epochs.
         metrics: its ``metrics.json``.
     """
@@ -37,6 +39,8 @@ class OldRun:
     options: dict[str, Any]
     seed: int
     recipe: dict[str, Any]
+    data: dict[str, Any]
+    device: str
     history: list[dict[str, float]]
     metrics: dict[str, Any]
 
@@ -49,9 +53,11 @@ class OldRun:
 def read(folder: Path) -> OldRun:
     """A run folder; a damaged one raises CheckpointError, KeyError or TypeError."""
     record = read_json(folder / "experiment.json")
-    settings = {name: record[name] for name in ("dataset", "model", "options", "seed", "recipe")}
+    names = ("dataset", "model", "options", "seed", "recipe", "data")
+    settings = {name: record[name] for name in names}
     return OldRun(
         **settings,
+        device=record["compute"]["device"],
         history=read_history(folder / "history.csv"),
         metrics=read_json(folder / "metrics.json"),
     )
