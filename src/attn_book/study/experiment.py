@@ -47,7 +47,7 @@ class Recipe:
         weight_decay: L2 coefficient.
         decay: what it acts on: "mixing", the weights that mix channels and nothing else; "gains",
             also what attention blocks hold beside their layers; "all", every parameter. See
-            ``attn_book.training.build.decayed_parameters``.
+            ``decayed_parameters`` in ``training.build``.
         drop_last: whether a last batch that is not full is left out.
         reversed_statistics: whether mean and standard deviation of the channels are applied in
             reverse order, blue's to red.
