@@ -434,7 +434,7 @@ def test_a_run_over_pytorch_that_was_stopped_goes_on_to_the_same_record(peer, tm
             pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "animals10" / animal / f"{number:02}.png")
     small = ["width=0.125", "stem=small", "image_size=32", "batch_size=8", "epochs=2"]
-    arguments = ["animals10", "bat_resnet18", "--device", "cpu", "--recipe", *small]
+    arguments = ["animals10", "bat_resnet18", "--cpu", "--recipe", *small]
     arguments += ["--data-dir", str(tmp_path), "--out"]
     stops = ["-c", STOPS.format(folder=str(FULL_SIZE))]
 

@@ -30,8 +30,8 @@ def single(value: float) -> float:
 
 # Tensors: where a method takes other arguments than Paddle's, it takes both ----------------------
 
-_transposed, _pieces, _with_axis = Tensor.transpose, Tensor.split, Tensor.unsqueeze
-_reshaped = Tensor.reshape
+_transposed, _pieces = Tensor.transpose, Tensor.split
+_reshaped, _with_axis = Tensor.reshape, Tensor.unsqueeze
 
 
 def _transpose(x: Tensor, *axes) -> Tensor:
@@ -150,9 +150,8 @@ class BatchNorm2D(Norm):
         self.register_buffer("_variance", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        norm = partial(
-            functional.batch_norm, x, weight=self.weight, bias=self.bias, eps=self._epsilon
-        )
+        learned = {"weight": self.weight, "bias": self.bias, "eps": self._epsilon}
+        norm = partial(functional.batch_norm, x, **learned)
         if not self.training:
             return norm(self._mean, self._variance)
         # A momentum of 1 gives the batch's own statistics, the variance by n - 1.

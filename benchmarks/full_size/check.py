@@ -36,14 +36,12 @@ RECIPES = {
     "caltech16": replace(SMALL["caltech16"], width=0.125),
     "cifar10": replace(SMALL["cifar10"], width=0.125, nesterov=True),
 }
-CASES = {
-    experiment.variant: experiment
-    for comparison in (NINE, SENETS, CLASSICS)
+EXPERIMENTS = (
+    Experiment(comparison.task, "", entry.model, RECIPES[comparison.task], 0, entry.options)
+    for comparison in (CLASSICS, NINE, SENETS)
     for entry in comparison.entries
-    for experiment in [
-        Experiment(comparison.task, "", entry.model, RECIPES[comparison.task], 0, entry.options)
-    ]
-}
+)
+CASES = {experiment.variant: experiment for experiment in EXPERIMENTS}
 IMAGES, CLASSES = 4, 10
 # Of the largest value of a tensor. What is left is the momentum, which Paddle keeps in float32.
 LIMIT = 1e-7

@@ -133,15 +133,8 @@ class Training:
         if not (np.isfinite([train_loss, val_loss]).all() and np.isfinite(scores).all()):
             raise TrainingError(f"epoch {epoch + 1} gives what is not finite, at rate {rate:.4g}")
         right = scores.argmax(axis=1) == self.validation_loader.images.labels
-        row = {
-            "epoch": epoch + 1,
-            "lr": rate,
-            "train_loss": train_loss,
-            "train_acc": train_acc,
-            "val_loss": val_loss,
-            "val_acc": float(right.mean()),
-            "seconds": round(seconds, 3),
-        }
+        row = {"epoch": epoch + 1, "lr": rate, "train_loss": train_loss, "train_acc": train_acc}
+        row |= {"val_loss": val_loss, "val_acc": float(right.mean()), "seconds": round(seconds, 3)}
         return row, scores
 
     @torch.no_grad()

@@ -69,7 +69,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         parser.add_argument(name, nargs="+", type=setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("results/full_size"), help="%(default)s")
     parser.add_argument("--data-dir", type=Path, help="where the data sets lie")
-    parser.add_argument("--device", choices=("cuda", "cpu"), help="a GPU where there is one")
+    parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
     return parser.parse_args(arguments)
 
 
@@ -114,24 +114,13 @@ def train(options: argparse.Namespace) -> Path:
     import torch
 
     recipe = recipe_of(options.task, options.model, dict(options.recipe))
+    limits = {"train_images": recipe.train_images, "val_images": recipe.validation_images}
     images = datasets.load(
-        options.task,
-        options.data_dir,
-        recipe.stored_side,
-        train_images=recipe.train_images,
-        val_images=recipe.validation_images,
-        fold=options.fold,
+        options.task, options.data_dir, recipe.stored_side, fold=options.fold, **limits
     )
-    experiment = Experiment(
-        dataset=options.task,
-        fingerprint=images.fingerprint,
-        model=options.model,
-        recipe=recipe,
-        seed=options.seed,
-        options=dict(options.options),
-        fold=options.fold,
-    )
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    which = (options.task, images.fingerprint, options.model)
+    experiment = Experiment(*which, recipe, options.seed, dict(options.options), options.fold)
+    device = "cpu" if options.cpu or not torch.cuda.is_available() else "cuda"
     training = loop.Training(experiment, images, device)
     record = record_of(experiment, images, compute=training.compute, params=training.params)
     path = options.out / experiment.name
@@ -153,6 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"{train(parse(arguments))}.json")
     except AttnBlocksError as error:
         raise SystemExit(f"error: {error}") from error
+    except ModuleNotFoundError as error:
+        here = "run it with an interpreter that has torch, such as .venv-torch/bin/python"
+        raise SystemExit(f"error: {error}; {here}") from error
 
 
 if __name__ == "__main__":
