@@ -192,6 +192,7 @@ serve: $(STAMP) ## serve the site on 127.0.0.1:8000 (HOST= PORT=)
 
 bench: $(STAMP) $(PEER_READY) ## measure speed, as ratios; PEER=torch: every model beside PyTorch
 ifeq ($(PEER),torch)
+	@$(BIN)/python benchmarks/full_size/check.py --peer "$(PEER_PYTHON)"
 	@$(BIN)/python benchmarks/models.py --peer "$(PEER_PYTHON)"
 	@$(BIN)/python benchmarks/blocks.py --peer "$(PEER_PYTHON)"
 else

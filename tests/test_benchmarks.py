@@ -3,22 +3,35 @@
 import importlib
 import json
 import mmap
+import os
 import re
+import subprocess
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import paddle
 import pandas as pd
 import pytest
+from PIL import Image
 
-from attn_blocks.files import PROJECT
+from attn_blocks import datasets
+from attn_blocks.errors import SettingError
+from attn_blocks.files import PROJECT, read_json
+from attn_book.records import full_size
+from attn_book.records.seal import seal
 from attn_book.study import plan as planning
+from attn_book.study.experiment import Experiment
 from attn_book.study.pages import GE, RESNET
+
+FULL_SIZE = PROJECT / "benchmarks" / "full_size"
 
 
 @pytest.fixture
 def script(monkeypatch):
     """Import a file of ``benchmarks/`` as its programs do."""
+    monkeypatch.syspath_prepend(str(FULL_SIZE))
     monkeypatch.syspath_prepend(str(PROJECT / "benchmarks"))
     monkeypatch.syspath_prepend(str(PROJECT / "book"))
     return importlib.import_module
@@ -303,3 +316,145 @@ def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_p
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(RuntimeError, match="attn_book reproduce failed"):
         pipeline.reproduce_all({})
+
+
+# Full size over PyTorch --------------------------------------------------------------------------
+
+
+def test_the_recipes_at_full_width_are_those_of_the_records(script):
+    run = script("run")
+    records = sorted((PROJECT / "book" / "published" / "full_size" / "records").glob("*.json"))
+    assert len(records) >= 15
+    for path in records:
+        record = read_json(path)
+        recipe = asdict(run.recipe_of(record["task"], record["model"], {}))
+        assert {name: recipe[name] for name in record["recipe"]} == record["recipe"], path
+        assert recipe["decay"] == "all"
+
+
+def test_the_command_line_changes_recipe_and_network(script, capsys):
+    run = script("run")
+    changed = ["--recipe", "epochs=2", "augmentation=pad_crop", "--options", "squeeze=avg"]
+    options = run.parse(["cifar10", "senet_cifar", *changed])
+    assert dict(options.options) == {"squeeze": "avg"}
+    recipe = run.recipe_of(options.task, options.model, dict(options.recipe))
+    assert (recipe.epochs, recipe.augmentation, recipe.nesterov) == (2, "pad_crop", True)
+    with pytest.raises(SettingError, match=r"--recipe: .*'epoch'"):
+        run.recipe_of("cifar10", "senet_cifar", {"epoch": 2})
+    with pytest.raises(SettingError, match="epochs must be a whole number from 1, not 'two'"):
+        run.recipe_of("cifar10", "senet_cifar", {"epochs": "two"})
+    with pytest.raises(SystemExit):
+        run.parse(["cifar10", "senet_cifar", "--recipe", "epochs"])
+    assert "'epochs' is not like epochs=2" in capsys.readouterr().err
+
+
+def test_a_record_at_full_width_is_one_that_is_accepted(script, data_dir, tmp_path):
+    run, folder = script("run"), tmp_path / "records"
+    images = datasets.load("shapes", data_dir, short_side=64)
+    recipe = run.recipe_of("cifar10", "senet_cifar", {"epochs": 2})
+    experiment = Experiment("shapes", images.fingerprint, "senet_cifar", recipe, 0)
+    record = run.record_of(experiment, images, compute={"device": "cpu"}, params=1)
+    labels = images.val.labels
+    for epoch in (1, 2):
+        scores = np.random.default_rng(epoch).standard_normal((len(labels), 10)).astype("float32")
+        row = {"epoch": epoch, "val_acc": float((scores.argmax(axis=1) == labels).mean())}
+        run.write_epoch(folder / "run", record, row, scores, labels)
+        assert record["finished"] == (epoch == 2)
+        seal(tmp_path)
+        assert full_size.problems(tmp_path) == []
+    published = PROJECT / "book" / "published" / "full_size" / "records"
+    assert read_json(published / "animals10-resnet50-s0.json").keys() <= record.keys()
+
+
+def test_a_difference_is_a_share_of_its_own_tensor_and_never_overlooked(script):
+    check = script("check")
+    ours = {"loss": np.array(2.0), "gradients/a": np.array([1.0, 4.0]), "gradients/b": np.zeros(2)}
+    theirs = {**ours, "gradients/a": np.array([1.0, 4.4]), "gradients/b": np.array([0, 4e-6])}
+    assert check.differences(ours, theirs) == {"loss": 0, "gradients": pytest.approx(1.0)}
+    broken = {**ours, "gradients/b": np.array([0, np.nan])}
+    assert np.isnan(check.differences(ours, broken)["gradients"])
+    with pytest.raises(RuntimeError, match=r"same tensors: \['gradients/b'\]"):
+        check.differences(ours, {name: ours[name] for name in ("loss", "gradients/a")})
+
+
+@pytest.fixture(scope="module")
+def peer():
+    """An interpreter with PyTorch."""
+    path = Path(os.environ.get("PEER_PYTHON", PROJECT / ".venv-torch" / "bin" / "python"))
+    if not path.exists():
+        pytest.skip(f"{path} is not there; make bench PEER=torch sets it up")
+    return path
+
+
+def test_a_network_over_pytorch_takes_the_step_that_paddle_takes(script, peer, capsys, monkeypatch):
+    check = script("check")
+    variants = ["srm_resnet50", "senet_cifar-squeeze_none"]
+    check.main(["--peer", str(peer), "--only", *variants])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == variants
+    monkeypatch.setattr(check, "LIMIT", 1e-20)
+    with pytest.raises(SystemExit, match="differ by more than 1e-20: mobilenet_v2"):
+        check.main(["--peer", str(peer), "--only", "mobilenet_v2"])
+
+
+ALL_BUT = """
+import run
+import loop
+recipe = run.recipe_of("animals10", "srm_resnet18", {"width": 0.125})
+model = loop.build_model(run.Experiment("animals10", "", "srm_resnet18", recipe, 0), 4)
+decayed = set(loop.build_optimizer(model, recipe).param_groups[0]["params"])
+print(*(name for name, p in model.named_parameters() if p not in decayed))
+"""
+
+
+def test_decay_at_full_width_spares_the_block_of_srm_alone(peer):
+    command = [str(peer), "-c", ALL_BUT]
+    said = subprocess.run(command, cwd=FULL_SIZE, capture_output=True, text=True, check=True)
+    spared = said.stdout.split()
+    assert {name.partition(".attn.")[2] for name in spared} == {"cfc", "bn.weight", "bn.bias"}
+    assert len(spared) == 3 * 8  # blocks
+
+
+STOPS = """
+import sys
+sys.path.insert(0, {folder!r})
+import run
+import loop
+whole = loop.Training.epoch
+loop.Training.epoch = lambda self, epoch: whole(self, epoch) if epoch < 1 else sys.exit("stopped")
+run.main(sys.argv[1:])
+"""
+
+
+def test_a_run_over_pytorch_that_was_stopped_goes_on_to_the_same_record(peer, tmp_path):
+    random = np.random.default_rng(0)
+    for animal in ("cat", "dog"):
+        (tmp_path / "animals10" / animal).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "animals10" / animal / f"{number:02}.png")
+    small = ["width=0.125", "stem=small", "image_size=32", "batch_size=8", "epochs=2"]
+    arguments = ["animals10", "bat_resnet18", "--cpu", "--recipe", *small]
+    arguments += ["--data-dir", str(tmp_path), "--out"]
+    stops = ["-c", STOPS.format(folder=str(FULL_SIZE))]
+
+    def run(program, folder):
+        command = [str(peer), *program, *arguments, str(tmp_path / folder / "records")]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    def record(folder):
+        [path] = (tmp_path / folder / "records").glob("*.json")
+        found = read_json(path)
+        for row in found["history"]:
+            del row["seconds"]
+        return found
+
+    assert "stopped" in run(stops, "stopped").stderr
+    assert not record("stopped")["finished"]
+    for folder in ("stopped", "whole"):
+        done = run([str(FULL_SIZE / "run.py")], folder)
+        assert done.returncode == 0, done.stderr
+        seal(tmp_path / folder)
+        assert full_size.problems(tmp_path / folder) == []
+    assert record("whole")["finished"]
+    assert record("stopped") == record("whole")
