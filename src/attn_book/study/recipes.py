@@ -58,7 +58,8 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         ),
         "quick": Profile(
             {
-                "animals10": _SMALL,
+                # At twice the rate the plain ResNet-50 does not leave chance in so few epochs.
+                "animals10": replace(_SMALL, learning_rate=0.05),
                 "cifar10": replace(
                     _SMALL,
                     width=0.125,
