@@ -306,9 +306,8 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
             under_way(pages) or "",
         ]
     else:
-        shown = [
-            f"{claims} The book's pages show one small run so far ({origin(plan)}), which tests nothing."
-        ]
+        run = f"The book's pages show one small run so far ({origin(plan)}), which tests nothing."
+        shown = [f"{claims} {run}"]
     with atomic_write(path) as stream:
         stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
 
