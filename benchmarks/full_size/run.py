@@ -30,6 +30,7 @@ from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.recipes import PROFILES
 
 DEFAULTS = PROFILES["paper"].recipes
+LARGEST = float(np.finfo(np.float16).max)  # that a record's scores can hold
 # What the published records have otherwise.
 CHANGES = {"animals10": {"image_size": 112, "epochs": 32}}
 
@@ -104,7 +105,7 @@ def write_epoch(path: Path, record: dict, row: dict, scores: np.ndarray, labels:
     record["confusion"] = confusion.tolist()
     record["finished"] = row["epoch"] == record["recipe"]["epochs"]
     with atomic_write(f"{path}.scores.npy", "wb") as stream:
-        np.save(stream, scores.astype(np.float16))
+        np.save(stream, scores.clip(-LARGEST, LARGEST).astype(np.float16))
     write_json(f"{path}.json", record)
 
 
