@@ -58,8 +58,8 @@ def is_installed(package: str) -> bool:
 
 def tuned_environment(cpu: Mapping[str, Any], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
-    # The GPU build's warnings are shown: they may be about the GPU. Those of the CPU build are notes
-    # on its own operators, which a reader can do nothing about.
+    # The GPU build's warnings are shown: they may be about the GPU. The CPU build's are notes on
+    # its own operators, which a reader can do nothing about.
     level = "1" if is_installed("paddlepaddle-gpu") else "2"
     settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": level}
     if sys.platform == "linux":
