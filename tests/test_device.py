@@ -180,6 +180,13 @@ def test_a_gpu_that_the_build_cannot_use_stops_the_paper_profile(
         plan("04_sge", "paper", device="cpu", **folders)
 
 
+def test_a_gpu_that_was_hidden_on_purpose_is_no_problem(machine, monkeypatch):
+    machine([RTX_4090], CU126, [])
+    assert device.gpu_problem()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device.gpu_problem() == ""
+
+
 def test_a_gpu_without_code_for_it_is_not_passed_over_in_silence(machine):
     machine([RTX_5090], CU126, [(12, 0)])
     with pytest.warns(UserWarning, match="computing on the processor: this build of Paddle has no"):

@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 
 from attn_blocks.files import PROJECT
+from attn_book.driver import doctor
 
 # The peers of `make bench PEER=torch` and the recordings of PyTorch have their own environment.
 ELSEWHERE = {"torch", "torchvision", "timm"}
@@ -49,3 +50,21 @@ def test_every_import_is_declared():
     }
     assert {"numpy", "paddle", "PIL"} <= modules
     assert {normal(PACKAGES.get(module, module)) for module in modules} <= declared
+
+
+def test_every_place_names_the_same_versions_of_python():
+    def text(name):
+        return (PROJECT / name).read_text(encoding="utf-8")
+
+    minors = [10, 11, 12, 13]
+    project, makefile = text("pyproject.toml"), text("Makefile")
+    assert f'requires-python = ">=3.{minors[0]},<3.{minors[-1] + 1}"' in project
+    assert re.findall(r"Python :: 3\.(\d+)", project) == [str(minor) for minor in minors]
+    assert f"(3, {minors[0]}) <= sys.version_info < (3, {minors[-1] + 1})" in makefile
+    checked = re.search(r"check-lock-,(.*?)\)", makefile)[1].split()
+    assert sorted({int(version.split(".")[1]) for version in checked}) == minors
+    assert ((3, minors[0]), (3, minors[-1])) == doctor.PYTHONS
+    named = ", ".join(f'"3.{minor}"' for minor in minors)
+    assert f"python: [{named}]" in text(".github/workflows/tests.yml")
+    for page in ("README.md", "environment.yml"):
+        assert f"3.{minors[0]} to 3.{minors[-1]}" in text(page)

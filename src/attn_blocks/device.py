@@ -186,9 +186,10 @@ def gpu_diagnosis() -> tuple[str, str]:
     """The two parts of ``gpu_problem``: why, and what to do."""
     import paddle
 
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # on purpose
     if gpu_count():
         problem = _lacks_code()
-    elif not gpu.installed():
+    elif hidden or not gpu.installed():
         problem = ""
     elif paddle.is_compiled_with_cuda():
         problem = f"this Paddle, built for CUDA {paddle.version.cuda()}, finds no GPU it can use"

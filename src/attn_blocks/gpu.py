@@ -66,7 +66,7 @@ BUILDS = (
 def installed() -> tuple[Gpu, ...]:
     """The GPUs of this machine, as ``nvidia-smi`` lists them; none where no driver answers."""
     listed = _query("name,driver_version,compute_cap")
-    if not listed:  # a driver older than 510 does not know the last of them
+    if not listed:  # drivers such as 470 do not know compute_cap
         listed = _query("name,driver_version")
     return tuple(filter(None, map(parse, listed)))
 

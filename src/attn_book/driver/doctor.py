@@ -104,20 +104,20 @@ def _paddle() -> tuple[Finding, bool]:
     try:
         import paddle
 
-        computed = int(paddle.ones([2, 2], dtype="int64").cpu().sum())
+        # On the processor: a GPU that cannot be used is another finding.
+        paddle.to_tensor([1, 1], place=paddle.CPUPlace()).sum().numpy()
     except Exception as error:  # whatever a library raises that is missing, damaged or too new
         what = f"cannot be used: {error}" if names else "is not installed"
         return Finding("Paddle", "none that works", f"Paddle {what}", again), False
-    if not paddle.is_compiled_with_cuda():
-        value = f"{paddle.__version__}, the CPU build"
-    else:
+    value = f"{paddle.__version__}, the CPU build"
+    if paddle.is_compiled_with_cuda():
         known = ", ".join("{}.{}".format(*divmod(arch, 10)) for arch in device.compiled_for())
         value = f"{paddle.__version__}, the GPU build for CUDA {paddle.version.cuda()}"
         value += f" and compute capability {known}" if known else ""
+    problem = ""
     if len(names) > 1:
         problem = "paddlepaddle and paddlepaddle-gpu are both installed and overwrite each other"
-        return Finding("Paddle", value, problem, again), True
-    return Finding("Paddle", value), computed == 4
+    return Finding("Paddle", value, problem, again if problem else ""), True
 
 
 def _version(package: str) -> str:
@@ -134,6 +134,8 @@ def _gpu() -> Finding:
     if not value:
         count = device.gpu_count()
         value = f"{count} that Paddle sees" if count else "none: no NVIDIA driver answers"
+    if device.has_gpu():
+        value += "; this Paddle has code for it"
     problem, fix = device.gpu_diagnosis()
     if not problem and paddle.is_compiled_with_cuda() and not device.gpu_count():
         problem = (
