@@ -76,6 +76,7 @@ def machine(monkeypatch):
             return len(seen)
 
         cuda = paddle.device.cuda
+        monkeypatch.setattr(gpu.platform, "machine", lambda: "x86_64")
         monkeypatch.setattr(gpu, "installed", lambda: tuple(map(gpu.parse, lines)))
         monkeypatch.setattr(paddle, "is_compiled_with_cuda", lambda: archs is not None)
         monkeypatch.setattr(paddle.version, "cuda", lambda: "12.6" if archs else "False")
