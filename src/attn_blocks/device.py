@@ -47,20 +47,19 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def is_installed(package: str) -> bool:
-    """Whether a distribution of that name is installed."""
+def installed_version(package: str) -> str:
+    """The version of an installed distribution; "" where it is not installed."""
     try:
-        metadata.version(package)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return ""
 
 
 def tuned_environment(cpu: Mapping[str, Any], available_cores: int) -> dict[str, str]:
     """The environment variables that make Paddle fast on this processor."""
     # The GPU build's warnings are shown: they may be about the GPU. The CPU build's are notes on
     # its own operators, which a reader can do nothing about.
-    level = "1" if is_installed("paddlepaddle-gpu") else "2"
+    level = "1" if installed_version("paddlepaddle-gpu") else "2"
     settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": level}
     if sys.platform == "linux":
         settings["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import load_tensors
+from attn_blocks.files import PROJECT, load_tensors, read_json
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
 from attn_book.driver.verify import check
@@ -98,6 +98,32 @@ def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, mon
     # Published again from a machine without them, they stay.
     publishing.publish("smoke", tmp_path / "elsewhere", target)
     assert path.exists() and check(target) == []
+
+
+def test_what_the_texts_say_of_records_is_in_them():
+    records = PUBLISHED / "full_size" / "records"
+
+    def ends_at(model):
+        history = read_json(records / f"animals10-{model}-s0.json")["history"]
+        return 100 * history[-1]["val_acc"]
+
+    gains = {
+        block: ends_at(f"{block}_resnet50") - ends_at("resnet50")
+        for block in ("se", "srm", "sge", "bat")
+    }
+    se, srm, sge, bat = (f"{abs(gain):.1f}" for gain in gains.values())
+    assert [gain > 0 for gain in gains.values()] == [True, True, True, False]
+    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
+    assert f"ended {se}, {srm} and {sge} points above ResNet-50, and BAT {bat} below" in readme
+    deviations = (PROJECT / "book" / "deviations.md").read_text(encoding="utf-8")
+    seconds = [
+        read_json(path)["seconds"]
+        for path in sorted(
+            (PUBLISHED / "study" / "runs").glob("animals10-resnet50-*-s10?-*/metrics.json")
+        )
+        if Run(path.parent).experiment.recipe.learning_rate == 0.05
+    ]
+    assert "({:,.0f} and {:,.0f})".format(*seconds) in deviations
 
 
 def test_the_first_study_is_kept_as_evidence(tmp_path):

@@ -118,7 +118,7 @@ def test_one_thread_a_full_disk_and_a_foreign_machine(examined, monkeypatch, tmp
 
 
 def test_both_packages_of_paddle_overwrite_each_other(examined, monkeypatch):
-    monkeypatch.setattr(doctor, "_version", lambda package: "3.3.1")
+    monkeypatch.setattr(device, "installed_version", lambda package: "3.3.1")
     assert "both installed" in examined()["Paddle"].problem
 
 

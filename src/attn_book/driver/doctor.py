@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import attn_blocks
@@ -100,7 +99,9 @@ def _package() -> Finding:
 
 def _paddle() -> tuple[Finding, bool]:
     """What there is of Paddle, and whether it can be used."""
-    names = [name for name in ("paddlepaddle", "paddlepaddle-gpu") if _version(name)]
+    names = [
+        name for name in ("paddlepaddle", "paddlepaddle-gpu") if device.installed_version(name)
+    ]
     again = "rm -rf .venv && make setup" if in_checkout() else "pip install 'attn-blocks[cpu]'"
     try:
         import paddle
@@ -119,13 +120,6 @@ def _paddle() -> tuple[Finding, bool]:
     if len(names) > 1:
         problem = "paddlepaddle and paddlepaddle-gpu are both installed and overwrite each other"
     return Finding("Paddle", value, problem, again if problem else ""), True
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _gpu() -> Finding:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from importlib import metadata
 
+from attn_blocks.device import installed_version
 from attn_blocks.files import PROJECT, sha256_of
 
 VERSIONS_OF = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "pillow", "safetensors", "visualdl")
@@ -23,10 +23,8 @@ def versions() -> dict[str, str]:
     """Python's version and those of the installed packages that a result depends on."""
     found = {"python": platform.python_version()}
     for name in VERSIONS_OF:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
+        if version := installed_version(name):
+            found[name] = version
     return found
 
 

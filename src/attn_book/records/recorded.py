@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from attn_blocks.datasets import DATASETS
-from attn_blocks.datasets.folder import FOLDS
 from attn_book.records.published import PublishError
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES, Comparison, Entry, seeds_of
-from attn_book.study.plan import Plan, PlannedComparison
+from attn_book.study.plan import Plan, PlannedComparison, fold_of
 from attn_book.study.recipes import PROFILES
 
 
@@ -30,14 +28,11 @@ class RecordedImages:
     fingerprint: str
 
 
-def recorded_plans(
-    folder: Path, pages: Mapping[str, Sequence[Comparison]] = PAGES
-) -> dict[str, Plan]:
+def recorded_plans(folder: Path) -> dict[str, Plan]:
     """The plan of every page as far as the runs below ``folder`` go, built from them alone.
 
     Args:
         folder: a profile's results or published folder; its name is the profile's.
-        pages: the comparisons of each page; ``design.EXTRA`` for those that no page shows.
 
     Returns:
         Page -> plan. A page none of whose comparisons has a run is left out, and so is a comparison
@@ -48,7 +43,7 @@ def recorded_plans(
     """
     runs = finished_runs(folder)
     plans = {}
-    for page, comparisons in pages.items():
+    for page, comparisons in PAGES.items():
         every = [_planned(comparison, runs, folder.name) for comparison in comparisons]
         planned = [comparison for comparison in every if comparison is not None]
         if planned:
@@ -71,9 +66,9 @@ def finished_runs(folder: Path) -> dict[str, Run]:
 def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
     """The entry of a comparison that an experiment belongs to, with the profile's very recipe."""
     settings = PROFILES[profile]
-    by_folds = settings.folds and not DATASETS[comparison.task].own_split
     # In a study of folds, other seeds than its own, and other folds than the seed's, are of trials.
-    if settings.folds and experiment.fold != (experiment.seed % FOLDS if by_folds else 0):
+    seeds_fold = fold_of(experiment.seed, comparison.task, profile)
+    if settings.folds and experiment.fold != seeds_fold:
         return None
     for entry in comparison.entries:
         if settings.folds and experiment.seed not in seeds_of(comparison, entry, settings.seeds):

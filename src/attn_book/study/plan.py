@@ -218,11 +218,16 @@ def _experiment(
     entry: Entry, images: PlannedImages, recipe: Recipe, seed: int, profile: str
 ) -> Experiment:
     recipe = replace(recipe, **entry.changes.get(profile, {}))
-    comes_split = datasets.DATASETS[images.name].own_split
-    fold = seed % FOLDS if PROFILES[profile].folds and not comes_split else 0
+    fold = fold_of(seed, images.name, profile)
     return Experiment(
         images.name, images.fingerprint, entry.model, recipe, seed, dict(entry.options), fold
     )
+
+
+def fold_of(seed: int, dataset: str, profile: str) -> int:
+    """The fold that a seed is validated on; 0 without folds, and on data sets that come split."""
+    by_folds = PROFILES[profile].folds and not datasets.DATASETS[dataset].own_split
+    return seed % FOLDS if by_folds else 0
 
 
 def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
