@@ -13,44 +13,35 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
+import front
 import lessons
 import nbformat
 import pandas as pd
 import rooms
+from published_results import count, foremost, judged_claims, under_way, widest
 from sphinx.cmd.build import build_main
+from texts import banner, origin, plain, table
 
-from attn_blocks.files import PROJECT, atomic_write
+from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
-from attn_book.analysis import plots, tables, verdicts
-from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
+from attn_book.analysis import pilot, tables, verdicts
 from attn_book.records import first_study, planned
 from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import ended_of, recorded_plans
+from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.run import Run
-from attn_book.study.claims import BETTER, CLAIMS, SIZE
 from attn_book.study.gains import GAINS, UNKNOWN
-from attn_book.study.pages import PAGES, RESNET, TASK_TITLES, seeds_of
+from attn_book.study.pages import PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
-from attn_book.study.recipes import PROFILES
 
 BOOK = Path(__file__).resolve().parent
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
-README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
-SMALL_RUN = (
-    "**These numbers test nothing:** they are one small run, published to show what the book "
-    "makes. Differences of this size come and go with the seed."
-)
-DECIDED_BY = "{}, written before the first run, says how claims are decided."
-PROTOCOL = DECIDED_BY.format("{doc}`The protocol <protocol>`")
-# What Markdown and HTML take for more than text.
-MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
+PROTOCOL = front.DECIDED_BY.format("{doc}`The protocol <protocol>`")
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -74,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(plans, source)
     if options.readme:
-        write_readme(foremost(plans), options.readme)
+        front.write_readme(foremost(plans), options.readme)
     doctrees = options.output / "doctrees"
     code = build_main(
         ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
@@ -90,8 +81,9 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    tools = "build.py", "lessons.py", "rooms.py"
-    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", *tools)
+    ignored = shutil.ignore_patterns(
+        "_build", "published", "__pycache__", "[a-bd-z]*.py", "gains.png"
+    )
     shutil.copytree(BOOK, source, ignore=ignored)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in PAGES:
@@ -101,12 +93,13 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
     drawing.savefig(records / "rooms.svg", metadata={"Date": None})
     shown = foremost(plans)
-    front(plans, records)
+    front.write_front(plans, records)
     texts = {
         "blocks": blocks(),
         "gains": on_imagenet(),
         "results": "\n\n".join(all_results(pages, records) for pages in plans.values()),
         "recipes": recipes(shown),
+        "pilot": pilot_trials(),
         "images": images(plans),
         "speed": speed(shown),
         "benchmarks": benchmarks(RECORDS),
@@ -204,203 +197,6 @@ def one_header(html: str) -> str:
     return re.sub(rf"{columns}\s*{name}", r"<tr><th>\2</th>\1</tr>", html)
 
 
-def plain(value: object) -> str:
-    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
-    return MARKUP.sub(r"\\\g<0>", str(value))
-
-
-def banner(line: str) -> str:
-    """A marked paragraph that says where numbers come from."""
-    return f":::{{container}} provenance\n{line}\n:::\n"
-
-
-def origin(plan: Plan) -> str:
-    """Profile, data, seeds, device and dates of a page's runs."""
-    days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
-    trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return plain(f"{plan.provenance} · trained {trained}")
-
-
-def table(frame: pd.DataFrame, style: str = ".results") -> str:
-    """A frame as a Markdown table, its index as the first column.
-
-    Args:
-        style: attributes of the table; ``.results .wide`` lets cells break.
-    """
-    frame = frame.reset_index()
-    lines = [list(map(plain, frame.columns)), ["---"] * len(frame.columns)]
-    lines += [list(map(plain, row)) for row in frame.to_numpy()]
-    return "\n".join(["{" + style + "}", *(f"| {' | '.join(line)} |" for line in lines)])
-
-
-def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
-    """Task -> the page that compares the most models on it."""
-    found: dict[str, tuple[int, Plan]] = {}
-    for plan in pages.values():
-        for comparison in plan.comparisons:
-            models = len({entry.title for entry, _ in comparison.experiments})
-            if models > found.get(comparison.task, (0, plan))[0]:
-                found[comparison.task] = (models, plan)
-    return {task: found[task][1] for task in TASK_TITLES if task in found}
-
-
-def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
-    """The pages of the first profile that decides a claim; of the first of all where none does."""
-    for pages in plans.values():
-        if any(found.is_decided for found in judged_claims(pages)):
-            return pages
-    return next(iter(plans.values()))
-
-
-def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
-    """The front page's table and figure: what each block adds to ResNet-50."""
-    pages = foremost(plans)
-    coming = [line for line in map(under_way, plans.values()) if line]
-    if coming:
-        coming.append("{doc}`All results <results>` has what they found so far.")
-    tasks = widest(pages)
-    plan = tasks.get("animals10") or next(iter(tasks.values()))
-    task = "animals10" if "animals10" in tasks else next(iter(tasks))
-    plan = plan.alone(task)
-    drawn = replace(plan, results_dir=records)
-    runs = planned.runs_of(plan, task)
-    has_gains = task == "animals10" and len(plan.comparison(task).experiments) > 1
-    figure = plots.gain_forest(plan, task) if has_gains else plots.validation_curves(runs)
-    plots.show(drawn, figure, "front")
-    picture = f"records/figures/{plan.page}_front.png"
-    text = [
-        banner(origin(plan)),
-        f"{count(pages)} {PROTOCOL}",
-        "",
-        decided(pages),
-        "",
-        "" if plan.profile in ("study", "paper") else SMALL_RUN,
-        "",
-        " ".join(coming),
-        "",
-        table(headline(plan, task)),
-        "",
-        f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
-    ]
-    (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-
-
-def write_readme(pages: dict[str, Plan], path: Path) -> None:
-    """Put the front page's table and figure between the README's result markers.
-
-    Of a profile that tests nothing it says no more than that: its gains come with the seed.
-    """
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(README_START)
-    _, after = rest.split(README_END)
-    plan = widest(pages)["animals10"].alone("animals10")
-    figure = PUBLISHED / plan.profile / "figures" / "09_comparison_gains.png"
-    claims = f"{count(pages)} {DECIDED_BY.format('[The protocol](book/protocol.md)')}"
-    if plan.profile in ("study", "paper"):
-        shown = [
-            f"![What each block gains over ResNet-50]({figure.relative_to(PROJECT).as_posix()})",
-            headline(plan, "animals10").to_markdown(disable_numparse=True),
-            f"Points of validation accuracy; {origin(plan)}.",
-            claims,
-            decided(pages),
-            under_way(pages) or "",
-        ]
-    else:
-        run = f"The book's pages show one small run so far ({origin(plan)}), which tests nothing."
-        shown = [f"{claims} {run}"]
-    with atomic_write(path) as stream:
-        stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
-
-
-def headline(plan: Plan, task: str) -> pd.DataFrame:
-    """Accuracy and gain over ResNet-50 of every model of a task: reported, on ImageNet, ours."""
-    accuracy = tables.accuracy_table(plan, task)
-    judged = {
-        (v.claim.better, v.claim.kind): v
-        for v in verdicts.verdicts(plan)
-        if v.claim.task == task and v.claim.worse == RESNET.title
-    }
-    rows = [
-        {
-            "Model": title,
-            "Accuracy reported": accuracy.loc[title, "Reported"],
-            "Accuracy here": accuracy.loc[title, "Final accuracy"],
-            "Runs": accuracy.loc[title, "Runs"],
-            **gains(judged.get((title, BETTER)), judged.get((title, SIZE))),
-        }
-        for title in accuracy.index
-    ]
-    return tables.known(pd.DataFrame(rows).set_index("Model"))
-
-
-def gains(better: Verdict | None, size: Verdict | None) -> dict[str, str]:
-    """A block's gain: reported, on ImageNet and ours with its interval, and both outcomes."""
-    ours = reported = paper = None
-    if better is not None:
-        ours = better.value
-        if better.is_own:
-            reported, paper = better.reported, better.claim.paper
-    gain = tables.signed(ours)
-    if better is not None and better.interval is not None:
-        gain += " " + tables.interval(*better.interval, "+.1f")
-    return {
-        "Gain reported": tables.signed(reported),
-        "Gain on ImageNet": paper.text if paper else tables.DASH,
-        "Gain here": gain,
-        "Outcome": better.in_full if better else tables.DASH,
-        "Against the reported size": size.outcome if size else tables.DASH,
-    }
-
-
-def judged_claims(pages: dict[str, Plan]) -> list[Verdict]:
-    """The verdicts of all pages, each claim once, in the order of ``CLAIMS``."""
-    found = {v.claim: v for plan in pages.values() for v in verdicts.verdicts(plan)}
-    return [found[claim] for claim in CLAIMS if claim in found]
-
-
-def count(pages: dict[str, Plan]) -> str:
-    """How many claims have which outcome, in a sentence, and what an outcome is about."""
-    found = [verdict.word for verdict in judged_claims(pages)]
-    found += [NOT_TESTED] * (len(CLAIMS) - len(found))
-    if set(found) == {NOT_TESTED}:
-        return f"None of the {len(CLAIMS)} claims is decided here."
-    numbers = [f"**{found.count(w)} {w}**" for w in (*OUTCOMES, NOT_TESTED) if w in found]
-    listed = ", ".join(numbers[:-1]) + f" and {numbers[-1]}" if len(numbers) > 1 else numbers[0]
-    return f"Of {len(CLAIMS)} claims, {listed}. {verdicts.ABOUT}"
-
-
-def decided(pages: dict[str, Plan]) -> str:
-    """The claims that were decided, by name: one list item for each outcome but ``OPEN``."""
-    judged = judged_claims(pages)
-    lines = []
-    for word in OUTCOMES:
-        found = [v for v in judged if v.word == word != OPEN and not v.constant]
-        for outcome in sorted({verdict.outcome for verdict in found}):
-            names = [v.claim.text for v in found if v.outcome == outcome]
-            lines.append(f"* {outcome.capitalize()}: {'; '.join(names)}.")
-    constant = [v.claim.text for v in judged if v.constant]
-    if constant:
-        lines.append(f"* {CONSTANT.capitalize()}: {'; '.join(constant)}.")
-    return "\n".join(lines)
-
-
-def under_way(pages: dict[str, Plan]) -> str | None:
-    """How far a profile is whose runs are not all published, in a sentence; None if they are."""
-    profile = next(iter(pages.values())).profile
-    wanted = {
-        (comparison.task, entry.title, seed)
-        for comparisons in PAGES.values()
-        for comparison in comparisons
-        for entry in comparison.entries
-        for seed in seeds_of(comparison, entry, PROFILES[profile].seeds)
-    }
-    found = set().union(*(ended_of(plan) for plan in pages.values()))
-    done = len(wanted & found)
-    if done == len(wanted):
-        return None
-    return f"**The profile {profile} is under way:** {done} of {len(wanted)} runs are done."
-
-
 def all_results(pages: dict[str, Plan], records: Path) -> str:
     """Everything that one profile found: accuracies per task, claims, and the files."""
     profile = next(iter(pages.values())).profile
@@ -429,6 +225,18 @@ def recipes(pages: dict[str, Plan]) -> str:
     columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
     return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
+
+
+def pilot_trials() -> str:
+    """The pilot's trials, and the recipe that they choose."""
+    found = pilot.trials(finished_runs(PUBLISHED / "study").values())
+    best = pilot.chosen(found)
+    words = (
+        f"Chosen: a rate of {best.learning_rate:g}, crops from {best.smallest_crop:g} of the "
+        f"image, {best.epochs} epochs, with a mean of {100 * best.mean:.1f}%. The accuracy on "
+        "training images was taken after training, without augmentation, and decides nothing."
+    )
+    return f"{table(pilot.table(found))}\n\n{words}"
 
 
 def images(plans: dict[str, dict[str, Plan]]) -> str:

@@ -175,10 +175,19 @@ def test_every_chapter_is_a_page_and_no_machine_is_named(html):
         assert str(PROJECT) not in text, path.name
 
 
-def test_the_front_page_shows_table_and_figure_before_anything_else(html):
+def test_the_front_page_opens_with_the_answer_its_figure_and_its_table(html):
     text = (html / "index.html").read_text(encoding="utf-8")
-    assert text.index('class="provenance') < text.index("<table") < text.index("front.png")
-    assert "ResNet-50" in text[text.index("<table") : text.index("</table>")]
+    parts = (
+        "<h1>",
+        "At the published width",
+        "front.png",
+        "<table",
+        'class="provenance',
+        '<section id="what-this-book-does"',
+    )
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+    assert "SE" in text[text.index("<table") : text.index("</table>")]
 
 
 def outcomes(profile):
@@ -311,45 +320,53 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
         assert "under way" not in text
     front = unescape((tmp_path / "html" / "index.html").read_text(encoding="utf-8"))
     assert "<li><p>Better: SE-ResNet-50 > ResNet-50 on Animals-10" in front
-    row = re.search(r"<td><p>SE-ResNet-50</p></td>(.*?)</tr>", front, re.DOTALL)[1]
-    cells = re.findall(r"<p>(.*?)</p>", row)
-    assert cells[2] == "5 of 5 folds" and cells[-2:] == ["better", "smaller than reported"]
-    assert re.fullmatch(r"\+4\.\d\d \[\+\d\.\d, \+\d\.\d\]", cells[5])
+    row = re.search(r"<td><p>SE</p></td>(.*?)</tr>", front, re.DOTALL)[1]
+    gain, outcome, wide, reported = re.findall(r"<p>(.*?)</p>", row)
+    assert re.fullmatch(r"\+4\.\d\d \[\+\d\.\d, \+\d\.\d\]", gain)
+    assert outcome == "better" and re.fullmatch(r"\+\d\.\d", wide)
+    assert reported == "+28.4 (smaller than reported)"
+    said = re.search(
+        r"of 8 attention blocks \d made ResNet-50 better \((.*?)\) and \d stayed", front
+    )
+    assert "SE" in said[1].split(", ") and "NL" not in said[1].split(", ")
+    assert "of a quarter of the published width" in front
 
 
 @pytest.fixture
-def builder(monkeypatch):
+def front(monkeypatch):
     monkeypatch.syspath_prepend(str(PROJECT / "book"))
-    return importlib.import_module("build")
+    return importlib.import_module("front")
 
 
-def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, builder):
+def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, front):
     folder = shutil.copytree(whole_study, tmp_path / "study")
     for path in (folder / "runs").glob("animals10-bat_resnet50-f[34]-*"):
         shutil.rmtree(path)
     pages = recorded_plans(folder)
-    table = builder.headline(pages["09_comparison"], "animals10")
-    assert table.loc["BAT-ResNet-50", ["Runs", "Outcome"]].tolist() == ["3 of 5 folds"] * 2
-    assert table.loc["SE-ResNet-50", "Outcome"] == "5 of 5 folds"
-    assert re.fullmatch(r"\+\d\.\d\d", table.loc["SE-ResNet-50", "Gain here"])  # no interval
-    assert builder.count(pages) == "None of the 24 claims is decided here."
-    assert builder.decided(pages) == ""
-    assert builder.under_way(pages) == "**The profile study is under way:** 75 of 77 runs are done."
-    assert builder.foremost({"study": pages, "quick": {}}) == pages
+    table = front.headline(front.subject(pages), {})
+    assert table.loc["BAT", "Outcome"] == "3 of 5 folds"
+    assert table.loc["SE", "Outcome"] == "5 of 5 folds"
+    assert re.fullmatch(r"\+\d\.\d\d", table.loc["SE", "Points above ResNet-50"])  # no interval
+    assert front.count(pages) == "None of the 24 claims is decided here."
+    assert front.decided(pages) == ""
+    assert front.under_way(pages) == "**The profile study is under way:** 75 of 77 runs are done."
+    assert front.answer(pages).startswith("**Not answered yet:** 43 runs of the study are done on")
+    assert not any(word in front.answer(pages) for word in OUTCOMES)
+    assert front.foremost({"study": pages, "quick": {}}) == pages
     [path] = (folder / "runs").glob("animals10-gc_resnet50-f0-*/metrics.json")
     path.write_text('{"status": "failed", "reason": "the loss is not finite", "epoch": 2}')
     pages = recorded_plans(folder)
-    assert "75 of 77" in builder.under_way(pages)  # a run that diverged is done as well
-    table = builder.headline(pages["09_comparison"], "animals10")
-    assert table.loc["GC-ResNet-50", "Outcome"] == "4 of 5 folds, 1 run diverged"
+    assert "75 of 77" in front.under_way(pages)  # a run that diverged is done as well
+    table = front.headline(front.subject(pages), {})
+    assert table.loc["GC", "Outcome"] == "4 of 5 folds, 1 run diverged"
 
 
-def test_of_constant_blocks_no_outcome_is_listed(whole_study, tmp_path, builder):
+def test_of_constant_blocks_no_outcome_is_listed(whole_study, tmp_path, front):
     folder = shutil.copytree(whole_study, tmp_path / "study")
     for path in (folder / "runs").glob("animals10-se_resnet50-*/metrics.json"):
         metrics = json.loads(path.read_text())
         path.write_text(json.dumps({**metrics, "frozen": {"accuracy": 0.7, "changed": 0.0}}))
-    lines = builder.decided(recorded_plans(folder)).splitlines()
+    lines = front.decided(recorded_plans(folder)).splitlines()
     assert not any(line.startswith("* Better") and "SE-ResNet-50 >" in line for line in lines)
     constant = next(
         line for line in lines if line.startswith("* Constant: no verdict on attention")

@@ -14,6 +14,7 @@ import numpy as np
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json
 from attn_book.records.seal import broken_seals
+from attn_book.study.pages import title_for
 
 FOLDER = "full_size"  # below book/published
 # Scores are kept in float16, where two classes can tie that differ in float32.
@@ -36,6 +37,17 @@ def problems(folder: Path) -> list[str]:
             found += [f"record {path.stem}: {problem}" for problem in _problems_of(path)]
         except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
             found.append(f"record {path.stem}: cannot be read ({error})")
+    return found
+
+
+def final_accuracies(folder: Path, task: str) -> dict[str, float]:
+    """Title -> validation accuracy of the last epoch, a share, of the task's finished records."""
+    found = {}
+    for path in sorted((folder / "records").glob(f"{task}-*.json")):
+        record = read_json(path)
+        title = title_for(record["model"], record["options"])
+        if record["finished"] and title:
+            found[title] = record["history"][-1]["val_acc"]
     return found
 
 

@@ -107,11 +107,14 @@ def seeds_of(comparison: Comparison, entry: Entry, seeds: tuple[int, ...]) -> tu
 
 def title_of(experiment: Experiment) -> str:
     """What pages call an experiment's model; its name where none shows it."""
+    return title_for(experiment.model, experiment.options) or experiment.variant
+
+
+def title_for(model: str, options: Mapping[str, Any]) -> str | None:
+    """What pages call a model with these options; None where none shows it."""
     entries = [entry for page in PAGES.values() for part in page for entry in part.entries]
-    known = (experiment.model, dict(experiment.options))
-    return next(
-        (e.title for e in entries if (e.model, dict(e.options)) == known), experiment.variant
-    )
+    known = (model, dict(options))
+    return next((e.title for e in entries if (e.model, dict(e.options)) == known), None)
 
 
 def page_name(name: str) -> str:

@@ -14,6 +14,7 @@ from attn_book.analysis.plots.outcomes import (
     accuracy_against_cost,
     confusion_matrices,
     gain_forest,
+    gains_at_both_widths,
 )
 from attn_book.analysis.plots.style import STYLE, colour, marker, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
@@ -26,6 +27,7 @@ __all__ = [
     "colour",
     "confusion_matrices",
     "gain_forest",
+    "gains_at_both_widths",
     "grad_cam",
     "maps_over_image",
     "marker",

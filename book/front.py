@@ -1,0 +1,209 @@
+"""The front page and the README: what was found, in a sentence, a figure and a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+from published_results import count, decided, foremost, judged_claims, under_way, widest
+from texts import banner, origin, table
+
+from attn_blocks.files import PROJECT, atomic_write
+from attn_book.analysis import plots, tables, verdicts
+from attn_book.analysis.judgement import BETTER as IS_BETTER
+from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
+from attn_book.analysis.judgement import WORSE as IS_WORSE
+from attn_book.records import full_size, planned
+from attn_book.records.published import PUBLISHED
+from attn_book.study.claims import BETTER, PRIMARY, SIZE
+from attn_book.study.pages import RESNET
+from attn_book.study.plan import Plan
+
+README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
+DECIDED_BY = "{}, written before the first run, says how claims are decided."
+TASK = "animals10"  # of the question that the book asks first
+SAID = {
+    IS_BETTER: "made ResNet-50 better",
+    IS_WORSE: "made it worse",
+    WITHIN: "stayed within 1.5 points of it",
+    OPEN: "cannot be told from it by these runs",
+}
+assert set(SAID) <= set(OUTCOMES)
+README_PICTURE = PROJECT / "book" / "static" / "gains.png"
+
+
+def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
+    """Write ``front.md``: the answer, its figure and its table."""
+    pages = foremost(plans)
+    plan = subject(pages)
+    wide = full_size_gains() if is_study(plan) else {}
+    plots.show(replace(plan, results_dir=records), picture(plan, wide), "front")
+    image = f"records/figures/{plan.page}_front.png"
+    coming = [line for line in map(under_way, plans.values()) if line]
+    if coming:
+        coming.append("{doc}`All results <results>` has what was found so far.")
+    text = [
+        f"{answer(pages)} {at_full_size()}",
+        ":::::{container} answer",
+        f"```{{image}} {image}\n:alt: {json.dumps(in_numbers(plan, wide))}\n```",
+        table(headline(plan, wide), ".results .wide"),
+        ":::::",
+        banner(origin(plan)),
+        f"{count(pages)} {DECIDED_BY.format('{doc}`The protocol <protocol>`')}",
+        decided(pages),
+        " ".join(coming),
+    ]
+    (records / "front.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
+
+
+def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTURE) -> None:
+    """Put the front page's answer, figure and table between the README's result markers.
+
+    Of a profile that tests nothing it shows no number: its gains come with the seed.
+    """
+    text = path.read_text(encoding="utf-8")
+    before, rest = text.split(README_START)
+    _, after = rest.split(README_END)
+    plan, wide = subject(pages), full_size_gains()
+    shown = [f"{answer(pages)} {at_full_size()}"]
+    if is_study(plan):
+        with atomic_write(image, "wb") as stream:
+            picture(plan, wide).savefig(stream, format="png", dpi=110, metadata={"Software": None})
+        shown += [
+            f"![{in_numbers(plan, wide)}]({image.relative_to(PROJECT).as_posix()})",
+            headline(plan, wide).to_markdown(disable_numparse=True),
+            f"Points of validation accuracy; {origin(plan)}.",
+        ]
+    claims = f"{count(pages)} {DECIDED_BY.format('[The protocol](book/protocol.md)')}"
+    shown += [claims, decided(pages), under_way(pages) or ""]
+    with atomic_write(path) as stream:
+        stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
+
+
+def subject(pages: dict[str, Plan]) -> Plan:
+    """The comparison that the front page shows, by itself."""
+    tasks = widest(pages)
+    task = TASK if TASK in tasks else next(iter(tasks))
+    return tasks[task].alone(task)
+
+
+def answer(pages: dict[str, Plan]) -> str:
+    """What was found, in a sentence: outcomes once the blocks' family is complete, else none."""
+    plan = subject(pages)
+    recipe = plan.comparison(plan.comparisons[0].task).recipe
+    images = plan.comparisons[0].images
+    classes = f"{len(images.classes)} of {images.class_total} classes"
+    width = {1.0: "", 0.5: "half ", 0.25: "a quarter of "}.get(
+        recipe.width, f"{recipe.width:g} of "
+    )
+    scope = f"{classes}, {recipe.image_size} pixels, networks of {width}the published width"
+    blocks = [v for v in judged_claims(pages) if v.claim.family == PRIMARY]
+    if not any(verdict.is_decided for verdict in blocks):
+        if is_study(plan):
+            runs = len(plan.experiments)
+            return (
+                f"**Not answered yet:** {runs} runs of the study are done on {images.title} "
+                f"({scope}), and until all are, there are means and no verdicts."
+            )
+        return (
+            "**Not answered yet:** what is published so far is one small run, which tests nothing."
+        )
+    parts = []
+    for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
+        names = [short(v.claim.better) for v in blocks if v.word == word and not v.constant]
+        if names:
+            parts.append(f"{len(names)} {SAID[word]} ({', '.join(names)})")
+    constant = [short(v.claim.better) for v in blocks if v.constant]
+    if constant:
+        parts.append(f"{len(constant)} did the same to every image ({', '.join(constant)})")
+    return (
+        f"**Trained exactly alike on {images.title} ({scope}), of {len(blocks)} attention blocks "
+        f"{listed(parts)}.**"
+    )
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence, the last after "and"."""
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
+
+
+def short(title: str) -> str:
+    """The block of a network's title: "SE" of "SE-ResNet-50"."""
+    return title.removesuffix(f"-{RESNET.title}")
+
+
+def full_size_gains() -> dict[str, float]:
+    """Title -> points above ResNet-50 at the published width, in the GPU's records."""
+    accuracies = full_size.final_accuracies(PUBLISHED / full_size.FOLDER, TASK)
+    plain = accuracies[RESNET.title]
+    return {
+        title: 100 * (value - plain) for title, value in accuracies.items() if title != RESNET.title
+    }
+
+
+def at_full_size() -> str:
+    """The gains at the published width, in a sentence."""
+    gains = full_size_gains()
+    ordered = sorted(gains, key=lambda title: -gains[title])
+    return (
+        "At the published width, one run each on a GPU, they ended this many points beside "
+        f"{RESNET.title}: {', '.join(f'{short(title)} {gains[title]:+.1f}' for title in ordered)}."
+    )
+
+
+def is_study(plan: Plan) -> bool:
+    """Whether a plan's profile is large enough to say anything about a paper."""
+    return plan.profile in ("study", "paper")
+
+
+def picture(plan: Plan, wide: Mapping[str, float]) -> Figure:
+    """What each block adds to ResNet-50; the accuracies where there is no ResNet-50."""
+    task = plan.comparisons[0].task
+    if task == TASK and len(plan.comparison(task).experiments) > 1:
+        return plots.gains_at_both_widths(plan, wide)
+    return plots.validation_curves(planned.runs_of(plan, task))
+
+
+def in_numbers(plan: Plan, wide: Mapping[str, float]) -> str:
+    """The figure in words, with its numbers."""
+    gains = [
+        f"{short(v.claim.better)} {tables.signed(v.value, '+.1f')}"
+        + (f" (at full width {wide[v.claim.better]:+.1f})" if v.claim.better in wide else "")
+        for v in over_resnet(plan, BETTER).values()
+        if v.value is not None
+    ]
+    return f"Points of accuracy above {RESNET.title}: {', '.join(gains) or 'no run yet'}"
+
+
+def over_resnet(plan: Plan, kind: str) -> dict[str, Verdict]:
+    """Title -> verdict on a block against ResNet-50."""
+    return {
+        v.claim.better: v
+        for v in verdicts.verdicts(plan)
+        if v.claim.kind == kind and v.claim.worse == RESNET.title and v.claim.task == TASK
+    }
+
+
+def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
+    """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
+    size = over_resnet(plan, SIZE)
+    rows = []
+    for title, verdict in over_resnet(plan, BETTER).items():
+        gain = tables.signed(verdict.value)
+        if verdict.interval is not None:
+            gain += " " + tables.interval(*verdict.interval, "+.1f")
+        row = {
+            "Block": short(title),
+            "Points above ResNet-50": gain,
+            "Outcome": verdict.in_full,
+            "At full width": tables.signed(wide.get(title), "+.1f"),
+            "Reported": tables.signed(verdict.reported if verdict.is_own else None, "+.1f"),
+        }
+        if title in size and size[title].is_decided:
+            row["Reported"] += f" ({size[title].outcome})"
+        rows.append(row)
+    return tables.known(pd.DataFrame(rows).set_index("Block"))

@@ -1,0 +1,79 @@
+"""What the published results say: which claims are decided, and how far a profile is."""
+
+from __future__ import annotations
+
+from attn_book.analysis import verdicts
+from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
+from attn_book.records.recorded import ended_of
+from attn_book.study.claims import CLAIMS
+from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
+from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
+
+
+def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
+    """The pages of the first profile that decides a claim; of the first of all where none does."""
+    for pages in plans.values():
+        if any(found.is_decided for found in judged_claims(pages)):
+            return pages
+    return next(iter(plans.values()))
+
+
+def widest(pages: dict[str, Plan]) -> dict[str, Plan]:
+    """Task -> the page that compares the most models on it."""
+    found: dict[str, tuple[int, Plan]] = {}
+    for plan in pages.values():
+        for comparison in plan.comparisons:
+            models = len({entry.title for entry, _ in comparison.experiments})
+            if models > found.get(comparison.task, (0, plan))[0]:
+                found[comparison.task] = (models, plan)
+    return {task: found[task][1] for task in TASK_TITLES if task in found}
+
+
+def judged_claims(pages: dict[str, Plan]) -> list[Verdict]:
+    """The verdicts of all pages, each claim once, in the order of ``CLAIMS``."""
+    found = {v.claim: v for plan in pages.values() for v in verdicts.verdicts(plan)}
+    return [found[claim] for claim in CLAIMS if claim in found]
+
+
+def count(pages: dict[str, Plan]) -> str:
+    """How many claims have which outcome, in a sentence, and what an outcome is about."""
+    found = [verdict.word for verdict in judged_claims(pages)]
+    found += [NOT_TESTED] * (len(CLAIMS) - len(found))
+    if set(found) == {NOT_TESTED}:
+        return f"None of the {len(CLAIMS)} claims is decided here."
+    numbers = [f"**{found.count(w)} {w}**" for w in (*OUTCOMES, NOT_TESTED) if w in found]
+    listed = ", ".join(numbers[:-1]) + f" and {numbers[-1]}" if len(numbers) > 1 else numbers[0]
+    return f"Of {len(CLAIMS)} claims, {listed}. {verdicts.ABOUT}"
+
+
+def decided(pages: dict[str, Plan]) -> str:
+    """The claims that were decided, by name: one list item for each outcome but ``OPEN``."""
+    judged = judged_claims(pages)
+    lines = []
+    for word in OUTCOMES:
+        found = [v for v in judged if v.word == word != OPEN and not v.constant]
+        for outcome in sorted({verdict.outcome for verdict in found}):
+            names = [v.claim.text for v in found if v.outcome == outcome]
+            lines.append(f"* {outcome.capitalize()}: {'; '.join(names)}.")
+    constant = [v.claim.text for v in judged if v.constant]
+    if constant:
+        lines.append(f"* {CONSTANT.capitalize()}: {'; '.join(constant)}.")
+    return "\n".join(lines)
+
+
+def under_way(pages: dict[str, Plan]) -> str | None:
+    """How far a profile is whose runs are not all published, in a sentence; None if they are."""
+    profile = next(iter(pages.values())).profile
+    wanted = {
+        (comparison.task, entry.title, seed)
+        for comparisons in PAGES.values()
+        for comparison in comparisons
+        for entry in comparison.entries
+        for seed in seeds_of(comparison, entry, PROFILES[profile].seeds)
+    }
+    found = set().union(*(ended_of(plan) for plan in pages.values()))
+    done = len(wanted & found)
+    if done == len(wanted):
+        return None
+    return f"**The profile {profile} is under way:** {done} of {len(wanted)} runs are done."

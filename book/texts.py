@@ -1,0 +1,42 @@
+"""Markdown of the site: text that is shown as it is, tables, and where numbers come from."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from attn_book.records import planned
+from attn_book.study.plan import Plan
+
+# What Markdown and HTML take for more than text.
+MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
+
+
+def plain(value: object) -> str:
+    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
+    return MARKUP.sub(r"\\\g<0>", str(value))
+
+
+def banner(line: str) -> str:
+    """A marked paragraph that says where numbers come from."""
+    return f":::{{container}} provenance\n{line}\n:::\n"
+
+
+def origin(plan: Plan) -> str:
+    """Profile, data, seeds, device and dates of a page's runs."""
+    days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
+    trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+    return plain(f"{plan.provenance} · trained {trained}")
+
+
+def table(frame: pd.DataFrame, style: str = ".results") -> str:
+    """A frame as a Markdown table, its index as the first column.
+
+    Args:
+        style: attributes of the table; ``.results .wide`` lets cells break.
+    """
+    frame = frame.reset_index()
+    lines = [list(map(plain, frame.columns)), ["---"] * len(frame.columns)]
+    lines += [list(map(plain, row)) for row in frame.to_numpy()]
+    return "\n".join(["{" + style + "}", *(f"| {' | '.join(line)} |" for line in lines)])
