@@ -28,8 +28,9 @@ from texts import banner, origin, plain, table
 from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
+from attn_book.driver.publish import publish
 from attn_book.records import first_study, planned
-from attn_book.records.published import PUBLISHED
+from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
@@ -54,8 +55,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
     parser.add_argument("--readme", type=Path, help="also put the front table into this README")
+    parser.add_argument("--results", type=Path, help="show the runs and pages of this folder too")
     options = parser.parse_args(arguments)
-    plans = {p: recorded_plans(options.published / p) for p in PREFERRED}
+    published = options.published
+    if options.results:
+        published = with_own(options.results, published, options.output / "published")
+    plans = {p: recorded_plans(published / p) for p in PREFERRED}
     plans = {profile: pages for profile, pages in plans.items() if pages}
     if not plans:
         print(NOTHING, file=sys.stderr)
@@ -73,6 +78,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if code == 0:
         print(f"Built {html / 'index.html'}")
     return code
+
+
+def with_own(results: Path, published: Path, folder: Path) -> Path:
+    """A copy of what is published in ``folder``, with the runs and pages of ``results`` added."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(published, folder)
+    for profile in PREFERRED:
+        if (results / profile / "runs").is_dir():
+            try:
+                notes = publish(profile, results, folder)
+            except PublishError as error:
+                notes = str(error).splitlines()
+            for note in notes:
+                print(note)
+    return folder
 
 
 def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:

@@ -255,6 +255,16 @@ def test_a_profile_under_way_says_how_far_it_is_and_each_task_its_seeds(publishe
     assert lines == [("Animals-10", "0, 1, 2"), ("CIFAR-10", "0")]
 
 
+def test_own_results_are_shown_and_what_is_published_stays(made_up, tmp_path):
+    published = tmp_path / "published"
+    published.mkdir()
+    done = build(published, tmp_path / "site", "--results", str(made_up))
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "site" / "html" / "04_sge.html").read_text(encoding="utf-8")
+    assert "profile smoke ·" in text
+    assert list(published.iterdir()) == []
+
+
 def test_records_reach_the_site_as_text_and_not_as_markup(published_once, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(PROJECT / "book"))
     published = shutil.copytree(published_once, tmp_path / "published")
