@@ -37,14 +37,12 @@ def _pilot(rate: float, crop: float, epochs: int) -> Entry:
     return _changed(RESNET, title, learning_rate=rate, smallest_crop=crop, epochs=epochs)
 
 
-# The first step decides the rate, the second (with the rate that it decided) crop and epochs.
-PILOT = (
-    Comparison(
-        "animals10",
-        tuple(_pilot(rate, 0.35, 20) for rate in (0.05, 0.1, 0.2)),
-        seeds=PILOT_SEEDS,
-    ),
+# The first step decided the rate, 0.1; the second, with that rate, decides crop and epochs.
+_TRIALS = (
+    *((rate, 0.35, 20) for rate in (0.05, 0.1, 0.2)),
+    *((0.1, crop, 30) for crop in (0.35, 0.25)),
 )
+PILOT = (Comparison("animals10", tuple(_pilot(*trial) for trial in _TRIALS), seeds=PILOT_SEEDS),)
 # What an untrained gate does, and what the decay of gains does.
 HALVED = Entry("resnet50", "ResNet-50, branches x 0.5", {"attn": 0.5})
 SRM_DECAYED = _changed(SRM, "SRM-ResNet-50, gains decayed", decay="gains")
