@@ -419,6 +419,18 @@ def test_every_page_opens_whole(browser, html, address):
 
 
 @needs_browser
+def test_a_figure_opens_as_large_as_it_was_drawn(browser, html, address):
+    open_page(browser, address + "index.html")
+    figures = browser.execute_script("""
+        return [...document.querySelectorAll('.bd-article img')].map(image =>
+            [image.parentElement.href, image.src, image.naturalWidth, image.clientWidth]);
+    """)
+    assert figures
+    for link, source, drawn, shown in figures:
+        assert link == source and drawn > shown
+
+
+@needs_browser
 def test_nothing_overflows_a_narrow_screen(browser, html, address):
     for name in pages(html):
         open_page(browser, address + name, NARROW)
