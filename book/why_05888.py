@@ -150,6 +150,8 @@ def write_ups(_: Found) -> Lesson:
     within = listed(
         f"{100 * np.ptp(values):.1f} ({name})" for name, values in blocks.items() if len(values) > 1
     )
+    top = max(blocks, key=lambda name: min(blocks[name]))
+    rest = max(max(values) for name, values in blocks.items() if name != top)
     others = listed(one.name for one in WRITE_UPS if one.logs and one not in sharing)
     return Lesson(
         plots.write_ups(WRITE_UPS, REPORTED),
@@ -162,7 +164,8 @@ def write_ups(_: Found) -> Lesson:
         f"{SHARED_LOG['accuracy']}. It was run once, on {day_name(run_on[0])}; then came, by "
         f"the days of their logs, {order}. {others} prints no plain network at all. With a block "
         f"the write-ups report {levels}: inside one of them the networks differ by at most "
-        f"{within} points, from one to the next by more.",
+        f"{within} points, and the lowest of {top} lies {100 * (min(blocks[top]) - rest):.1f} "
+        f"above the highest of the others.",
         pd.DataFrame(rows).T.rename_axis("Write-up"),
     )
 
@@ -192,10 +195,10 @@ def curve(found: Found) -> Lesson:
         f"Validation accuracy of {RESNET.title} by epoch, with a line at {LEVEL:.4f}, which it "
         f"passes after epoch {each}; at the end it has {_range(ends, percent=True)}.",
         f"{RESNET.title} passes {LEVEL:.4f} after epoch {each}, and ends at "
-        f"{_range(ends, percent=True)}: a "
-        f"training that stops about there reports that number. It is a lower number here than on "
-        f"the ten classes of the write-ups: of our {images:,} validation images {_percent(share)} are "
-        f"of one class ({name}), so that always naming it gives that much.",
+        f"{_range(ends, percent=True)}: a training that stops about there reports that number. It "
+        f"says less here than on the ten classes of the write-ups: of our {images:,} validation "
+        f"images {_percent(share)} are of one class ({name}), so that always naming it gives that "
+        f"much.",
         pd.DataFrame(rows).T.rename_axis("Run"),
     )
 
@@ -282,7 +285,7 @@ def evaluation(found: Found) -> Lesson:
     )
     if values:
         right = values.pop(AS_TRAINED)
-        each = listed(
+        each = "; ".join(
             f"{title} {_percent(v)} ({signed(100 * (v - right), '+.1f')})"
             for title, v in values.items()
         )

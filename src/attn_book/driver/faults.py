@@ -64,5 +64,7 @@ def check_again(published: Path = PUBLISHED, data_dir: str | Path | None = None)
                 f"{folder.name}/{faults.FILE}: {title}: {ours['right'][title]} images are right, "
                 f"its record says {known['right'][title]}"
             )
-        sentences.append(f"{run.folder.name}: evaluated wrongly again, at most {off[title]} images off")
+        sentences.append(
+            f"{run.folder.name}: evaluated wrongly again, at most {off[title]} images off"
+        )
     return sentences

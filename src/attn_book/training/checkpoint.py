@@ -76,9 +76,7 @@ def restore(
     return history
 
 
-def load_model(
-    run: Run, which: str = "last", published: Path = PUBLISHED
-) -> paddle.nn.Layer:
+def load_model(run: Run, which: str = "last", published: Path = PUBLISHED) -> paddle.nn.Layer:
     """A run's trained network in evaluation mode, with its "last" or its "best" weights.
 
     The last ones of a run that was not trained here are those that are ``published``, in float16.

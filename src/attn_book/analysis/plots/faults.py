@@ -141,7 +141,5 @@ def rescue(found: Mapping[str, Mapping[str, float]], level: float) -> Figure:
         top = (100 * level, -0.6), (0, 8)
         axis.annotate(f"{level:.4f}", *top, ha="center", color=STRONG, **NOTE)
         axis.set_yticks(range(len(found)), [title.replace(", ", ",\n") for title in found])
-        axis.set(
-            xlabel="validation accuracy (%)", xlim=(0, 100), ylim=(len(found) - 0.4, -0.6)
-        )
+        axis.set(xlabel="validation accuracy (%)", xlim=(0, 100), ylim=(len(found) - 0.4, -0.6))
     return figure
