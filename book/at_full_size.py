@@ -287,7 +287,8 @@ def cost(found: Found) -> Lesson:
         f"times as long: {within}. Between the groups the times say nothing: "
         f"{listed(map(_short, odd))} do all that {RESNET.title} does and more, and show a shorter "
         f"step. Measured in turns on a processor, at full width and "
-        f"{int(same.image_size.iloc[0])} pixels, a training step takes so many of {RESNET.title}'s: {each}.",
+        f"{int(same.image_size.iloc[0])} pixels, a training step takes so many of "
+        f"{RESNET.title}'s: {each}.",
         pd.DataFrame(rows).T.rename_axis("Network"),
     )
 

@@ -45,6 +45,7 @@ RECORDS = PROJECT / "benchmarks" / "results"
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
 PROTOCOL = front.DECIDED_BY.format("{doc}`The protocol <protocol>`")
+LONG_CELL = 45  # letters; a table with a longer one lets its cells break
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -168,7 +169,9 @@ def lesson_texts(page: str, found: dict[str, lessons.Lesson], records: Path) -> 
             lesson.figure.savefig(records / picture, metadata={"Date": None})
             image = f"```{{image}} records/{picture}\n:alt: {json.dumps(lesson.alt)}\n```\n\n"
         texts[f"{page}_{name}"] = f"{image}{plain(lesson.finding)}"
-        texts[f"{page}_{name}_table"] = table(lesson.table)
+        longest = max(len(cell) for row in lesson.table.to_numpy() for cell in row)
+        style = ".results .wide" if longest > LONG_CELL else ".results"
+        texts[f"{page}_{name}_table"] = table(lesson.table, style)
     return texts
 
 
