@@ -31,6 +31,7 @@ from attn_book.study.pages import (
     SENETS,
     TASK_TITLES,
     Comparison,
+    title_for,
 )
 from attn_book.study.recipes import PROFILES
 
@@ -92,9 +93,8 @@ class Found:
 
 
 def _titled(comparison: Comparison, records: Iterable[FullSize]) -> dict[str, FullSize]:
-    known = {(r.model, tuple(r.options.items())): r for r in records}
-    keys = {e.title: (e.model, tuple(e.options.items())) for e in comparison.entries}
-    return {title: known[key] for title, key in keys.items() if key in known}
+    known = {title_for(record.model, record.options): record for record in records}
+    return {e.title: known[e.title] for e in comparison.entries if e.title in known}
 
 
 def lessons(found: Found) -> dict[str, Lesson]:
@@ -231,7 +231,7 @@ def others(found: Found) -> Lesson:
         for task, networks in tasks.items()
     }
     swings = [np.ptp(one.accuracies[-5:]) for one in tasks[CIFAR].values()]
-    stopped = [title for title, one in tasks[CIFAR].items() if len(one.history) < _epochs(one)]
+    stopped = [title for title, one in tasks[CIFAR].items() if not one.is_finished]
     trained = [one.history[-1]["train_acc"] for one in tasks[CALTECH].values()]
     return Lesson(
         plots.curves(
@@ -336,10 +336,6 @@ def _small(found: Found, task: str, title: str) -> str:
         return DASH
     one, unit = found.small(task, title), "seeds" if task == CIFAR else "folds"
     return NOT_YET if one is None else f"{signed(one[0])} ({one[1]} of {one[2]} {unit})"
-
-
-def _epochs(one: FullSize) -> int:
-    return one.recipe["epochs"]
 
 
 def _gains(gains: Mapping[str, float], titles: Iterable[str]) -> str:

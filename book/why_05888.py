@@ -30,7 +30,6 @@ from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS
 
 EQUAL = "as the study trains it"
 NOT_TRAINED, NOT_MEASURED = "not trained yet", "not measured yet"
-SHORT = 4  # at most so many learning curves in one figure
 
 
 class Found:
@@ -59,15 +58,19 @@ class Found:
 
     @cached_property
     def curves(self) -> dict[str, Run]:
-        """Label -> finished runs of the plain network: the study's, or the pilot's until then."""
+        """Label -> finished runs of the plain network: the study's, until then the pilot's.
+
+        Of the pilot's trials those at the study's rate.
+        """
         study = runs_by_title(self.folder, NINE)[RESNET.title]
         trials = [
             (title, run)
             for step in design.PILOT
             for title, of in runs_by_title(self.folder, step).items()
             for run in of
+            if run.experiment.recipe.learning_rate == self.recipe.learning_rate
         ]
-        pairs = [(RESNET.title, run) for run in study] or trials[:SHORT]
+        pairs = [(RESNET.title, run) for run in study] or trials
         return {
             ("" if study else f"pilot, {title}, ")
             + f"fold {run.experiment.fold}, seed {run.experiment.seed}": run

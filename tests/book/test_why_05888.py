@@ -13,6 +13,7 @@ from attn_book.records.published import PUBLISHED
 from attn_book.study import design
 from attn_book.study.claims import REPORTED
 from attn_book.study.pages import RESNET, SE
+from attn_book.study.recipes import PROFILES
 from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS
 
 PAGE = PROJECT / "book" / "why_05888.md"
@@ -80,9 +81,11 @@ def test_what_the_write_ups_print_is_what_the_sources_say(book):
 
 def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
     folder = tmp_path / "study"
-    (trial,) = design.PILOT[0].entries[:1]
-    for seed in (100, 101):
-        study_run(folder, "animals10", trial, seed, 0.7)
+    rate = PROFILES["study"].recipes["animals10"].learning_rate
+    trial = design.PILOT[0].entry(f"rate {rate:g}, crop from 0.35, 20 epochs")
+    for entry in (trial, design.PILOT[0].entry("rate 0.05, crop from 0.35, 20 epochs")):
+        for seed in (100, 101):
+            study_run(folder, "animals10", entry, seed, 0.7)
     made = book("why_05888").lessons(book("why_05888").Found(folder))
     assert made["curve"].finding.startswith(
         f"ResNet-50 passes 0.5888 after epoch 3 of 20 (pilot, {trial.title}, fold 0, seed 100) and "

@@ -49,6 +49,11 @@ class FullSize:
     confusion: np.ndarray
     scores: np.ndarray
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained for all of its recipe's epochs."""
+        return len(self.history) == self.recipe["epochs"]
+
     @cached_property
     def accuracies(self) -> np.ndarray:
         """Validation accuracy after each epoch, from 0 to 1."""
@@ -103,13 +108,9 @@ def problems(folder: Path) -> list[str]:
 
 def final_accuracies(folder: Path, task: str) -> dict[str, float]:
     """Title -> validation accuracy of the last epoch, a share, of the task's finished records."""
-    found = {}
-    for path in sorted((folder / "records").glob(f"{task}-*.json")):
-        record = read_json(path)
-        title = title_for(record["model"], record["options"])
-        if record["finished"] and title:
-            found[title] = record["history"][-1]["val_acc"]
-    return found
+    finished = [r for r in records(folder) if r.task == task and r.is_finished]
+    titles = {title_for(record.model, record.options): record for record in finished}
+    return {title: record.accuracy for title, record in titles.items() if title}
 
 
 def _problems_of(path: Path) -> list[str]:
