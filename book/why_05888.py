@@ -7,6 +7,7 @@ of the study, and says "not trained yet" of a run that is not among them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -122,7 +123,7 @@ def write_ups(_: Found) -> Lesson:
     rows = {}
     for one in WRITE_UPS:
         printed = "; ".join(
-            f"{title} {REPORTED[one.task, title]:.4f}" + _logged(days)
+            f"{_short(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
             for title, days in one.prints.items()
         )
         rows[one.name] = {
@@ -405,5 +406,10 @@ def _short(title: str) -> str:
     return title.removesuffix(f"-{RESNET.title}")
 
 
-def _logged(days: tuple[tuple[int, int], ...]) -> str:
-    return f" ({' or '.join(map(day_name, days))})" if days else ""
+def _logged(days: Sequence[tuple[int, int]]) -> str:
+    """The days of a log in brackets, all of one month: " (13 or 22 Feb)"; empty without one."""
+    if not days:
+        return ""
+    number, month = day_name(days[-1]).split()
+    first = "".join(f"{day} or " for _, day in days[:-1])
+    return f" ({first}{number} {month[:3]})"

@@ -75,6 +75,10 @@ def test_what_the_write_ups_print_is_what_the_sources_say(book):
         "to 0.8159 in nonlocal: inside one of them the networks differ by at most 1.2 (srm) and "
         "1.8 (nonlocal) points, and the lowest of srm lies 4.6 above the highest of the others."
     )
+    assert lesson.table["Accuracy printed"]["srm"] == (
+        "ResNet-50 0.5888 (13 Feb); SE 0.8730 (22 Feb); SRM 0.8736 (13 or 22 Feb); "
+        "GE 0.8614 (13 or 22 Feb)"
+    )
     shown = [text.get_text() for text in lesson.figure.findobj(plt.Text)]
     assert shown.count("ResNet-50 0.5888") == 2 and "SRM 0.8736" in shown
 
