@@ -16,11 +16,13 @@ from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
+import at_full_size
 import front
 import lessons
 import nbformat
 import pandas as pd
 import rooms
+import why_05888
 from published_results import count, foremost, judged_claims, under_way, widest
 from sphinx.cmd.build import build_main
 from texts import banner, origin, plain, table
@@ -29,7 +31,7 @@ from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
 from attn_book.driver.publish import publish
-from attn_book.records import first_study, planned
+from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.run import Run
@@ -43,6 +45,7 @@ RECORDS = PROJECT / "benchmarks" / "results"
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
 PROTOCOL = front.DECIDED_BY.format("{doc}`The protocol <protocol>`")
+LONG_CELL = 45  # letters; a table with a longer one lets its cells break
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -125,6 +128,8 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
         "benchmarks": benchmarks(RECORDS),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
         **first_study_texts(records),
+        **why_05888_texts(records),
+        **full_size_texts(records),
     }
     for name, text in texts.items():
         (records / f"{name}.md").write_text(text + "\n", encoding="utf-8")
@@ -136,13 +141,37 @@ def first_study_texts(records: Path) -> dict[str, str]:
     study = lessons.Study(
         first_study.runs(folder), first_study.runs(folder, part=first_study.TRIALS)
     )
-    texts = {"first_study": banner(plain(lessons.origin(study)))}
-    for name, lesson in lessons.lessons(study).items():
-        picture = f"first_study_{name}.svg"
-        lesson.figure.savefig(records / picture, metadata={"Date": None})
-        image = f"```{{image}} records/{picture}\n:alt: {json.dumps(lesson.alt)}\n```"
-        texts[f"first_study_{name}"] = f"{image}\n\n{plain(lesson.finding)}"
-        texts[f"first_study_{name}_table"] = table(lesson.table)
+    banners = {"first_study": banner(plain(lessons.origin(study)))}
+    return banners | lesson_texts("first_study", lessons.lessons(study), records)
+
+
+def why_05888_texts(records: Path, folder: Path = PUBLISHED / "study") -> dict[str, str]:
+    """Why the write-ups report 0.5888: the same, of what is published of the study."""
+    found = why_05888.Found(folder)
+    banners = {"why_05888": banner(plain(why_05888.origin(found)))}
+    return banners | lesson_texts("why_05888", why_05888.lessons(found), records)
+
+
+def full_size_texts(records: Path, study: Path = PUBLISHED / "study") -> dict[str, str]:
+    """The networks at full width: the same, of the records from a GPU."""
+    found = at_full_size.Found(PUBLISHED / full_size.FOLDER, study)
+    banners = {"full_size": banner(plain(at_full_size.origin(found)))}
+    return banners | lesson_texts("full_size", at_full_size.lessons(found), records)
+
+
+def lesson_texts(page: str, found: dict[str, lessons.Lesson], records: Path) -> dict[str, str]:
+    """A figure and a finding a lesson, and its table; the pictures are written to ``records``."""
+    texts = {}
+    for name, lesson in found.items():
+        image = ""
+        if lesson.figure is not None:
+            picture = f"{page}_{name}.svg"
+            lesson.figure.savefig(records / picture, metadata={"Date": None})
+            image = f"```{{image}} records/{picture}\n:alt: {json.dumps(lesson.alt)}\n```\n\n"
+        texts[f"{page}_{name}"] = f"{image}{plain(lesson.finding)}"
+        longest = max(len(cell) for row in lesson.table.to_numpy() for cell in row)
+        style = ".results .wide" if longest > LONG_CELL else ".results"
+        texts[f"{page}_{name}_table"] = table(lesson.table, style)
     return texts
 
 

@@ -26,9 +26,12 @@ GENTLE = 1e-4  # the second study's decay, to compare with
 
 @dataclass(frozen=True)
 class Lesson:
-    """A thing that was wrong: a figure and what it shows in words, the finding, the numbers."""
+    """A part of a page: a figure and what it shows in words, the finding, the numbers.
 
-    figure: Figure
+    There is no figure where nothing is on record yet that it could show.
+    """
+
+    figure: Figure | None
     alt: str
     finding: str
     table: pd.DataFrame

@@ -84,17 +84,14 @@ def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, mon
     assert {array.dtype for array in load_tensors(path)[0].values()} == {np.dtype("float16")}
     # Where only the record is at hand, its network is the published one.
     elsewhere = Run(tmp_path / "elsewhere" / "smoke" / "runs" / path.stem)
-    monkeypatch.setattr(
-        checkpoint, "weights_of", partial(records_published.weights_of, published=target)
-    )
     assert records_published.import_published_record(elsewhere, target)
+    load = partial(checkpoint.load_model, published=target)
     whole, half = (
-        loop.evaluate(build.prepare(checkpoint.load_model(run), images, recipe))[1]
-        for run in (runs[0], elsewhere)
+        loop.evaluate(build.prepare(load(run), images, recipe))[1] for run in (runs[0], elsewhere)
     )
     np.testing.assert_allclose(half, whole, atol=0.02)
     with pytest.raises(CheckpointError, match="best weights are not published"):
-        checkpoint.load_model(elsewhere, "best")
+        load(elsewhere, "best")
     # Published again from a machine without them, they stay.
     publishing.publish("smoke", tmp_path / "elsewhere", target)
     assert path.exists() and check(target) == []

@@ -125,6 +125,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="also train a published run again (default: a short one, at random)",
     )
+    verify.add_argument(
+        "--faults", action="store_true", help="also evaluate the plain network wrongly again"
+    )
     verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
     verify.set_defaults(command=_verify_published, checkout="verify-published")
     return parser
@@ -234,6 +237,10 @@ def _verify_published(options: argparse.Namespace) -> int:
     if problems:
         return 1
     print("What is published fits its records and today's code.")
+    if options.faults:
+        from attn_book.driver import faults
+
+        print("\n".join(faults.check_again(data_dir=options.data_dir or None)))
     if options.retrain is not None:
         print(verify.retrain(options.retrain or None, data_dir=options.data_dir or None))
     return 0

@@ -13,14 +13,16 @@ import nbformat
 import numpy as np
 from PIL import Image
 
-from attn_blocks.errors import CheckpointError, choose
+from attn_blocks.errors import CheckpointError, DataError, choose
 from attn_blocks.files import (
     atomic_folder,
     load_tensors,
     need_checkout,
     save_tensors,
     write_bytes,
+    write_json,
 )
+from attn_book.driver.faults import measured
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import (
     digests,
@@ -30,7 +32,8 @@ from attn_book.driver.verify import (
     task_of,
     why_unfit,
 )
-from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
+from attn_book.records import faults
+from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError, weights_of
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import ended_runs, finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
@@ -45,7 +48,10 @@ LARGEST_NETWORK = 5_000_000  # parameters of a network whose weights are publish
 
 
 def publish(
-    profile: str, results_dir: str | Path | None = None, published: Path = PUBLISHED
+    profile: str,
+    results_dir: str | Path | None = None,
+    published: Path = PUBLISHED,
+    data_dir: str | Path | None = None,
 ) -> list[str]:
     """Add a profile's finished runs and executed pages to what is published.
 
@@ -58,6 +64,8 @@ def publish(
         profile: a name of ``PROFILES``.
         results_dir: see ``study.plan.results_folder``.
         published: the folder that holds the published profiles.
+        data_dir: see ``datasets.data_folder``; the plain network is evaluated on its images once,
+            as ``_measure_faults`` says.
 
     Returns:
         A line for each thing that was left out, with the reason.
@@ -85,6 +93,7 @@ def publish(
                 )
             )
         _publish_weights([target, source], staging)
+        notes += _measure_faults(target, staging, data_dir)
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
         _draw_gains(plans)
@@ -156,6 +165,26 @@ def _publish_weights(sources: Sequence[Path], staging: Path) -> None:
                 write_bytes(target, known.read_bytes())
             elif trained.has_weights and is_same(run, trained):
                 save_tensors(target, half_precision(trained), {"run": run.folder.name})
+
+
+def _measure_faults(target: Path, staging: Path, data_dir: str | Path | None) -> list[str]:
+    """Keep what the plain network gets right when it is evaluated wrongly; once, measure it.
+
+    That takes its published weights, its images, and some minutes.
+    """
+    run = faults.subject(staging) if PROFILES[staging.name].shared else None
+    if run is None or weights_of(run, staging.parent) is None:
+        return []
+    if (target / faults.FILE).exists():
+        write_bytes(staging / faults.FILE, (target / faults.FILE).read_bytes())
+        if not faults.problems(staging):
+            return []
+        (staging / faults.FILE).unlink()  # of a network that was trained anew since
+    try:
+        write_json(staging / faults.FILE, measured(run, staging.parent, data_dir))
+    except DataError as error:
+        return [f"left out {faults.FILE}: {error}"]
+    return []
 
 
 def half_precision(run: Run) -> dict[str, np.ndarray]:

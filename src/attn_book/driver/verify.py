@@ -19,7 +19,7 @@ from attn_blocks.files import sha256_of
 from attn_book.analysis import verdicts
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
-from attn_book.records import first_study, full_size
+from attn_book.records import faults, first_study, full_size
 from attn_book.records.logits import fits, read_logits
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
@@ -118,6 +118,7 @@ def problems_of(folder: Path) -> list[str]:
         for path in sorted((folder / WEIGHTS_FOLDER).glob("*"))
         if path.stem not in finished_runs(folder)
     ]
+    problems += faults.problems(folder)
     problems += _table_problems(folder)
     for path in sorted((folder / "notebooks").glob("*.ipynb")):
         problems += [

@@ -6,6 +6,8 @@ with them. ``book/published/full_size/README.md`` says how they were made.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,70 @@ from attn_book.study.pages import title_for
 FOLDER = "full_size"  # below book/published
 # Scores are kept in float16, where two classes can tie that differ in float32.
 TIES = 3  # images
+
+
+@dataclass(frozen=True)
+class FullSize:
+    """A record of a network at its published width.
+
+    Attributes:
+        task, model, options, seed: what was trained.
+        recipe: its settings, as of ``study.experiment.Recipe``.
+        data: classes, and how many images there are to train on.
+        compute: device, precision, and what a step takes.
+        history: its epochs, of which there may be fewer than its recipe has.
+        confusion: validation images of the last epoch, [true class, predicted class].
+        scores: of each validation image, in stored order (by class), float16.
+    """
+
+    task: str
+    model: str
+    options: dict[str, Any]
+    seed: int
+    params: int
+    recipe: dict[str, Any]
+    data: dict[str, Any]
+    compute: dict[str, Any]
+    history: list[dict[str, float]]
+    confusion: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it was trained for all of its recipe's epochs."""
+        return len(self.history) == self.recipe["epochs"]
+
+    @cached_property
+    def accuracies(self) -> np.ndarray:
+        """Validation accuracy after each epoch, from 0 to 1."""
+        return np.array([row["val_acc"] for row in self.history])
+
+    @property
+    def accuracy(self) -> float:
+        """After the last epoch, from 0 to 1."""
+        return float(self.accuracies[-1])
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Whether each validation image is judged right after the last epoch."""
+        counts = self.confusion.sum(axis=1)
+        return self.scores.argmax(axis=1) == np.repeat(np.arange(len(counts)), counts)
+
+
+def read(path: Path) -> FullSize:
+    """A record with its scores; a damaged one raises CheckpointError, KeyError or ValueError."""
+    record: dict[str, Any] = read_json(path)
+    names = ("task", "model", "options", "seed", "params", "recipe", "data", "compute", "history")
+    return FullSize(
+        **{name: record[name] for name in names},
+        confusion=np.array(record["confusion"]),
+        scores=np.load(path.with_suffix(".scores.npy"), allow_pickle=False),
+    )
+
+
+def records(folder: Path) -> list[FullSize]:
+    """The records below ``folder``, by name."""
+    return [read(path) for path in sorted((folder / "records").glob("*.json"))]
 
 
 def problems(folder: Path) -> list[str]:
@@ -42,13 +108,9 @@ def problems(folder: Path) -> list[str]:
 
 def final_accuracies(folder: Path, task: str) -> dict[str, float]:
     """Title -> validation accuracy of the last epoch, a share, of the task's finished records."""
-    found = {}
-    for path in sorted((folder / "records").glob(f"{task}-*.json")):
-        record = read_json(path)
-        title = title_for(record["model"], record["options"])
-        if record["finished"] and title:
-            found[title] = record["history"][-1]["val_acc"]
-    return found
+    finished = [r for r in records(folder) if r.task == task and r.is_finished]
+    titles = {title_for(record.model, record.options): record for record in finished}
+    return {title: record.accuracy for title, record in titles.items() if title}
 
 
 def _problems_of(path: Path) -> list[str]:

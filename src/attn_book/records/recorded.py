@@ -63,6 +63,20 @@ def finished_runs(folder: Path) -> dict[str, Run]:
     return {name: run for name, run in ended_runs(folder).items() if run.status == "finished"}
 
 
+def runs_by_title(folder: Path, comparison: Comparison) -> dict[str, list[Run]]:
+    """Title -> a comparison's runs on its own images that ended, in the order of the seeds.
+
+    Args:
+        folder: a profile's results or published folder; its name is the profile's.
+    """
+    found: dict[str, list[Run]] = {entry.title: [] for entry in comparison.entries}
+    for run in sorted(ended_runs(folder).values(), key=lambda run: run.experiment.seed):
+        entry = entry_of(comparison, run.experiment, folder.name)
+        if entry is not None and run.experiment.dataset == comparison.task:
+            found[entry.title].append(run)
+    return found
+
+
 def entry_of(comparison: Comparison, experiment: Experiment, profile: str) -> Entry | None:
     """The entry of a comparison that an experiment belongs to, with the profile's very recipe."""
     settings = PROFILES[profile]

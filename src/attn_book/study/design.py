@@ -79,6 +79,18 @@ UNEQUAL = Comparison(
     runs=1,
 )
 
+
+def rescued(fault: Entry) -> Comparison:
+    """SE trained as unequally as an entry of ``UNEQUAL``: does a block rescue the network?"""
+    entry = Entry(SE.model, f"{SE.title}, {fault.title}", SE.options, fault.changes)
+    return Comparison("animals10", (entry,), runs=1)
+
+
+# The title of the entry of UNEQUAL that ends nearest to 0.5888 (``records.faults.nearest``). The
+# records alone say which; it is None until all of them are published, and a test then asks for it.
+NEAREST: str | None = None
+RESCUED = () if NEAREST is None else (rescued(UNEQUAL.entry(NEAREST)),)
+
 # The paper profile's recipe on Caltech-101 as the write-up's prose reads: annealed once an epoch.
 _AS_IN_PROSE = {
     "schedule": "cosine",
@@ -101,6 +113,7 @@ EXTRA: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
         "pilot": PILOT,
         "nine": (NINE,),
         "unequal": (UNEQUAL,),
+        **({"rescued": RESCUED} if RESCUED else {}),
         "caltech16": (CLASSICS,),
         "controls": CONTROLS,
         "cifar10": (SENETS,),
@@ -115,6 +128,7 @@ ORDER: tuple[tuple[str, tuple[int, ...] | None], ...] = (
     ("pilot", None),
     ("nine", (0, 1, 2)),
     ("unequal", None),
+    *((("rescued", None),) if RESCUED else ()),
     ("caltech16", None),
     ("controls", None),
     ("nine", (3, 4)),

@@ -10,7 +10,7 @@ import paddle
 
 from attn_blocks.errors import CheckpointError, choose
 from attn_blocks.files import check_shapes, load_tensors, save_tensors
-from attn_book.records.published import weights_of
+from attn_book.records.published import PUBLISHED, weights_of
 from attn_book.records.repair import history_until_checkpoint
 from attn_book.records.run import Run
 from attn_book.training import compute as computing
@@ -76,10 +76,10 @@ def restore(
     return history
 
 
-def load_model(run: Run, which: str = "last") -> paddle.nn.Layer:
+def load_model(run: Run, which: str = "last", published: Path = PUBLISHED) -> paddle.nn.Layer:
     """A run's trained network in evaluation mode, with its "last" or its "best" weights.
 
-    The last ones of a run that was not trained here are those that are published, in float16.
+    The last ones of a run that was not trained here are those that are ``published``, in float16.
 
     Raises:
         CheckpointError: there are no weights, or they do not fit the network.
@@ -88,7 +88,7 @@ def load_model(run: Run, which: str = "last") -> paddle.nn.Layer:
     model = build_model(run.experiment, len(run.classes))
     path = run.folder / f"{which}.safetensors"
     if which == "last" and not path.exists():
-        path = weights_of(run) or path
+        path = weights_of(run, published) or path
     if not path.exists():
         raise CheckpointError(
             f"{run.folder.name} was not trained here, and its {which} weights are not published; "
