@@ -27,6 +27,7 @@ from attn_blocks.files import PROJECT, atomic_write
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
+from attn_book.analysis.words import plain
 from attn_book.records import first_study, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import ended_of, recorded_plans
@@ -49,8 +50,6 @@ SMALL_RUN = (
 )
 DECIDED_BY = "{}, written before the first run, says how claims are decided."
 PROTOCOL = DECIDED_BY.format("{doc}`The protocol <protocol>`")
-# What Markdown and HTML take for more than text.
-MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -190,11 +189,18 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
             data = output.get("data", {})
             if "text/html" in data:
                 data["text/html"] = one_header(data["text/html"])
-        name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
-        if name:
-            words = f"{title.lstrip('# ')}: {name[1].replace('_', ' ')}"
+        if words := alternative_text(cell, title.lstrip("# ")):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
     nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:
+    """What a cell's figure shows: its own words, else the page's title and the figure's name."""
+    for output in cell.get("outputs", ()):
+        if words := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            return words
+    name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
+    return f"{title}: {name[1].replace('_', ' ')}" if name else None
 
 
 def one_header(html: str) -> str:
@@ -202,11 +208,6 @@ def one_header(html: str) -> str:
     columns = r"<tr[^>]*>\s*<th>[^<]*</th>((?:\s*<th>[^<]*</th>)+)\s*</tr>"
     name = r"<tr>\s*<th>([^<]+)</th>(?:\s*<th></th>)+\s*</tr>"
     return re.sub(rf"{columns}\s*{name}", r"<tr><th>\2</th>\1</tr>", html)
-
-
-def plain(value: object) -> str:
-    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
-    return MARKUP.sub(r"\\\g<0>", str(value))
 
 
 def banner(line: str) -> str:
@@ -280,7 +281,7 @@ def front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         "",
         table(headline(plan, task)),
         "",
-        f"```{{image}} {picture}\n:alt: What each block adds to ResNet-50\n```",
+        f"```{{image}} {picture}\n:alt: {json.dumps(figure.get_label())}\n```",
     ]
     (records / "front.md").write_text("\n".join(text) + "\n", encoding="utf-8")
 

@@ -50,7 +50,7 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
     training, inference = _measure(networks, side, len(comparison.images.classes), rounds)
     frame = pd.DataFrame(
         {
-            "Parameters": params,
+            "Parameters": {title: f"{value:,}" for title, value in params.items()},
             "Extra parameters (%)": _percent(params, plain),
             "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
             "Extra MACs (%)": _percent(macs, plain),
