@@ -52,7 +52,7 @@ def test_table(page, task, plain, data_dir, tmp_path):
         entry.title: models.count_params(build.build_model(experiment, 10))
         for entry, experiment in page.comparison(task).experiments
     }
-    assert table["Parameters"].to_dict() == params
+    assert table["Parameters"].to_dict() == {t: f"{value:,}" for t, value in params.items()}
     for title, value in params.items():
         extra = 100 * (value - params[plain]) / params[plain]
         assert table.loc[title, "Extra parameters (%)"] == pytest.approx(extra, abs=0.006)

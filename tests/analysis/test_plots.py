@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from PIL import Image
@@ -52,8 +53,12 @@ def fake_run(seed=0, accuracy=0.5, epochs=3, classes=("cat", "dog", "cow")):
     return SimpleNamespace(
         experiment=SimpleNamespace(seed=seed),
         history={"epoch": steps, **losses, **accuracies},
-        images_per_second=100.0,
-        metrics={"final_val_acc": accuracy, "params": 1e6, "macs": 2e6},
+        metrics={
+            "final_val_acc": accuracy,
+            "final_train_acc": accuracy + 0.1,
+            "params": 1e6,
+            "macs": 2e6,
+        },
         confusion=np.eye(len(classes), dtype=int) * 8 + 1,
         classes=list(classes),
     )
@@ -198,8 +203,13 @@ def test_lines_of_classes_differ_in_more_than_colour():
 
 
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
-    figure = plots.accuracy_against_cost(runs_of(ALL, 3) | {"GE-ResNet-50": []})
-    assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 3
+    runs = runs_of(ALL, 3) | {"GE-ResNet-50": []}
+    figure = plots.accuracy_against_cost(runs)
+    assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 2
+    measured = pd.DataFrame({"Training step": {t: 1 + i / 10 for i, t in enumerate(ALL)}})
+    timed = plots.accuracy_against_cost(runs, measured)
+    places = [bar.lines[0].get_xdata()[0] for bar in timed.axes[2].containers]
+    assert places == [1 + i / 10 for i, t in enumerate(ALL) if t != "GE-ResNet-50"]
     # Bars of a standard deviation, 0.02 over 0.50, 0.52 and 0.54; none of a single run.
     bars = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
     np.testing.assert_allclose(bars[:, 1], [0.50, 0.54])
@@ -332,14 +342,14 @@ def test_channel_gates_show_the_last_block_of_each_stage():
     gates = {f"layer{s}.{b}.attn": {"cat": RNG.random(64)} for s in (1, 2) for b in (0, 1)}
     figure = plots.channel_gates(gates)
     assert [axis.get_title().split(":")[0] for axis in figure.axes] == [
-        "layer1.1.attn",
-        "layer2.1.attn",
+        "stage 1, block 2",
+        "stage 2, block 2",
     ]
     line = figure.axes[1].lines[0]
     assert len(line.get_xdata()) == 50
     np.testing.assert_array_equal(line.get_ydata(), gates["layer2.1.attn"]["cat"][line.get_xdata()])
     chosen = plots.channel_gates(gates, ["layer1.0.attn"])
-    assert chosen.axes[0].get_title().startswith("layer1.0.attn")
+    assert chosen.axes[0].get_title().startswith("stage 1, block 1:")
 
 
 def test_a_query_is_marked_where_it_is():

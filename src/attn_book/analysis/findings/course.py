@@ -82,7 +82,8 @@ def _losses(runs: dict[str, list[Run]]) -> str:
     for title, of_title in runs.items():
         losses = mean_curve(of_title, "val_loss")
         text = f"{losses[-1]:.3f} for {title}"
-        if np.isfinite(losses).any() and (lowest := int(np.nanargmin(losses))) < len(losses) - 1:
+        lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else len(losses) - 1
+        if not losses[lowest] >= losses[-1]:  # so also where the last is no number
             text += f", after {losses[lowest]:.3f} in epoch {lowest + 1}"
         parts.append(text)
     return f"The validation loss ended at {listed(parts)}."
