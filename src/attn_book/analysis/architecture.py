@@ -76,9 +76,9 @@ def _kind(part: nn.Layer) -> str:
 def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
     """SE-ResNet-50 stage by stage, as He et al. print networks, with what its blocks add.
 
-    The SE paper counts 2/r times the sum over the stages of N C² (Hu et al. 2018, section 6.1), the
-    weights of N blocks at C channels with reduction r; biases, which the paper leaves out, are not
-    in it. Read from the network itself.
+    The SE paper counts 2/r times the sum over the stages of NC² (Hu et al. 2018): the weights of N
+    blocks at C channels with reduction r, without biases, which it does not write. The numbers are
+    read from the network itself.
 
     Returns:
         A row a stage: Output, Layers, Blocks N, Channels C, 2NC²/r; and their total.
