@@ -30,6 +30,7 @@ from attn_book.study.pages import (
     SE,
     SENET_WITHOUT,
     SGE,
+    SRM,
 )
 from attn_book.study.recipes import PROFILES
 from attn_book.training.run import write_history
@@ -286,6 +287,16 @@ def test_while_a_family_is_incomplete_there_is_no_outcome_word(made):
     assert not re.search(rf"\b({'|'.join(OUTCOMES)})\b", str(found))
 
 
+def test_a_claim_about_two_blocks_has_its_difference_too(made):
+    for entry, share in ((RESNET, 0.7), (SE, 0.65), (SRM, 0.8)):
+        made(entry, 0, share)
+    found = dict(findings.in_words(made.page("03_srm"), TASK).lines)
+    assert found["SRM-ResNet-50 beside SE-ResNet-50"] == "+15.0 points (1 of 5 folds)."
+    assert found["SE-ResNet-50 beside GE-ResNet-50"] == "No run of ours speaks to it."
+    alone = dict(findings.in_words(made.page("03_srm"), TASK, SRM.title).lines)
+    assert set(alone) == {"", "SRM-ResNet-50", "SRM-ResNet-50 beside SE-ResNet-50"}
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, study_of):
     """A whole study in which SE gains 4 points and SGE's blocks do the same to all images."""
@@ -308,6 +319,8 @@ def test_outcomes_are_those_of_the_verdicts(whole):
     assert f"Outcome: {given[SE.title].in_full}. Ours: " in found[SE.title]
     assert f"Outcome: {given[SGE.title].in_full}. Ours: " in found[SGE.title]
     assert "constant" in given[SGE.title].in_full
+    text = found["SRM-ResNet-50 beside SE-ResNet-50"]  # their family is not complete
+    assert text.endswith("points (5 of 5 folds).")
     assert found["Constant"] == "SGE-ResNet-50: no verdict on attention."
     assert "An outcome is about these images" in found[""]
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from attn_book.analysis.findings.compared import accuracy
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
 from attn_book.analysis.verdicts import verdicts
@@ -28,9 +29,9 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
     for title, of_title in _finished(runs).items():
         train = float(np.mean([run.metrics["final_train_acc"] for run in of_title]))
         loss = float(np.mean([run.history["val_loss"][-1] for run in of_title]))
-        gaps[title] = 100 * (train - _accuracy(of_title))
+        gaps[title] = 100 * (train - accuracy(of_title))
         ends.append(
-            f"{title} {_accuracy(of_title):.3f} (on training images {train:.3f}, validation loss "
+            f"{title} {accuracy(of_title):.3f} (on training images {train:.3f}, validation loss "
             f"{loss:.3f})"
         )
     if not ends:
@@ -49,8 +50,8 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
 def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
     """The networks in the order in which their curves end."""
     finished = _finished(runs)
-    order = sorted(finished, key=lambda title: -_accuracy(finished[title]))
-    ends = [f"{title} ({_accuracy(finished[title]):.3f})" for title in order]
+    order = sorted(finished, key=lambda title: -accuracy(finished[title]))
+    ends = [f"{title} ({accuracy(finished[title]):.3f})" for title in order]
     return _one(f"From the highest end to the lowest: {listed(ends)}." if ends else NOTHING)
 
 
@@ -82,12 +83,12 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     without = [title for title, of in finished.items() if "blocks" not in of[0].metrics]
     plain = (without or list(finished))[0]
     others = {title: of_title for title, of_title in finished.items() if title != plain}
-    start = f"{plain} has {_accuracy(finished[plain]):.3f}"
+    start = f"{plain} has {accuracy(finished[plain]):.3f}"
     parts = []
     for side, keep in (("above", lambda gain: gain > 0), ("not above", lambda gain: gain <= 0)):
         lie = []
         for title, of_title in others.items():
-            gain = 100 * (_accuracy(of_title) - _accuracy(finished[plain]))
+            gain = 100 * (accuracy(of_title) - accuracy(finished[plain]))
             if keep(gain):
                 lie.append(f"{title} ({points(gain)}{_dearer(of_title[0], finished[plain][0])})")
         if lie:
@@ -137,10 +138,6 @@ def gains(found: Sequence[Verdict]) -> Finding:
 
 def _finished(runs: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
     return {title: of_title for title, of_title in runs.items() if of_title}
-
-
-def _accuracy(runs: Sequence[Run]) -> float:
-    return float(np.mean([run.metrics["final_val_acc"] for run in runs]))
 
 
 def _one(text: str) -> Finding:

@@ -35,7 +35,10 @@ NO_OUTCOME = (
 
 
 def in_words(plan: Plan, task: str, *titles: str) -> Finding:
-    """What was found on a page's task, with outcomes only where the family is complete."""
+    """What was found on a page's task, with outcomes only where the family is complete.
+
+    Beside the differences to the plain network stand those that a claim is about.
+    """
     found = compared(plan, task, titles)
     judged = {
         (verdict.claim.better, verdict.claim.worse): verdict
@@ -46,6 +49,11 @@ def in_words(plan: Plan, task: str, *titles: str) -> Finding:
     lines = [
         (title, _found(plan, task, found, title, judged.get((title, found.plain))))
         for title in found.blocks
+    ]
+    lines += [
+        (f"{better} beside {worse}", _between(verdict))
+        for (better, worse), verdict in judged.items()
+        if better in found.blocks and worse != found.plain
     ]
     constant = constant_titles(plan, task)
     if named := [title for title in found.blocks if title in constant]:
@@ -96,6 +104,14 @@ def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict 
     if verdict is not None and verdict.is_decided:
         text += f" Outcome: {verdict.in_full}. {sentence(verdict)}"
     return text
+
+
+def _between(verdict: Verdict) -> str:
+    """A difference that a claim is about and that is not one to the plain network."""
+    if verdict.value is None:
+        return "No run of ours speaks to it."
+    text = f"{points(verdict.value)} ({verdict.folds})."
+    return f"{text} Outcome: {verdict.in_full}." if verdict.is_decided else text
 
 
 def _frozen(runs: Sequence[Run]) -> str:
