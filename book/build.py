@@ -25,11 +25,12 @@ import rooms
 import why_05888
 from published_results import count, foremost, judged_claims, under_way, widest
 from sphinx.cmd.build import build_main
-from texts import banner, origin, plain, table
+from texts import banner, origin, table
 
 from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
+from attn_book.analysis.words import plain
 from attn_book.driver.publish import publish
 from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
@@ -232,11 +233,18 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
             data = output.get("data", {})
             if "text/html" in data:
                 data["text/html"] = one_header(data["text/html"])
-        name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
-        if name:
-            words = f"{title.lstrip('# ')}: {name[1].replace('_', ' ')}"
+        if words := alternative_text(cell, title.lstrip("# ")):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
     nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:
+    """What a cell's figure shows: its own words, else the page's title and the figure's name."""
+    for output in cell.get("outputs", ()):
+        if words := output.get("metadata", {}).get("image/png", {}).get("alt"):
+            return words
+    name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
+    return f"{title}: {name[1].replace('_', ' ')}" if name else None
 
 
 def one_header(html: str) -> str:

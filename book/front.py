@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
+from attn_book.analysis.words import listed
 from attn_book.records import full_size, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import BETTER, PRIMARY, SIZE
@@ -41,7 +42,8 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     pages = foremost(plans)
     plan = subject(pages)
     wide = full_size_gains() if is_study(plan) else {}
-    plots.show(replace(plan, results_dir=records), picture(plan, wide), "front")
+    figure = picture(plan, wide)
+    plots.show(replace(plan, results_dir=records), figure, "front")
     image = f"records/figures/{plan.page}_front.png"
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
@@ -49,7 +51,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     text = [
         f"{answer(pages)} {at_full_size()}",
         ":::::{container} answer",
-        f"```{{image}} {image}\n:alt: {json.dumps(in_numbers(plan, wide))}\n```",
+        f"```{{image}} {image}\n:alt: {json.dumps(figure.get_label())}\n```",
         table(headline(plan, wide), ".results .wide"),
         ":::::",
         banner(origin(plan)),
@@ -71,10 +73,11 @@ def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTUR
     plan, wide = subject(pages), full_size_gains()
     shown = [f"{answer(pages)} {at_full_size()}"]
     if is_study(plan):
+        figure = picture(plan, wide)
         with atomic_write(image, "wb") as stream:
-            picture(plan, wide).savefig(stream, format="png", dpi=110, metadata={"Software": None})
+            figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
         shown += [
-            f"![{in_numbers(plan, wide)}]({image.relative_to(PROJECT).as_posix()})",
+            f"![{figure.get_label()}]({image.relative_to(PROJECT).as_posix()})",
             headline(plan, wide).to_markdown(disable_numparse=True),
             f"Points of validation accuracy; {origin(plan)}.",
         ]
@@ -126,11 +129,6 @@ def answer(pages: dict[str, Plan]) -> str:
     )
 
 
-def listed(parts: Sequence[str]) -> str:
-    """Parts of a sentence, the last after "and"."""
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]
-
-
 def short(title: str) -> str:
     """The block of a network's title: "SE" of "SE-ResNet-50"."""
     return title.removesuffix(f"-{RESNET.title}")
@@ -166,17 +164,6 @@ def picture(plan: Plan, wide: Mapping[str, float]) -> Figure:
     if task == TASK and len(plan.comparison(task).experiments) > 1:
         return plots.gains_at_both_widths(plan, wide)
     return plots.validation_curves(planned.runs_of(plan, task))
-
-
-def in_numbers(plan: Plan, wide: Mapping[str, float]) -> str:
-    """The figure in words, with its numbers."""
-    gains = [
-        f"{short(v.claim.better)} {tables.signed(v.value, '+.1f')}"
-        + (f" (at full width {wide[v.claim.better]:+.1f})" if v.claim.better in wide else "")
-        for v in over_resnet(plan, BETTER).values()
-        if v.value is not None
-    ]
-    return f"Points of accuracy above {RESNET.title}: {', '.join(gains) or 'no run yet'}"
 
 
 def over_resnet(plan: Plan, kind: str) -> dict[str, Verdict]:

@@ -1,21 +1,12 @@
-"""Markdown of the site: text that is shown as it is, tables, and where numbers come from."""
+"""Markdown of the site: tables, and where numbers come from."""
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 
+from attn_book.analysis.words import plain
 from attn_book.records import planned
 from attn_book.study.plan import Plan
-
-# What Markdown and HTML take for more than text.
-MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
-
-
-def plain(value: object) -> str:
-    """A value as text that is shown as it is: a class may be called ``<b>`` or ``$x$``."""
-    return MARKUP.sub(r"\\\g<0>", str(value))
 
 
 def banner(line: str) -> str:

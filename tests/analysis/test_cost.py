@@ -32,9 +32,17 @@ def test_when_time_is_up_the_fewest_rounds_are_still_made():
     ("page", "task", "plain"),
     [("04_sge", "animals10", "ResNet-50"), ("01_se", "cifar10", "SENet without SE")],
 )
-def test_table(page, task, plain, data_dir, tmp_path):
+def test_table(page, task, plain, data_dir, tmp_path, monkeypatch):
     page = plan(page, "smoke", [0, 1], data_dir, tmp_path, "cpu")
-    table = cost.table(page, task)
+    batches, loss = set(), cost.F.cross_entropy
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            cost.F,
+            "cross_entropy",
+            lambda scores, labels: batches.add(len(labels)) or loss(scores, labels),
+        )
+        table = cost.table(page, task)
+    assert batches == {page.comparison(task).recipe.batch_size}  # timed as it is trained
     assert list(table.index) == page.comparison(task).titles
     assert list(table.columns) == [
         "Parameters",
@@ -52,7 +60,7 @@ def test_table(page, task, plain, data_dir, tmp_path):
         entry.title: models.count_params(build.build_model(experiment, 10))
         for entry, experiment in page.comparison(task).experiments
     }
-    assert table["Parameters"].to_dict() == params
+    assert table["Parameters"].to_dict() == {t: f"{value:,}" for t, value in params.items()}
     for title, value in params.items():
         extra = 100 * (value - params[plain]) / params[plain]
         assert table.loc[title, "Extra parameters (%)"] == pytest.approx(extra, abs=0.006)

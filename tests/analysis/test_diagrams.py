@@ -8,6 +8,7 @@ from attn_blocks.errors import SettingError
 from attn_blocks.layers import ATTNS, list_attns
 from attn_book.analysis.diagrams import DIAGRAMS, block_diagram, plain_diagram
 from attn_book.analysis.drawing import draw
+from attn_book.analysis.placements import PLACES, placement_diagram
 
 
 @pytest.fixture
@@ -53,6 +54,19 @@ def test_every_box_of_a_diagram_is_drawn_and_nothing_covers_anything(name, fault
     assert block_diagram(name).get_size_inches()[0] < 10  # readable at 700 pixels
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_where_a_block_stands_is_drawn(name, faults):
+    assert faults(PLACES[name]) == []
+    figure = placement_diagram(name)
+    assert figure.get_size_inches()[0] < 10
+    [block] = [text for text in figure.axes[0].texts if text.get_gid() == "text-attn"]
+    join = PLACES[name].nodes["join"]
+    assert (block.get_position()[0] < join.x) == (name == "inside")
+    assert PLACES[name].title in figure.get_label()
+    with pytest.raises(SettingError, match="between"):
+        placement_diagram("before")
+
+
 def test_a_bad_diagram_is_noticed(faults):
     good = DIAGRAMS["se"]
     moved = {**good.nodes, "fc1": replace(good.nodes["fc1"], x=good.nodes["fc2"].x)}
@@ -61,7 +75,7 @@ def test_a_bad_diagram_is_noticed(faults):
     assert any("sticks out" in fault for fault in faults(replace(good, nodes=wordy)))
 
 
-@pytest.mark.parametrize("name", DIAGRAMS)
+@pytest.mark.parametrize("name", [*DIAGRAMS, *PLACES])
 def test_everything_in_a_diagram_lies_on_a_way_from_x_to_y(name):
     def reached(start, ways):
         seen, edge = {start}, {start}
@@ -69,8 +83,9 @@ def test_everything_in_a_diagram_lies_on_a_way_from_x_to_y(name):
             seen |= edge
         return seen
 
-    ways = [(arrow.start, arrow.end) for arrow in DIAGRAMS[name].arrows]
-    nodes = set(DIAGRAMS[name].nodes)
+    diagram = {**DIAGRAMS, **PLACES}[name]
+    ways = [(arrow.start, arrow.end) for arrow in diagram.arrows]
+    nodes = set(diagram.nodes)
     assert reached("x", ways) == nodes
     assert reached("y", [(b, a) for a, b in ways]) == nodes
 

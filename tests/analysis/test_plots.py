@@ -6,16 +6,20 @@ from types import SimpleNamespace
 import matplotlib.colors
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from attn_blocks.errors import SettingError
 from attn_book.analysis import plots, verdicts
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots import style
+from attn_book.records.logits import save_logits
 from attn_book.study.claims import CLAIMS, PRIMARY
 from attn_book.study.pages import PAGES
+from attn_book.study.recipes import PROFILES
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.random((24, 24, 3))
@@ -52,8 +56,12 @@ def fake_run(seed=0, accuracy=0.5, epochs=3, classes=("cat", "dog", "cow")):
     return SimpleNamespace(
         experiment=SimpleNamespace(seed=seed),
         history={"epoch": steps, **losses, **accuracies},
-        images_per_second=100.0,
-        metrics={"final_val_acc": accuracy, "params": 1e6, "macs": 2e6},
+        metrics={
+            "final_val_acc": accuracy,
+            "final_train_acc": accuracy + 0.1,
+            "params": 1e6,
+            "macs": 2e6,
+        },
         confusion=np.eye(len(classes), dtype=int) * 8 + 1,
         classes=list(classes),
     )
@@ -85,11 +93,13 @@ def test_curves_of_runs(seeds):
     )
 
 
-def test_confusion_is_a_share_of_the_true_class():
+def test_confusion_is_coloured_by_its_share_and_numbered_by_its_count():
     figure = plots.confusion_matrices(runs_of(list(ALL)[:4], 2) | {"GE-ResNet-50": []})
     image = figure.axes[0].images[0].get_array()
     np.testing.assert_allclose(image.sum(axis=1), 1)
     np.testing.assert_allclose(image[0], [9 / 11, 1 / 11, 1 / 11])
+    counts = [text.get_text() for text in figure.axes[0].texts]
+    assert counts == ["18", "2", "2", "2", "18", "2", "2", "2", "18"]  # of both runs
 
 
 def test_names_are_drawn_as_they_are_and_not_as_formulas(tmp_path):
@@ -198,8 +208,13 @@ def test_lines_of_classes_differ_in_more_than_colour():
 
 
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
-    figure = plots.accuracy_against_cost(runs_of(ALL, 3) | {"GE-ResNet-50": []})
-    assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 3
+    runs = runs_of(ALL, 3) | {"GE-ResNet-50": []}
+    figure = plots.accuracy_against_cost(runs)
+    assert [len(axis.containers) for axis in figure.axes] == [len(ALL) - 1] * 2
+    measured = pd.DataFrame({"Training step": {t: 1 + i / 10 for i, t in enumerate(ALL)}})
+    timed = plots.accuracy_against_cost(runs, measured)
+    places = [bar.lines[0].get_xdata()[0] for bar in timed.axes[2].containers]
+    assert places == [1 + i / 10 for i, t in enumerate(ALL) if t != "GE-ResNet-50"]
     # Bars of a standard deviation, 0.02 over 0.50, 0.52 and 0.54; none of a single run.
     bars = figure.axes[0].containers[0].lines[2][0].get_segments()[0]
     np.testing.assert_allclose(bars[:, 1], [0.50, 0.54])
@@ -207,13 +222,59 @@ def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
     assert not any(container.has_yerr for container in alone.axes[0].containers)
 
 
-def test_show_stamps_saves_and_returns(tmp_path):
-    plan = SimpleNamespace(results_dir=tmp_path, page="04_sge", provenance="profile smoke · seed 0")
-    figure = plots.show(plan, plots.block_diagram("sge"), "block")
-    assert "profile smoke · seed 0" in [text.get_text() for text in figure.texts]
+@pytest.fixture
+def page(tmp_path):
+    """A page that a figure is shown on."""
+    return SimpleNamespace(results_dir=tmp_path, page="04_sge", provenance="profile smoke · seed 0")
+
+
+def test_a_saved_figure_has_its_provenance_and_a_shown_one_leaves_it_to_the_page(page, tmp_path):
+    figure = plots.show(page, plots.block_diagram("sge"), "block")
+    assert [text.get_visible() for text in figure.texts] == [False]
+    assert figure.texts[0].get_text() == "profile smoke · seed 0"
     with Image.open(tmp_path / "figures" / "04_sge_block.png") as image:
         assert image.width > 700
+        stamped = image.height
+    figure.savefig(tmp_path / "shown.png", bbox_inches="tight", dpi=150)
+    with Image.open(tmp_path / "shown.png") as image:
+        assert image.height < stamped
     assert not plt.get_fignums()
+    other = plots.show(page, plots.block_diagram("se"), "other", shows="profile paper · seed 0")
+    assert [(t.get_text(), t.get_visible()) for t in other.texts] == [
+        ("profile paper · seed 0", True)
+    ]
+
+
+def test_a_notebook_gets_a_figures_words_beside_its_picture(page):
+    from IPython.core.formatters import DisplayFormatter
+
+    formatter = DisplayFormatter()
+    formatter.formatters["image/png"].for_type_by_name(
+        "matplotlib.figure", "Figure", lambda figure: "a picture"
+    )
+    for figure, words in (
+        (plots.training_curves(runs_of(["ResNet-50"], 1)), "ResNet-50 0.500 (on training images"),
+        (plots.block_diagram("sge"), "Spatial Group-wise Enhance"),
+    ):
+        data, metadata = formatter.format(plots.show(page, figure, "x"))
+        assert data["image/png"] == "a picture"
+        assert words in metadata["image/png"]["alt"]
+    figure, _ = plt.subplots()
+    _, metadata = formatter.format(plots.show(page, figure, "x"))
+    assert metadata == {}
+
+
+def test_every_figure_has_words_with_numbers():
+    runs = runs_of(list(ALL)[:3], 2)
+    made = [
+        plots.training_curves(runs),
+        plots.validation_curves(runs),
+        plots.confusion_matrices(runs),
+        plots.accuracy_against_cost(runs),
+        *(figure for _, figure in inside_figures()),
+    ]
+    for figure in made:
+        assert any(letter.isdigit() for letter in figure.get_label()), figure.get_label()
 
 
 def test_sample_grid_shows_the_classes_in_turn():
@@ -332,14 +393,14 @@ def test_channel_gates_show_the_last_block_of_each_stage():
     gates = {f"layer{s}.{b}.attn": {"cat": RNG.random(64)} for s in (1, 2) for b in (0, 1)}
     figure = plots.channel_gates(gates)
     assert [axis.get_title().split(":")[0] for axis in figure.axes] == [
-        "layer1.1.attn",
-        "layer2.1.attn",
+        "stage 1, block 2",
+        "stage 2, block 2",
     ]
     line = figure.axes[1].lines[0]
     assert len(line.get_xdata()) == 50
     np.testing.assert_array_equal(line.get_ydata(), gates["layer2.1.attn"]["cat"][line.get_xdata()])
     chosen = plots.channel_gates(gates, ["layer1.0.attn"])
-    assert chosen.axes[0].get_title().startswith("layer1.0.attn")
+    assert chosen.axes[0].get_title().startswith("stage 1, block 1:")
 
 
 def test_a_query_is_marked_where_it_is():
@@ -369,3 +430,58 @@ def test_source_is_dedented_python():
         "```python\ndef gate(self, x):\n    return 2 * x\n\n"
         "def forward(self, x):\n    return x * self.gate(x)\n```"
     )
+
+
+# Predictions -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Eight images of two classes, and the recorded logits of a network that errs on three."""
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    save_logits(
+        tmp_path / "logits.safetensors",
+        np.log(np.array([[0.8, 0.2], [0.4, 0.6]]))[[0, 0, 0, 1, 0, 0, 1, 1]],
+        labels,
+    )
+    experiment = SimpleNamespace(recipe=PROFILES["quick"].recipes["cifar10"], fold=0)
+    run = SimpleNamespace(folder=tmp_path, experiment=experiment)
+    pixels = [np.full((32, 32, 3), 30 * i, np.uint8) for i in range(8)]
+    kept = type("Images", (list,), {"labels": labels})(pixels)
+    images = SimpleNamespace(name="shapes", title="Shapes", classes=("cat", "$x$"), val=kept)
+    return images, run
+
+
+def test_predictions_are_right_and_wrong_in_more_than_colour(photographs, covered):
+    images, run = photographs
+    figure = plots.prediction_grid(images, run, columns=3, rows=2)
+    words = [axis.get_xlabel() for axis in figure.axes]
+    assert words == [
+        "✓ cat 80%",
+        "✓ cat 80%",
+        "✓ $x$ 60%",
+        "✗ $x$ 60%\nis cat",
+        "✗ cat 80%\nis $x$",
+        "✗ cat 80%\nis $x$",
+    ]
+    shown = [axis.images[0].get_array().mean() for axis in figure.axes]
+    np.testing.assert_allclose(shown, np.array([0, 60, 210, 90, 120, 150]) / 255, atol=1e-6)
+    frames = [axis.spines["left"].get_linestyle() for axis in figure.axes]
+    assert frames == ["-"] * 3 + ["--"] * 3
+    assert figure.get_label().startswith("6 validation images with the predicted class, 3 of them")
+    assert figure.get_label().endswith("Of all 8 images 3 are taken for another class.")
+    assert covered(texts_of(figure)) == []
+
+
+def test_predictions_fill_the_grid_with_what_there_is(photographs):
+    images, run = photographs
+    figure = plots.prediction_grid(images, run, columns=5, rows=2)
+    marks = [axis.get_xlabel()[:1] for axis in figure.axes]
+    assert marks == ["✓"] * 5 + ["✗"] * 3 + ["", ""]
+
+
+def test_predictions_of_other_images_are_refused(photographs):
+    images, run = photographs
+    images.val.labels = images.val.labels[::-1]
+    with pytest.raises(SettingError, match="give those of fold 0"):
+        plots.prediction_grid(images, run)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from html import unescape
 from urllib.parse import urlsplit
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -346,6 +347,20 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
 def front(monkeypatch):
     monkeypatch.syspath_prepend(str(PROJECT / "book"))
     return importlib.import_module("front")
+
+
+def test_a_figure_has_its_own_words_and_else_its_name(front):
+    build_module = importlib.import_module("build")
+    source = 'figure = draw()\nplots.show(page, figure, "two_words")'
+    picture = {"image/png": "x"}
+    cell = nbformat.v4.new_code_cell(
+        source,
+        outputs=[nbformat.v4.new_output("display_data", picture, metadata={"image/png": {}})],
+    )
+    assert build_module.alternative_text(cell, "A block") == "A block: two words"
+    cell.outputs[0].metadata = {"image/png": {"alt": "It ends at 0.5."}}
+    assert build_module.alternative_text(cell, "A block") == "It ends at 0.5."
+    assert build_module.alternative_text(nbformat.v4.new_code_cell("table"), "A block") is None
 
 
 def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, front):

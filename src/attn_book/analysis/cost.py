@@ -16,7 +16,6 @@ from attn_book.analysis.explain import attention_blocks
 from attn_book.study.plan import Plan
 from attn_book.training import build
 
-BATCH = 8
 SECONDS = 4.0  # after which no further round of measurements begins
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
 
@@ -25,9 +24,11 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
     """The models of a comparison and what each costs beside the plain network.
 
     The plain network is the first one without an attention block. Times are measured in training
-    mode (forward and backward, no optimiser step) and in evaluation mode, on a batch of 8 images
-    of the comparison's size, all models in turn so that a slow moment of the machine hits all
-    alike; a ratio is the median over the rounds of the model's time by the plain network's.
+    mode (forward and backward, no optimiser step) and in evaluation mode, on a batch of the
+    recipe's size, all models in turn so that a slow moment of the machine hits all alike; a ratio
+    is the median over the rounds of the model's time by the plain network's. A smaller batch would
+    make blocks look dearer than they are in training: what each of their many small operations
+    costs whatever the batch would weigh more.
 
     Returns:
         A row a model: Parameters, Extra parameters (%), MMACs (of one image), Extra MACs (%),
@@ -42,15 +43,16 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
     }
     plain = next((t for t, model in networks.items() if not attention_blocks(model)), None)
     plain = plain or next(iter(networks))
-    side = comparison.recipe.image_size
+    side, batch = comparison.recipe.image_size, comparison.recipe.batch_size
     params = {title: models.count_params(model) for title, model in networks.items()}
     macs = {title: models.count_macs(model, (3, side, side)) for title, model in networks.items()}
 
     rounds = FEWEST_ROUNDS if plan.profile == "smoke" else MOST_ROUNDS
-    training, inference = _measure(networks, side, len(comparison.images.classes), rounds)
+    classes = len(comparison.images.classes)
+    training, inference = _measure(networks, side, batch, classes, rounds)
     frame = pd.DataFrame(
         {
-            "Parameters": params,
+            "Parameters": {title: f"{value:,}" for title, value in params.items()},
             "Extra parameters (%)": _percent(params, plain),
             "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
             "Extra MACs (%)": _percent(macs, plain),
@@ -100,11 +102,11 @@ def _wait() -> None:
 
 
 def _measure(
-    networks: Mapping[str, nn.Layer], side: int, classes: int, rounds: int
+    networks: Mapping[str, nn.Layer], side: int, batch: int, classes: int, rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     rng = np.random.default_rng(0)
-    images = paddle.to_tensor(rng.normal(size=(BATCH, 3, side, side)).astype("float32"))
-    labels = paddle.to_tensor(np.arange(BATCH) % classes)
+    images = paddle.to_tensor(rng.normal(size=(batch, 3, side, side)).astype("float32"))
+    labels = paddle.to_tensor(np.arange(batch) % classes)
 
     def training_step(model: nn.Layer) -> Callable[[], None]:
         def step() -> None:

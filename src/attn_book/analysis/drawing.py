@@ -96,6 +96,8 @@ def draw(diagram: Diagram) -> Figure:
         frameon=False,
         borderaxespad=0.1,
     )
+    boxes = [node.text.replace("\n", " ") for node in diagram.nodes.values() if node.kind in FILL]
+    figure.set_label(f"{diagram.title}. Boxes: {'; '.join(boxes)}.")
     return figure
 
 

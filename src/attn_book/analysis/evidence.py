@@ -163,7 +163,7 @@ def on_record(plan: Plan) -> dict[str, Evidence]:
     settings = PROFILES[plan.profile]
     if not settings.folds:
         return {planned.task: _of_page(plan, planned) for planned in plan.comparisons}
-    ended = _ended_runs(plan)
+    ended = ended_of_study(plan)
     known = {c.task: c.images.fingerprint for c in plan.comparisons}
     found = {}
     for comparison in PAGES[OVERVIEW]:
@@ -219,8 +219,8 @@ def _of_study(
     return Evidence(task, label, True, folds, wanted, *_sorted(wanted, runs))
 
 
-def _ended_runs(plan: Plan) -> list[Run]:
-    """The runs that ended, those of the results folder in place of published ones."""
+def ended_of_study(plan: Plan) -> list[Run]:
+    """The profile's runs that ended, those of the results folder in place of published ones."""
     is_live = not any(isinstance(c.images, RecordedImages) for c in plan.comparisons)
     found = {}
     if is_live:

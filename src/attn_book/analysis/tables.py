@@ -46,7 +46,6 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
             "Best epoch (chosen on validation)": DASH,
             "Parameters": DASH,
             "MMACs": DASH,
-            "Images/s": DASH,
         }
         if runs:
             accuracies, best = (
@@ -61,7 +60,6 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
                 "Best epoch (chosen on validation)": f"{np.mean(best):.4f}",
                 "Parameters": f"{metrics['params']:,}",
                 "MMACs": f"{metrics['macs'] / 1e6:,.1f}",
-                "Images/s": f"{np.median([run.images_per_second for run in runs]):,.0f}",
             }
         rows.append(row)
     return pd.DataFrame(rows).set_index("Model")

@@ -176,7 +176,7 @@ def _markdown(plan: Plan, lines: Sequence[str]) -> Markdown:
     from IPython.display import Markdown
 
     about = [ABOUT] if any(found.is_decided for found in verdicts(plan)) else []
-    return Markdown("\n".join([*lines, "", *about, "", f"({plan.provenance})"]))
+    return Markdown("\n".join([*lines, "", *about]))
 
 
 def sentence(verdict: Verdict) -> str:

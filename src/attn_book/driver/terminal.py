@@ -24,7 +24,7 @@ LOG_END = 4096  # bytes
 LINE = "{desc} {percentage:3.0f}%|{bar:8}| {n:.4g}/{total} {unit}, {remaining} left{postfix}"
 ROOM_TAKEN = 58  # letters of that line, at most, before the names at its end
 # Columns of the accuracy table that fit 80 letters; summary.csv has the others.
-COLUMNS = ("Final accuracy", "Standard deviation", "Runs", "Reported", "Images/s")
+COLUMNS = ("Final accuracy", "Standard deviation", "Runs", "Reported")
 
 
 def say(*lines: str, stream: TextIO | None = None) -> None:

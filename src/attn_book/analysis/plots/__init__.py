@@ -1,6 +1,7 @@
 """Every figure of the book. Functions take runs or arrays and return a matplotlib Figure."""
 
 from attn_book.analysis.diagrams import block_diagram
+from attn_book.analysis.placements import placement_diagram
 from attn_book.analysis.plots.blocks import channel_gates, parameter_spread, walk
 from attn_book.analysis.plots.code import source
 from attn_book.analysis.plots.maps import (
@@ -16,6 +17,7 @@ from attn_book.analysis.plots.outcomes import (
     gain_forest,
     gains_at_both_widths,
 )
+from attn_book.analysis.plots.predictions import prediction_grid
 from attn_book.analysis.plots.style import STYLE, colour, marker, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
 
@@ -32,6 +34,8 @@ __all__ = [
     "maps_over_image",
     "marker",
     "parameter_spread",
+    "placement_diagram",
+    "prediction_grid",
     "query_attention",
     "sample_grid",
     "show",

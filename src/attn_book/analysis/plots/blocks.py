@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from attn_book.analysis.plots.maps import shared_range
 from attn_book.analysis.plots.style import DASHES, STYLE
+from attn_book.analysis.words import listed, place, short_place, span
 
 
 def channel_gates(
@@ -39,14 +40,22 @@ def channel_gates(
             for i, name in enumerate(gates[block]):
                 look = {"color": f"C{i % 10}", "linestyle": DASHES[i % len(DASHES)]}
                 axis.plot(shown, values[i, shown], linewidth=1.1, label=name, **look)
-            spread = values.std(axis=0).mean()
-            axis.set_title(f"{block}: spread between classes {spread:.3f}", fontsize=10)
+            spread = gates_spread(gates[block])
+            axis.set_title(f"{place(block)}: spread between classes {spread:.3f}", fontsize=10)
             axis.set(xlabel="channel", ylabel="gate", ylim=(-0.03, 1.03))
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(
             handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8
         )
+    spreads = [f"{gates_spread(gates[block]):.3f} in {place(block)}" for block in blocks]
+    names = listed(list(gates[blocks[0]]))
+    figure.set_label(f"Mean gates of {names}. Spread between classes: {listed(spreads)}.")
     return figure
+
+
+def gates_spread(gates: Mapping[str, np.ndarray]) -> float:
+    """The standard deviation between classes of a gate, as the mean over channels."""
+    return float(np.stack(list(gates.values())).std(axis=0).mean())
 
 
 def walk(steps: Mapping[str, np.ndarray]) -> Figure:
@@ -82,6 +91,8 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
                     ticks=plt.MaxNLocator(3, prune="both"),
                 )
                 bar.ax.tick_params(labelsize=7)
+    sizes = [f"{title} {values.mean():.3g}" for title, values in steps.items() if values.ndim < 3]
+    figure.set_label(f"An image on its way through a block. Means: {listed(sizes)}.")
     return figure
 
 
@@ -121,10 +132,14 @@ def parameter_spread(
             if name in start:
                 axis.axhline(start[name], color="#d55e00", linestyle="--", linewidth=1.2)
             axis.set_ylabel(name)
-        labels = [block.replace("layer", "").removesuffix(".attn") for block in blocks]
-        axes.flat[-1].set_xticks(range(len(blocks)), labels)
-        axes.flat[-1].set_xlabel("block, stage.position")
+        axes.flat[-1].set_xticks(range(len(blocks)), [short_place(block) for block in blocks])
+        axes.flat[-1].set_xlabel("place: stage.block, counted from 1")
         if start:
             line = plt.Line2D([], [], color="#d55e00", linestyle="--", label="before training")
             figure.legend(handles=[line], loc="outside upper right", fontsize=9)
+    medians = [
+        f"{name}: medians {span([float(np.median(v)) for v in values.values()], '.3g')}"
+        for name, values in parameters.items()
+    ]
+    figure.set_label(f"Learnt parameters by block. {'; '.join(medians)}.")
     return figure

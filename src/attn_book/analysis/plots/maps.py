@@ -13,6 +13,7 @@ from matplotlib.image import AxesImage
 
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.analysis.plots.style import STYLE
+from attn_book.analysis.words import listed
 
 
 def maps_over_image(
@@ -48,6 +49,7 @@ def maps_over_image(
             drawn = overlay(axis, picture, values, low, high)
             axis.set_title(title, fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=label).solids.set(alpha=1)
+    figure.set_label(f"An image and over it {_ranges(maps, label)}.")
     return figure
 
 
@@ -87,6 +89,10 @@ def shuffle_gates(
             drawn = overlay(axis, picture, values, low, high)
             axis.set_title(f"by pixel: {title}", fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label="gate").solids.set(alpha=1)
+    figure.set_label(
+        f"{len(channel)} channel gates from {channel.min():.3f} to {channel.max():.3f}, and over "
+        f"an image {_ranges(spatial, 'gate')}."
+    )
     return figure
 
 
@@ -131,6 +137,12 @@ def query_attention(
             figure.suptitle(
                 f"mean correlation between the maps of all pixels: {correlation:.2f}", fontsize=10
             )
+    words = f"Where {len(queries)} marked pixels of an image look"
+    if context is not None:
+        words += ", beside the one map of global context"
+    if correlation is not None:
+        words += f"; the maps of all pixels correlate by {correlation:.2f} on average"
+    figure.set_label(f"{words}.")
     return figure
 
 
@@ -169,6 +181,10 @@ def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=10)
         figure.colorbar(weights, ax=axes, shrink=0.6, label="weight in P and Q")
+    figure.set_label(
+        f"The matrices of {groups} groups, with weights up to {largest:.2f}, and the mean map of "
+        "each group before and after them."
+    )
     return figure
 
 
@@ -200,6 +216,11 @@ def grad_cam(evidence: Sequence[Evidence]) -> Figure:
                 axis.set_title(f"{title}\np = {seen.probabilities[title]:.2f}", fontsize=8)
             for axis in row:
                 axis.axis("off")
+    words = [
+        f"{one.label} ({', '.join(f'{t} {p:.2f}' for t, p in one.probabilities.items())})"
+        for one in evidence
+    ]
+    figure.set_label(f"Grad-CAM, with the probability of the true class: {listed(words)}.")
     return figure
 
 
@@ -217,6 +238,13 @@ def overlay(
         alpha=0.65,
         interpolation="bilinear",
         extent=(-0.5, side_x - 0.5, side_y - 0.5, -0.5),
+    )
+
+
+def _ranges(maps: Mapping[str, np.ndarray], label: str) -> str:
+    """Each map's title with its lowest and highest value."""
+    return f"maps of the {label}: " + listed(
+        [f"{title} {values.min():.3g} to {values.max():.3g}" for title, values in maps.items()]
     )
 
 

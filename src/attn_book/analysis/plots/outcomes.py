@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
-from attn_book.analysis import verdicts
+from attn_book.analysis import readings, verdicts
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots.style import STYLE, colour, marker
+from attn_book.analysis.words import listed, points
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
 WHITE = {"markerfacecolor": "white", "markeredgecolor": "black"}
+MOST_NUMBERED = 16  # classes of a confusion matrix whose cells have room for a number
 GREY, THICK, THIN = "#444444", 3.5, 1.2
 
 
 def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
-    """Confusion matrices on the validation images, summed over seeds, as shares of a true class."""
+    """Confusion matrices on the validation images, summed over seeds.
+
+    The colour is the share of the true class, the number how many images there are.
+    """
     shown = {title: title_runs for title, title_runs in runs.items() if title_runs}
     classes = next(iter(shown.values()))[0].classes
     columns = 2 if len(shown) == 4 else min(len(shown), 3)  # four as two by two
@@ -41,39 +47,50 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
             axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
             axis.set_yticks(range(len(classes)), classes, fontsize=7)
             axis.set(xlabel="predicted", ylabel="true")
-            if len(classes) <= 10:
-                _write_percentages(axis, share)
+            if len(classes) <= MOST_NUMBERED:
+                _write_counts(axis, confusion, share)
         figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
+    figure.set_label(f"Confusion matrices. {readings.confusion_matrices(runs)}")
     return figure
 
 
-def _write_percentages(axis: plt.Axes, share: np.ndarray) -> None:
-    for (i, j), value in np.ndenumerate(share):
-        if value >= 0.005:
+def _write_counts(axis: plt.Axes, confusion: np.ndarray, share: np.ndarray) -> None:
+    for (i, j), count in np.ndenumerate(confusion):
+        if count:
             place = {"ha": "center", "va": "center"}
-            ink = "white" if value > 0.5 else "black"
-            axis.text(j, i, f"{100 * value:.0f}", fontsize=6, color=ink, **place)
+            ink = "white" if share[i, j] > 0.5 else "black"
+            axis.text(j, i, f"{count}", fontsize=6 if len(share) <= 10 else 5, color=ink, **place)
 
 
-def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
-    """Final accuracy against parameters, multiply-adds and training time.
+def accuracy_against_cost(
+    runs: Mapping[str, Sequence[Run]], measured: pd.DataFrame | None = None
+) -> Figure:
+    """Final accuracy against parameters, multiply-adds and, where it was measured, step time.
 
     Bars reach a standard deviation over the runs to each side.
+
+    Args:
+        measured: the table of ``cost.table``. The times of the runs themselves are not drawn: they
+            were not taken in turn, nor always on one machine.
     """
-    costs = (
-        ("parameters (millions)", lambda run: run.metrics["params"] / 1e6),
-        ("multiply-adds an image (millions)", lambda run: run.metrics["macs"] / 1e6),
-        ("training time an image (ms)", lambda run: 1000 / run.images_per_second),
-    )
+    costs: dict[str, Callable[[str, Run], float]] = {
+        "parameters (millions)": lambda _, run: run.metrics["params"] / 1e6,
+        "multiply-adds an image (millions)": lambda _, run: run.metrics["macs"] / 1e6,
+    }
+    if measured is not None:
+        steps = measured["Training step"]
+        costs["training step (times the plain network's)"] = lambda title, _: float(steps[title])
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
-        for axis, (label, cost) in zip(axes, costs, strict=True):
+        figure, axes = plt.subplots(
+            1, len(costs), figsize=(3.7 * len(costs), 3.6), sharey=True, layout="constrained"
+        )
+        for axis, (label, cost) in zip(axes, costs.items(), strict=True):
             for title, title_runs in runs.items():
                 if not title_runs:
                     continue
                 accuracies = [run.metrics["final_val_acc"] for run in title_runs]
                 axis.errorbar(
-                    np.median([cost(run) for run in title_runs]),
+                    cost(title, title_runs[0]),
                     np.mean(accuracies),
                     yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None,
                     fmt=marker(title),
@@ -88,9 +105,10 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Figure:
                 for title in runs
             ],
             loc="outside lower center",
-            ncols=min(5, len(runs)),
+            ncols=min(2 * len(costs) - 1, len(runs)),
             fontsize=8,
         )
+    figure.set_label(f"Accuracy against cost. {readings.accuracy_against_cost(runs)}")
     return figure
 
 
@@ -126,6 +144,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
                 plt.Line2D([], [], label="as reported by the write-up", marker="X", ls="", **WHITE),
             ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.set_label(f"What each block adds, in points of accuracy. {readings.gains(found)}")
     return figure
 
 
@@ -154,6 +173,15 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
             handles.append(plt.Line2D([], [], label="at full width, one run", **star))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+    words = f"What each block adds, in points of accuracy. {readings.gains(found)}"
+    if full_size:
+        beside = [
+            f"{verdict.claim.better} {points(full_size[verdict.claim.better])}"
+            for verdict in found
+            if verdict.claim.better in full_size
+        ]
+        words += f" At full width, one run each: {listed(beside)}."
+    figure.set_label(words)
     return figure
 
 

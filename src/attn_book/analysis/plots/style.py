@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import partial
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -73,18 +74,25 @@ def marker(title: str) -> str:
     return _look(title)[1]
 
 
-def show(plan: Plan, figure: Figure, name: str) -> Figure:
-    """Stamp a figure with its provenance, save it as PNG under ``figures/`` and return it.
+def show(plan: Plan, figure: Figure, name: str, shows: str | None = None) -> Figure:
+    """Save a figure with its provenance as PNG under ``figures/`` and return it.
+
+    The file stands alone and says what it shows. On the page, which says the same once, the figure
+    comes without, unless it ``shows`` something else than the page's runs.
+
+    A figure's label (``figure.set_label``) is its alternative text: it goes into the metadata of
+    the notebook's output, where nbconvert and the site look for it.
 
     Args:
         name: what the figure shows; the file is ``<page>_<name>.png``.
+        shows: its provenance where that is not the page's, which then stays under it.
     """
     _freeze_layout(figure)
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    figure.text(
+    stamp = figure.text(
         max(0, box.x0 / width),
         (box.y0 - 0.06) / height,
-        plan.provenance,
+        shows or plan.provenance,
         fontsize=7,
         color="#666666",
         va="top",
@@ -92,9 +100,18 @@ def show(plan: Plan, figure: Figure, name: str) -> Figure:
     )
     with atomic_write(plan.results_dir / "figures" / f"{plan.page}_{name}.png", "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
+    stamp.set_visible(shows is not None)
+    if words := figure.get_label():
+        # IPython asks an object for this; nothing in the figure's class can hold the metadata.
+        figure._repr_mimebundle_ = partial(_with_words, str(words))
     # The notebook shows the returned figure; an open one would be shown a second time.
     plt.close(figure)
     return figure
+
+
+def _with_words(words: str, **_: object) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """No data beside what IPython makes of the figure, and the picture's alternative text."""
+    return {}, {"image/png": {"alt": words}}
 
 
 def _freeze_layout(figure: Figure) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from attn_blocks.datasets import ImageDataset
+from attn_book.analysis import readings
 from attn_book.analysis.plots.style import STYLE, colour, marker
+from attn_book.analysis.words import listed
 from attn_book.records.run import Run
 
 MARKERS = 8  # on a line, about
@@ -29,6 +31,8 @@ def sample_grid(images: ImageDataset, columns: int = 8, rows: int = 2, seed: int
             axis.imshow(images.train[index])
             axis.set_title(images.classes[label], fontsize=8)
             axis.axis("off")
+    shown = list(dict.fromkeys(axis.get_title() for axis in axes.flat))
+    figure.set_label(f"{columns * rows} training images: {listed(shown)}, in turn.")
     return figure
 
 
@@ -62,6 +66,7 @@ def training_curves(
         axes[0].set_title("loss (dashed: training, solid: validation)")
         axes[1].set_title("accuracy (dashed: training, solid: validation)")
         axes[1].legend(fontsize=8)
+    figure.set_label(f"Loss and accuracy by epoch. {readings.training_curves(runs)}")
     return figure
 
 
@@ -73,6 +78,7 @@ def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Figure:
             _curve(axis, title, title_runs, "val_acc", label=_with_final(title, title_runs))
         axis.set(xlabel="epoch", ylabel="validation accuracy")
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="final epoch")
+    figure.set_label(f"Validation accuracy by epoch. {readings.validation_curves(runs)}")
     return figure
 
 

@@ -1,0 +1,261 @@
+"""Did the blocks learn, and what are their decisions about single images worth?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import paddle
+
+from attn_blocks import models
+from attn_book.analysis.evidence import CONSTANT, on_record
+from attn_book.analysis.findings.compared import (
+    NO_RUN,
+    Compared,
+    accuracy,
+    compared,
+    gain,
+    over,
+)
+from attn_book.analysis.first_study import decay_limit
+from attn_book.analysis.verdicts import verdicts
+from attn_book.analysis.words import Finding, counted, listed, place, points, span
+from attn_book.records.run import Run
+from attn_book.study.plan import Plan
+from attn_book.training.build import decayed_parameters
+
+STILL = 1e-6  # of a parameter's size: rounding, of what gets no gradient
+NOT_MEASURED = (
+    "Its records say nothing of its blocks, which were not measured when they were made: train it "
+    "again."
+)
+
+
+def learned(plan: Plan, task: str, *titles: str) -> Finding:
+    """How far the blocks' parameters moved beside decay alone, and what their modulation does.
+
+    Movements are medians over blocks and runs of root mean squares. A modulation is a factor, or a
+    summand that is measured against what it is added to; its spread is a standard deviation.
+    """
+    found = compared(plan, task, titles)
+    constant = constant_titles(plan, task)
+    return Finding(tuple((t, _learned(found.of(t), t in constant)) for t in found.blocks))
+
+
+def constant_titles(plan: Plan, task: str) -> set[str]:
+    """The networks whose blocks the protocol calls constant, once their family is complete."""
+    if not any(verdict.is_decided for verdict in verdicts(plan) if verdict.claim.task == task):
+        return set()
+    evidence = on_record(plan)[task]
+    return {title for title in evidence.wanted if evidence.is_constant(title)}
+
+
+def _learned(runs: Sequence[Run], is_constant: bool) -> str:
+    if not runs:
+        return NO_RUN
+    measured = [run for run in runs if run.metrics.get("blocks")]
+    if not measured:
+        return NOT_MEASURED
+    parts = [_movement(measured), *_modulations(measured), _rule(measured, is_constant)]
+    return " ".join(part for part in parts if part)
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+
+def _movement(runs: Sequence[Run]) -> str:
+    """What became of the parameters, those that decay acts on apart from the others."""
+    kinds: dict[str, list[dict[str, float]]] = {}
+    decayed_kinds = set()
+    for run in runs:
+        decayed = _decayed(run)
+        for block, seen in run.metrics["blocks"].items():
+            for kind, moved in seen.get("parameters", {}).items():
+                kinds.setdefault(kind, []).append(moved)
+                if f"{block}.{kind}" in decayed:
+                    decayed_kinds.add(kind)
+    if not kinds:
+        return "Its blocks have no parameters."
+    still = {
+        kind
+        for kind, rows in kinds.items()
+        if all(row["moved"] <= STILL * max(row["start"], 1) for row in rows)
+    }
+    moved = {kind: rows for kind, rows in kinds.items() if kind not in still}
+    begun = {k: _median(rows, _relative) for k, rows in moved.items() if rows[0]["start"] > 0}
+    from_zero = {k: _median(rows, _end) for k, rows in moved.items() if rows[0]["start"] == 0}
+    under_decay = {k: v for k, v in begun.items() if k in decayed_kinds}
+    others = {k: v for k, v in begun.items() if k not in decayed_kinds}
+    parts = []
+    if under_decay:
+        alone = np.mean([1 - decay_limit(run.experiment.recipe, _steps(run)) for run in runs])
+        parts.append(
+            f"the weights that decay acts on moved by {_extremes(under_decay, '.1%')} of their "
+            f"first size, where decay alone moves them by {alone:.1%}"
+        )
+    if others:
+        parts.append(f"what decay spares moved by {_extremes(others, '.1%')} of its first size")
+    if from_zero:
+        parts.append(f"what began at 0 ended at a size of {_extremes(from_zero, '.3g')}")
+    if still:
+        parts.append(f"{_naming(sorted(still))} did not move")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _naming(kinds: Sequence[str]) -> str:
+    return listed(kinds) if len(kinds) < 4 else f"{len(kinds)} kinds such as {kinds[0]}"
+
+
+def _extremes(sizes: dict[str, float], form: str) -> str:
+    """The parameters with the smallest and the largest number, and both."""
+    low, high = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    smallest = f"{sizes[low]:{form}} ({low})"
+    return smallest if low == high else f"{smallest} to {sizes[high]:{form}} ({high})"
+
+
+def _median(rows: Sequence[dict[str, float]], of: Callable[[dict[str, float]], float]) -> float:
+    return float(np.median([of(row) for row in rows]))
+
+
+def _relative(row: dict[str, float]) -> float:
+    return row["moved"] / row["start"] if row["start"] > 0 else math.nan
+
+
+def _end(row: dict[str, float]) -> float:
+    return row["end"]
+
+
+def _steps(run: Run) -> int:
+    """Steps of an epoch."""
+    recipe, images = run.experiment.recipe, run.record["data"]["train_images"]
+    return (math.floor if recipe.drop_last else math.ceil)(images / recipe.batch_size)
+
+
+def _decayed(run: Run) -> frozenset[str]:
+    """The names of the parameters of a run's network that decay acted on."""
+    experiment = run.experiment
+    recipe = experiment.recipe
+    size = recipe.width, recipe.stem, recipe.image_size
+    options = tuple(sorted(experiment.options.items()))
+    return _decayed_of(experiment.model, len(run.classes), *size, options, recipe.decay)
+
+
+@lru_cache(maxsize=32)
+def _decayed_of(
+    model: str,
+    classes: int,
+    width: float,
+    stem: str,
+    image_size: int,
+    options: tuple[tuple[str, Any], ...],
+    decay: str,
+) -> frozenset[str]:
+    with paddle.LazyGuard():  # names and shapes, without values
+        network = models.create_model(model, classes, width, stem, image_size, **dict(options))
+    return frozenset(decayed_parameters(network, decay))
+
+
+# Modulation --------------------------------------------------------------------------------------
+
+
+def _modulations(runs: Sequence[Run]) -> list[str]:
+    """What the blocks multiply with and add, over the images and over the means of classes."""
+    parts = []
+    blocks = runs[0].metrics["blocks"]
+    number = counted(len(blocks), "block")
+    if any("factor" in seen for seen in blocks.values()):
+        means, images, classes = (
+            _by_block(runs, "factor", name) for name in ("mean", "images", "classes")
+        )
+        parts.append(
+            f"The factor of its {number} is {span([*means.values()], '.3f')} on average; over the "
+            f"validation images it varies by {_most(images, '.3f')}, and over the means of classes "
+            f"by {span([*classes.values()], '.3f')}."
+        )
+    if any("summand" in seen for seen in blocks.values()):
+        images, classes = (_by_block(runs, "summand", name) for name in ("images", "classes"))
+        parts.append(
+            f"What its {number} add{'s' * (len(blocks) == 1)} varies over the validation images by "
+            f"{_most(images, '.1%')} of the size of what it is added to, and over the means of "
+            f"classes by {span([*classes.values()], '.1%')}."
+        )
+    return parts
+
+
+def _by_block(runs: Sequence[Run], part: str, name: str) -> dict[str, float]:
+    """Block -> the mean over the runs of a number of its factor or summand.
+
+    A summand is measured by the size of what it is added to.
+    """
+    found = {}
+    for block, first in runs[0].metrics["blocks"].items():
+        if part in first:
+            seen = [run.metrics["blocks"][block] for run in runs]
+            size = [one["input"] if part == "summand" else 1.0 for one in seen]
+            values = [one[part][name] / of for one, of in zip(seen, size, strict=True)]
+            found[block] = float(np.mean(values))
+    return found
+
+
+def _most(values: dict[str, float], form: str) -> str:
+    """The span, and the block where it is widest."""
+    shown = span([*values.values()], form)
+    if " to " not in shown:
+        return shown
+    return f"{shown} (most in {place(max(values, key=values.__getitem__))})"
+
+
+# Frozen ------------------------------------------------------------------------------------------
+
+
+def _rule(runs: Sequence[Run], is_constant: bool) -> str:
+    """The share of predictions that the protocol looks at, and its word once there is one."""
+    frozen = [run.metrics["frozen"]["changed"] for run in runs if "frozen" in run.metrics]
+    if not frozen:
+        return "No record says what replacing the modulation by its mean would change."
+    below = sum(changed < CONSTANT for changed in frozen)
+    beside = {0: "not below", len(frozen): "below"}.get(below, f"in {below} of them below")
+    text = (
+        f"Replacing it by its mean over these images changes {np.mean(frozen):.1%} of the "
+        f"predictions{over(frozen)}, {beside} the {CONSTANT:.1%} under which the protocol calls a "
+        "block constant"
+    )
+    return f"{text}: this one is." if is_constant else f"{text}."
+
+
+def frozen(plan: Plan, task: str, *titles: str) -> Finding:
+    """What the blocks' decisions are worth: accuracy with every modulation frozen at its mean."""
+    found = compared(plan, task, titles)
+    return Finding(tuple((title, _frozen(found, title)) for title in found.blocks))
+
+
+def _frozen(found: Compared, title: str) -> str:
+    runs = [run for run in found.of(title) if "frozen" in run.metrics]
+    if not found.of(title):
+        return NO_RUN
+    if not runs:
+        return NOT_MEASURED
+    left, changed = (
+        float(np.mean([run.metrics["frozen"][name] for run in runs]))
+        for name in ("accuracy", "changed")
+    )
+    whole = accuracy(runs)
+    text = (
+        "With every modulation replaced by its mean over the validation images, and nothing "
+        f"trained again, the accuracy is {left:.4f} in place of {whole:.4f}{over(runs)} and "
+        f"{changed:.1%} of the predictions change: what the blocks decide image by image is worth "
+        f"{points(100 * (whole - left))}."
+    )
+    pairs = [(run, plain) for run, plain in found.pairs(title) if "frozen" in run.metrics]
+    if not pairs:
+        return text
+    frozen = np.mean([run.metrics["frozen"]["accuracy"] for run, _ in pairs])
+    beside = 100 * float(frozen - accuracy([plain for _, plain in pairs]))
+    return (
+        f"{text} Against {found.plain} the frozen network stands at {points(beside)}, the whole "
+        f"one at {points(gain(pairs))}."
+    )

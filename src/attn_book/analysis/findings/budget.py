@@ -1,0 +1,147 @@
+"""What a block costs, and what the same time buys without it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from attn_book.analysis.evidence import ended_of_study
+from attn_book.analysis.findings.compared import (
+    NO_PLAIN,
+    NO_RUN,
+    Compared,
+    accuracy,
+    compared,
+    over,
+)
+from attn_book.analysis.words import Finding, counted, points
+from attn_book.records.recorded import entry_of
+from attn_book.records.run import Run
+from attn_book.study.design import HALF_THE_EPOCHS, TWICE_THE_EPOCHS
+from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
+
+STEP = "Training step"  # the column of ``cost.table``
+BUDGETS = (HALF_THE_EPOCHS, TWICE_THE_EPOCHS)
+
+
+def cost_finding(
+    plan: Plan, task: str, measured: pd.DataFrame | None = None, titles: Sequence[str] = ()
+) -> Finding:
+    """Parameters, multiply-adds and step time beside the plain network, and what the time buys.
+
+    Args:
+        measured: the table of ``cost.table``, whose step times are taken: they are measured in
+            turn, which the times of runs are not. None leaves time out.
+        titles: the networks with a block that are meant; none for all.
+    """
+    found = compared(plan, task, titles)
+    budgets = _budgets(plan, task, found.plain)
+    return Finding(tuple((title, _cost(found, title, measured, budgets)) for title in found.blocks))
+
+
+def _cost(
+    found: Compared, title: str, measured: pd.DataFrame | None, budgets: Mapping[int, list[Run]]
+) -> str:
+    if not found.of(title):
+        return NO_RUN
+    pairs = found.pairs(title)
+    if not pairs:
+        return NO_PLAIN
+    ours, plain = (run.metrics for run in pairs[0])
+    text = (
+        f"Beside {found.plain} it has {_more(ours['params'], plain['params'])} parameters "
+        f"({ours['params']:,} against {plain['params']:,}) and "
+        f"{_more(ours['macs'], plain['macs'])} multiply-adds "
+        f"({ours['macs'] / 1e6:,.1f} against {plain['macs'] / 1e6:,.1f} million an image)."
+    )
+    if measured is None or title not in measured.index:
+        return f"{text} Its step time was not measured here."
+    ratio = float(measured.loc[title, STEP] / measured.loc[found.plain, STEP])
+    text += f" A training step takes {ratio:.2f} times as long, measured in turn on this machine."
+    return f"{text} {_same_time(found, title, ratio, budgets)}"
+
+
+def _more(ours: float, plain: float) -> str:
+    if ours == plain:
+        return "equally many"
+    share = 100 * abs(ours / plain - 1)
+    digits = 1 if share >= 0.1 else 3
+    return f"{share:.{digits}f}% {'fewer' if ours < plain else 'more'}"
+
+
+def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, list[Run]]) -> str:
+    """What the plain network reaches in the time that the other one's training takes."""
+    pairs = found.pairs(title)
+    epochs = len(pairs[0][1].history["epoch"])
+    bought = ratio * epochs
+    if bought <= epochs:
+        return f"So it leaves no time in which {found.plain} could train for longer."
+    whole = (
+        f"In the time of its {counted(epochs, 'epoch')} {found.plain} could train for {bought:.1f}"
+    )
+    longer = [number for number in budgets if number >= bought]
+    if longer:
+        return f"{whole}: {_between(found, title, bought, budgets)}"
+    theirs = np.mean([plain.history["val_acc"] for _, plain in pairs], axis=0)
+    mine = np.mean([run.history["val_acc"] for run, _ in pairs], axis=0)
+    done, late = int(epochs / ratio), math.ceil(0.75 * epochs)
+    last = "epoch" if epochs - late == 1 else f"{epochs - late} epochs"
+    text = (
+        f"{whole}; no run of that length is on record. The last {last} of its own {epochs} brought "
+        f"it {points(100 * (theirs[-1] - theirs[late - 1]))}."
+    )
+    if done < 1 or len(mine) != len(theirs):
+        return text
+    return (
+        f"{text} When {found.plain} had finished, the other had done {counted(done, 'epoch')} and "
+        f"stood at {mine[done - 1]:.4f} against {theirs[-1]:.4f}, with its rate not yet annealed."
+    )
+
+
+def _between(found: Compared, title: str, bought: float, budgets: Mapping[int, list[Run]]) -> str:
+    """The plain network's accuracy at that many epochs, from its trainings of other lengths.
+
+    Each of them was annealed to its own end. Between two of them a straight line is taken, over the
+    seeds that all have.
+    """
+    assert found.plain is not None, "there are runs of it"
+    epochs = len(found.of(found.plain)[0].history["epoch"])
+    lengths = {**budgets, epochs: found.of(found.plain)}
+    seeds = set.intersection(
+        *({run.experiment.seed for run in runs} for runs in lengths.values()),
+        set(found.runs[title]),
+    )
+    if not seeds:
+        return "its runs of other lengths share no seed with these, so that nothing can be read."
+    at = {
+        number: accuracy([run for run in runs if run.experiment.seed in seeds])
+        for number, runs in sorted(lengths.items())
+    }
+    plain = float(np.interp(bought, [*at], [*at.values()]))
+    mine = accuracy([found.runs[title][seed] for seed in sorted(seeds)])
+    read = ", ".join(f"{value:.4f} with {number}" for number, value in at.items())
+    return (
+        f"its own trainings end at {read} epochs{over(sorted(seeds))}, which makes {plain:.4f} for "
+        f"that time, against {mine:.4f} with the block ({points(100 * (mine - plain))})."
+    )
+
+
+def _budgets(plan: Plan, task: str, plain: str | None) -> dict[int, list[Run]]:
+    """Epochs -> the plain network's runs of that length, of the study's budget axis."""
+    if not PROFILES[plan.profile].folds or plain is None:
+        return {}
+    models = {e.model for e in plan.comparison(task).comparison.entries if e.title == plain}
+    found: dict[int, list[Run]] = {}
+    for comparison in BUDGETS:
+        if comparison.task != task:
+            continue
+        for run in ended_of_study(plan):
+            entry = entry_of(comparison, run.experiment, plan.profile)
+            same = run.experiment.fingerprint == plan.comparison(task).images.fingerprint
+            if entry is not None and entry.model in models and same and run.status == "finished":
+                found.setdefault(run.experiment.recipe.epochs, []).append(run)
+    return found

@@ -1,0 +1,88 @@
+"""The finished runs that a finding is about: the plain network's, and those with a block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attn_blocks import models
+from attn_blocks.errors import choose
+from attn_book.analysis.words import counted
+from attn_book.records.planned import runs_of
+from attn_book.records.run import Run
+from attn_book.study.pages import Entry
+from attn_book.study.plan import Plan
+
+NO_RUN = "No run of it is finished."
+NO_PLAIN = "The comparison has no finished network without a block to hold it against."
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The networks of a comparison.
+
+    Attributes:
+        plain: title of the first network without an attention block; None where all have one.
+        blocks: titles of the networks that are asked about, in the order of the page.
+        runs: title -> seed -> finished run, of every network.
+    """
+
+    plain: str | None
+    blocks: tuple[str, ...]
+    runs: Mapping[str, Mapping[int, Run]]
+
+    def of(self, title: str) -> list[Run]:
+        """A network's finished runs in the order of their seeds."""
+        return [self.runs[title][seed] for seed in sorted(self.runs[title])]
+
+    def pairs(self, title: str) -> list[tuple[Run, Run]]:
+        """(the network's run, the plain network's) of each seed that both finished."""
+        plain = self.runs[self.plain] if self.plain else {}
+        shared = sorted(self.runs[title].keys() & plain.keys())
+        return [(self.runs[title][seed], plain[seed]) for seed in shared]
+
+
+def compared(plan: Plan, task: str, titles: Sequence[str] = ()) -> Compared:
+    """The networks of a page's task.
+
+    Args:
+        titles: those with a block that are asked about; none for all of them.
+
+    Raises:
+        SettingError: a title that the comparison has no block of, with those that it has.
+    """
+    entries = plan.comparison(task).comparison.entries
+    with_block = [entry.title for entry in entries if has_block(entry)]
+    for title in titles:
+        choose("network with a block", title, with_block)
+    return Compared(
+        next((entry.title for entry in entries if not has_block(entry)), None),
+        tuple(title for title in with_block if not titles or title in titles),
+        {
+            title: {run.experiment.seed: run for run in runs}
+            for title, runs in runs_of(plan, task).items()
+        },
+    )
+
+
+def has_block(entry: Entry) -> bool:
+    """Whether a network of the book has an attention block, its own or the option's."""
+    attn = entry.options.get("attn")
+    return bool(models.find(entry.model).attns) if attn is None else attn is not False
+
+
+def accuracy(runs: Sequence[Run]) -> float:
+    """The mean final accuracy on the validation images, from 0 to 1."""
+    return float(np.mean([run.metrics["final_val_acc"] for run in runs]))
+
+
+def gain(pairs: Sequence[tuple[Run, Run]]) -> float:
+    """The mean difference of the final accuracies, in points."""
+    return 100 * (accuracy([run for run, _ in pairs]) - accuracy([plain for _, plain in pairs]))
+
+
+def over(runs: Sequence[object]) -> str:
+    """ " (mean of 3 runs)"; nothing for one."""
+    return f" (mean of {counted(len(runs), 'run')})" if len(runs) > 1 else ""

@@ -1,0 +1,93 @@
+"""How sure the networks are, and which confusions a block changes: from the recorded logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from attn_book.analysis.findings.compared import NO_RUN, Compared, accuracy, compared, over
+from attn_book.analysis.words import Finding, listed
+from attn_book.records.logits import read_logits
+from attn_book.records.run import Run
+from attn_book.study.plan import Plan
+
+BINS = 15
+LOGITS = "logits.safetensors"
+
+
+def calibration(plan: Plan, task: str, *titles: str) -> Finding:
+    """Confidence against accuracy of each network, and the confusions that change the most.
+
+    Confidence is the probability of the predicted class. The expected calibration error is that of
+    Guo et al. (2017): images in ``BINS`` bins of equal width by their confidence, and the mean,
+    over the images, of the distance between a bin's accuracy and its confidence.
+    """
+    found = compared(plan, task, titles)
+    shown = [found.plain] if found.plain else []
+    lines = [(title, _calibrated(found.of(title))) for title in [*shown, *found.blocks]]
+    lines += [
+        (f"{title} beside {found.plain}", _confusions(found, title))
+        for title in found.blocks
+        if found.pairs(title)
+    ]
+    return Finding(tuple(lines))
+
+
+def _calibrated(runs: Sequence[Run]) -> str:
+    if not runs:
+        return NO_RUN
+    scored = [run for run in runs if (run.folder / LOGITS).exists()]
+    if not scored:
+        return "Its scores of the validation images are not on record."
+    confidence, error = np.mean([_scores(run) for run in scored], axis=0)
+    right = accuracy(scored)
+    way = "too sure" if confidence > right else "not sure enough"
+    return (
+        f"It is right on {right:.1%} of the validation images and gives its answers a probability "
+        f"of {confidence:.1%} on average{over(scored)}: {100 * abs(confidence - right):.1f} points "
+        f"{way}. Its expected calibration error is {100 * error:.1f} points."
+    )
+
+
+def _scores(run: Run) -> tuple[float, float]:
+    """(mean confidence, expected calibration error), each from 0 to 1."""
+    logits, labels = read_logits(run.folder / LOGITS)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    confidence = shares.max(axis=1) / shares.sum(axis=1)
+    right = logits.argmax(axis=1) == labels
+    return float(confidence.mean()), calibration_error(confidence, right)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error, from 0 to 1.
+
+    Args:
+        confidence: of each image, [N], from 0 to 1.
+        right: whether the prediction is, [N].
+    """
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(places, weights=confidence - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def _confusions(found: Compared, title: str) -> str:
+    """The confusions that lose and gain the most images, over the seeds that both have."""
+    pairs = found.pairs(title)
+    ours, plain = (np.sum([pair[i].confusion for pair in pairs], axis=0) for i in (0, 1))
+    if ours.shape != plain.shape:
+        return "The two were trained on different classes."
+    classes, change = pairs[0][0].classes, ours - plain
+    np.fill_diagonal(change, 0)
+    parts = []
+    for word, place in (("rarer", change.argmin()), ("more frequent", change.argmax())):
+        true, taken = np.unravel_index(place, change.shape)
+        if change[true, taken] == 0:
+            parts.append(f"no confusion became {word}")
+            continue
+        parts.append(
+            f"{classes[true]} taken for {classes[taken]} became {word} "
+            f"({ours[true, taken]:,} in place of {plain[true, taken]:,} of "
+            f"{ours[true].sum():,} images)"
+        )
+    return f"Of all confusions these changed most: {listed(parts)}."

@@ -1,0 +1,84 @@
+"""What a network says of validation images, right and wrong."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from attn_blocks.datasets import ImageDataset
+from attn_blocks.errors import SettingError
+from attn_book.analysis.explain import network_input, pictures
+from attn_book.analysis.plots.style import STYLE
+from attn_book.records.logits import read_logits
+from attn_book.records.run import Run
+
+RIGHT, WRONG = "#1b6e3c", "#a81800"
+LABEL = 8  # points
+
+
+def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int = 3) -> Figure:
+    """Validation images with the predicted class and its probability, taken from recorded logits.
+
+    Right and wrong answers are drawn evenly from all of their kind, about half of each as far as
+    there are so many; the wrong ones come last. A wrong one has a cross, a dashed frame and the
+    true class beside its colour.
+
+    Args:
+        images: those that the run was validated on, of its fold.
+
+    Raises:
+        SettingError: they are others.
+    """
+    logits, labels = read_logits(run.folder / "logits.safetensors")
+    if not np.array_equal(labels, np.asarray(images.val.labels)):
+        raise SettingError(
+            f"{run.folder.name} was not validated on these {len(images.val)} images of "
+            f"{images.title}; give those of fold {run.experiment.fold}"
+        )
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    predicted = logits.argmax(axis=1)
+    chosen = _half_wrong(predicted == labels, columns * rows)
+    drawn = pictures(images, network_input(images, chosen, run.experiment.recipe))
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(
+            rows,
+            columns,
+            figsize=(1.55 * columns, 1.95 * rows),
+            layout="constrained",
+            squeeze=False,
+        )
+        for axis in axes.flat:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, index, picture in zip(axes.flat, chosen, drawn, strict=False):
+            right, guess = predicted[index] == labels[index], predicted[index]
+            axis.imshow(picture)
+            words = f"{'✓' if right else '✗'} {images.classes[guess]} {shares[index, guess]:.0%}"
+            if not right:
+                words += f"\nis {images.classes[labels[index]]}"
+            ink = RIGHT if right else WRONG
+            axis.set_xlabel(words, color=ink, fontsize=LABEL, parse_math=False)
+            axis.spines[:].set(visible=True, color=ink, linewidth=2)
+            axis.spines[:].set_linestyle("-" if right else "--")
+    wrong = int((predicted != labels).sum())
+    figure.set_label(
+        f"{len(chosen)} validation images with the predicted class, "
+        f"{int((predicted[chosen] != labels[chosen]).sum())} of them wrong. Of all {len(labels):,} "
+        f"images {wrong:,} are taken for another class."
+    )
+    return figure
+
+
+def _half_wrong(right: np.ndarray, count: int) -> np.ndarray:
+    """Numbers of images: right ones, then wrong ones, evenly spread over each kind."""
+    kinds = [np.flatnonzero(right), np.flatnonzero(~right)]
+    of_wrong = min(len(kinds[1]), max(count // 2, count - len(kinds[0])))
+    of_right = min(len(kinds[0]), count - of_wrong)
+    return np.concatenate(
+        [
+            kind[np.linspace(0, len(kind) - 1, number).astype(int)] if number else kind[:0]
+            for kind, number in zip(kinds, (of_right, of_wrong), strict=True)
+        ]
+    )
