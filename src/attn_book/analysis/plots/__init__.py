@@ -16,6 +16,7 @@ from attn_book.analysis.plots.outcomes import (
     gain_forest,
     gains_at_both_widths,
 )
+from attn_book.analysis.plots.own import own_block
 from attn_book.analysis.plots.style import STYLE, colour, marker, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
 
@@ -31,6 +32,7 @@ __all__ = [
     "grad_cam",
     "maps_over_image",
     "marker",
+    "own_block",
     "parameter_spread",
     "query_attention",
     "sample_grid",
