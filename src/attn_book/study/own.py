@@ -253,7 +253,8 @@ def _try(layer: Any, channels: int, side: int) -> None:
         x = paddle.to_tensor(values.astype("float32"), stop_gradient=False)
         y = layer(x)
         if not isinstance(y, paddle.Tensor) or (y.shape, y.dtype) != (x.shape, x.dtype):
-            got = f"{y.shape} of {y.dtype}" if isinstance(y, paddle.Tensor) else repr(y)
-            raise SettingError(f"from {x.shape} of {x.dtype} it makes {got}; both must be alike")
+            got = f"{list(y.shape)} of {y.dtype}" if isinstance(y, paddle.Tensor) else repr(y)
+            given = f"{list(x.shape)} of {x.dtype}"
+            raise SettingError(f"from {given} it makes {got}; both must be alike")
         if training:
             y.sum().backward()

@@ -28,14 +28,17 @@ def own_block(found: Judged, cost: Cost) -> Figure:
         figure, axes = plt.subplots(
             2, 2, figsize=(11, 7.5), layout="constrained", width_ratios=(1, 1.2)
         )
-        figure.suptitle(
-            f"{found.title}: {cost['Extra parameters (%)']:+.2f}% parameters, "
-            f"{cost['Extra MACs (%)']:+.2f}% MACs, {cost['Training step']:.2f} times the time",
-            fontsize=11,
+        extra = (
+            f"{cost['Extra parameters (%)']:+.2f}% parameters, {cost['Extra MACs (%)']:+.2f}% MACs"
         )
+        times = f"{cost['Training step']:.2f} times the time of a training step"
+        figure.suptitle(f"{found.title}: {extra}, {times}", fontsize=11)
         _accuracies(axes[0, 0], found)
         gains(axes[0, 1], [*found.eight, found.verdict])
         axes[0, 1].set_title(found.verdict.in_full)
+        if any(verdict.interval for verdict in [*found.eight, found.verdict]):
+            key = "thick: simultaneous 95%; thin: allowing for shared images"
+            axes[0, 1].set_xlabel(f"points above {RESNET.title} ({key})", fontsize=9)
         _by_block(axes[1, 0], "moved by (root mean square)", _moved(found.runs))
         _by_block(axes[1, 1], "differs between images by (share)", _differs(found.runs))
     return figure
@@ -89,5 +92,7 @@ def _by_block(axis: plt.Axes, label: str, values: Mapping[str, Mapping[str, list
         axis.plot(range(len(blocks)), medians, marker="o", linestyle=style, label=name)
     labels = [block.replace("layer", "").removesuffix(".attn") for block in blocks]
     axis.set_xticks(range(len(blocks)), labels, fontsize=7)
-    axis.set(xlabel="block, stage.position", ylabel=label, ylim=(0, None))
+    axis.set(xlabel="block, stage.position", ylabel=label)
+    axis.margins(y=0.1)
+    axis.set_ylim(bottom=0)
     axis.legend(fontsize=8)
