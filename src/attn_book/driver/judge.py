@@ -99,10 +99,8 @@ def announce(page: Plan, block: OwnBlock) -> None:
         done = sum(is_done(run_of(page, experiment)) for experiment in experiments)
         print(f"{title}: {done} of {len(experiments)} runs on record")
         if title == RESNET.title and done < len(experiments) and PROFILES[page.profile].shared:
-            print(
-                "  The others are trained here too: of these images under today's code none is "
-                "published."
-            )
+            print("  What is missing is trained here: it is not published for these images,")
+            print("  made by code that computes the same.")
     missing = missing_of([page])
     if missing:
         print(estimate.measured(page, own.TASK, missing))

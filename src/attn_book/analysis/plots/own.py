@@ -35,7 +35,7 @@ def own_block(found: Judged, cost: Cost) -> Figure:
         figure.suptitle(f"{found.title}: {extra}, {times}", fontsize=11)
         _accuracies(axes[0, 0], found)
         gains(axes[0, 1], [*found.eight, found.verdict])
-        axes[0, 1].set_title(found.verdict.in_full)
+        axes[0, 1].set_title(f"{found.title}: {found.verdict.in_full}", loc="right")
         if any(verdict.interval for verdict in [*found.eight, found.verdict]):
             key = "thick: simultaneous 95%; thin: allowing for shared images"
             axes[0, 1].set_xlabel(f"points above {RESNET.title} ({key})", fontsize=9)
