@@ -1,4 +1,4 @@
-"""A block of the reader's own: found by what its file says, and tried before it is trained."""
+"""A block of the reader's own: found, and named by what its file says."""
 
 from pathlib import Path
 
@@ -88,33 +88,3 @@ def test_a_module_is_found_beside_the_installed_ones(tmp_path, monkeypatch):
 def test_what_cannot_be_found_is_named(spec, problem):
     with pytest.raises(SettingError, match=problem):
         own.find(spec, ECA.parent)
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("1 / 0", r"mine\.py cannot be loaded: ZeroDivisionError: division by zero"),
-        ("import nothing_like_it", "cannot be loaded: ModuleNotFoundError: No module named"),
-        ("def Other(c): ...", r"unknown name in .*mine\.py: 'Mine'; choose one of: Other"),
-        ("Mine = 3", r"Mine in .*mine\.py is 3; it must be a class or a function"),
-        ("def Mine(c): return 3", "made from 32 channels it is 3, no paddle.nn.Layer"),
-        (FORWARD + "return x[:, :1]", r"from \[2, 32, 28, 28\] of .* it makes \[2, 1, 28, 28\]"),
-        (FORWARD + "return x.astype('float64')", "makes .* of paddle.float64; both must be alike"),
-        (FORWARD + "return x, x", r"it makes \(Tensor.*both must be alike"),
-        (FORWARD + "return x.reshape([2, -1, 28, 28])", r"it makes \[2, 16, 28, 28\]"),
-        (
-            LAYER + "        assert channels < 128, 'too many'\n    forward = lambda self, x: x\n",
-            "fails with 128 channels, on maps of 4 x 4: AssertionError: too many",
-        ),
-        (FORWARD + "return x + self.nothing", "fails with 32 channels, on maps of 28 x 28: Attr"),
-    ],
-)
-def test_a_block_that_cannot_be_trained_is_refused(block, text, problem):
-    with pytest.raises(SettingError, match=f"(?s){problem}"):
-        own.check(block(text), "inside", RECIPE)
-
-
-def test_it_is_tried_wherever_the_network_has_it():
-    assert own.places("inside", RECIPE) == [(32, 28), (32, 14), (64, 7), (128, 4)]
-    assert own.places("between", RECIPE) == [(32, 14), (64, 7)]
-    own.check(own.find(f"{ECA}:ECA"), "inside", PROFILES["study"].recipes["animals10"])

@@ -26,6 +26,7 @@ from attn_book.study.own import OwnBlock
 from attn_book.study.pages import RESNET, Comparison, Entry
 from attn_book.study.plan import Plan, plan
 from attn_book.study.recipes import PROFILES
+from attn_book.training.own import check
 
 FEWEST_FOLDS = 2  # a residual takes two
 PAGE = "judge"
@@ -60,7 +61,7 @@ def judge(
     block = blocks.find(spec)
     page = plan_of(block, folds, placement, profile, **settings)
     os.environ[blocks.FOLDER] = str(block.folder)  # so that it reaches worker processes too
-    blocks.check(block, placement, page.comparisons[0].recipe)
+    check(block, placement, page.comparisons[0].recipe)
     jobs = job_count(jobs, page)
     try:
         prepare([page])

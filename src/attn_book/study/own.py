@@ -1,4 +1,4 @@
-"""A block of the reader's own: found in a file or a module, named by its text, and tried.
+"""A block of the reader's own: found in a file or a module, and named by its text.
 
 The option that names it in an experiment is ``my_block.py:MyBlock@<16 digits>``: where it comes
 from, its name, and the beginning of the SHA-256 of its file's text. An edited block is another one,
@@ -19,16 +19,13 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import paddle
-from paddle import nn
-
-from attn_blocks import models
-from attn_blocks.errors import AttnBlocksError, SettingError, TrainingError, choose
+from attn_blocks.errors import SettingError, TrainingError, choose
 from attn_blocks.files import printable
-from attn_book.study.experiment import Recipe
+
+if TYPE_CHECKING:  # what needs no network needs no Paddle
+    from paddle import nn
 
 # Names the folder of the file, or of the module, to worker processes. A network of a record with a
 # reader's block is built only where it is set: building it runs that file.
@@ -78,7 +75,7 @@ class OwnBlock:
             with _on_path(self.folder):
                 module = _run(self) if self.is_file else importlib.import_module(self.where)
         except Exception as error:  # whatever the reader's code raises
-            raise SettingError(f"{self.path} cannot be loaded: {_reason(error)}") from error
+            raise SettingError(f"{self.path} cannot be loaded: {reason_of(error)}") from error
         found = vars(module)
         if self.name not in found:
             own = [n for n, v in found.items() if getattr(v, "__module__", "") == module.__name__]
@@ -180,7 +177,7 @@ def _file_of(module: str, folder: Path) -> Path:
         with _on_path(folder):
             found = importlib.util.find_spec(module)
     except Exception as error:  # of the packages around it, which are imported
-        raise SettingError(f"the module {module} cannot be found: {_reason(error)}") from error
+        raise SettingError(f"the module {module} cannot be found: {reason_of(error)}") from error
     if found is None or not found.has_location or found.origin is None:
         raise SettingError(f"there is no module {module!r} with a file of its own; {EXAMPLE}")
     return Path(found.origin)
@@ -196,65 +193,6 @@ def _on_path(folder: Path) -> Iterator[None]:
         sys.path.remove(str(folder))
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What the reader's code raised, in a line."""
     return f"{type(error).__name__}: {error}".strip().splitlines()[0]
-
-
-# Tried before anything is trained ----------------------------------------------------------------
-
-
-def places(placement: str, recipe: Recipe) -> list[tuple[int, int]]:
-    """(channels, side of the map) of each stage of ResNet-50 where a block would stand."""
-    with paddle.LazyGuard():  # takes no memory
-        network = models.create_model(
-            "resnet50",
-            width=recipe.width,
-            stem=recipe.stem,
-            image_size=recipe.image_size,
-            attn=1.0,
-            placement=placement,
-        )
-    [record] = network.settings["attn"].values()
-    return [(at["channels"], at["map"]) for name, at in record.items() if name != "placement"]
-
-
-def check(block: OwnBlock, placement: str, recipe: Recipe) -> None:
-    """Make the block for every place of the network and try it there, forward and backward.
-
-    Raises:
-        SettingError: it cannot be made or fails, with the place's numbers; or what it returns is
-            not a tensor of its input's shape and type.
-    """
-    make = block.load()
-    for channels, side in places(placement, recipe):
-        try:
-            with paddle.LazyGuard():  # as ``training.build.build_model`` does
-                layer = make(channels)
-            _try(layer, channels, side)
-        except AttnBlocksError as error:
-            raise SettingError(f"{block.option}: {error}") from error
-        except Exception as error:  # whatever the reader's code raises
-            raise SettingError(
-                f"{block.option} fails with {channels} channels, on maps of {side} x {side}: "
-                f"{_reason(error)}"
-            ) from error
-
-
-def _try(layer: Any, channels: int, side: int) -> None:
-    if not isinstance(layer, nn.Layer):
-        raise SettingError(f"made from {channels} channels it is {layer!r}, no paddle.nn.Layer")
-    for parameter in layer.parameters():
-        if not parameter._is_initialized():
-            parameter.initialize()
-    models.count_macs(layer, (channels, side, side))  # traces it, as every run does
-    for training, images in ((True, 2), (False, 1)):
-        layer.train() if training else layer.eval()
-        values = np.random.default_rng(0).normal(size=(images, channels, side, side))
-        x = paddle.to_tensor(values.astype("float32"), stop_gradient=False)
-        y = layer(x)
-        if not isinstance(y, paddle.Tensor) or (y.shape, y.dtype) != (x.shape, x.dtype):
-            got = f"{list(y.shape)} of {y.dtype}" if isinstance(y, paddle.Tensor) else repr(y)
-            given = f"{list(x.shape)} of {x.dtype}"
-            raise SettingError(f"from {given} it makes {got}; both must be alike")
-        if training:
-            y.sum().backward()
