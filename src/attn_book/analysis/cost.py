@@ -34,13 +34,7 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
         A row a model: Parameters, Extra parameters (%), MMACs (of one image), Extra MACs (%),
         Training step and Inference (times the plain network's).
     """
-    comparison = plan.comparison(task)
-    device.select_device(plan.device)
-    networks = {
-        entry.title: build.build_model(experiment, len(comparison.images.classes))
-        for entry, experiment in comparison.experiments
-        if experiment.seed == plan.seeds[0]
-    }
+    comparison, networks = plan.comparison(task), _networks(plan, task)
     plain = next((t for t, model in networks.items() if not attention_blocks(model)), None)
     plain = plain or next(iter(networks))
     side, batch = comparison.recipe.image_size, comparison.recipe.batch_size
@@ -61,6 +55,26 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
         }
     )
     return frame.rename_axis("Model")
+
+
+def image_seconds(plan: Plan, task: str) -> dict[str, tuple[float, float]]:
+    """Title -> seconds of a training image and of a validation image, measured as in ``table``."""
+    networks, rounds, comparison = _networks(plan, task), FEWEST_ROUNDS, plan.comparison(task)
+    side, batch = comparison.recipe.image_size, comparison.recipe.batch_size
+    measured = _measure(networks, side, batch, len(comparison.images.classes), rounds)
+    training, inference = ({t: float(np.median(s)) / batch for t, s in m.items()} for m in measured)
+    return {title: (training[title], inference[title]) for title in networks}
+
+
+def _networks(plan: Plan, task: str) -> dict[str, nn.Layer]:
+    """The networks of a comparison by their titles, on the plan's device."""
+    comparison = plan.comparison(task)
+    device.select_device(plan.device)
+    return {
+        entry.title: build.build_model(experiment, len(comparison.images.classes))
+        for entry, experiment in comparison.experiments
+        if experiment.seed == plan.seeds[0]
+    }
 
 
 def _percent(values: Mapping[str, int], plain: str) -> dict[str, float]:

@@ -21,6 +21,8 @@ from attn_blocks import datasets, device, models
 from attn_blocks.datasets.images import label_of
 from attn_blocks.errors import choose
 from attn_book.analysis import cost
+from attn_book.records.planned import run_of
+from attn_book.records.reading import epochs_done
 from attn_book.records.recorded import RecordedImages
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES, TASK_TITLES
@@ -173,6 +175,23 @@ def announcement(plans: Sequence[Plan], names: Collection[str]) -> str:
     if not plans[0].device.startswith("gpu"):
         words += " On this machine's processor it takes many times as long."
     return f"{words}\nIt can be stopped (Ctrl-C) and goes on from the last finished epoch."
+
+
+def measured(plan: Plan, task: str, missing: Sequence[Experiment]) -> str:
+    """What is said before these experiments are trained on this machine, from steps tried on it."""
+    comparison, seconds = plan.comparison(task), cost.image_seconds(plan, task)
+    train, val = len(comparison.images.train), len(comparison.images.val)
+    names, total = {experiment.name for experiment in missing}, 0.0
+    for entry, experiment in comparison.experiments:
+        if experiment.name in names:
+            left = experiment.recipe.epochs - epochs_done(run_of(plan, experiment).folder)
+            forward_and_back, forward = seconds[entry.title]
+            total += left * (train * forward_and_back + val * forward)
+    time = f"{total / 3600:.1f} hours" if total > 5400 else f"{max(1, round(total / 60))} min"
+    return (
+        f"To train: {len(missing)} runs of {comparison.recipe.epochs} epochs. "
+        f"By steps tried on this machine that takes about {time}, to a factor of two."
+    )
 
 
 def table(found: Sequence[ModelCost], gpu: GPU) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -50,10 +50,11 @@ class Evidence:
     @property
     def is_complete(self) -> bool:
         """Whether every run of every network has ended, finished or diverged."""
-        return all(
-            set(seeds) <= self.runs[title].keys() | self.diverged[title].keys()
-            for title, seeds in self.wanted.items()
-        )
+        return all(self.has_ended(title, seeds) for title, seeds in self.wanted.items())
+
+    def has_ended(self, title: str, seeds: Iterable[int]) -> bool:
+        """Whether a network's runs of these seeds have ended, finished or diverged."""
+        return set(seeds) <= self.runs[title].keys() | self.diverged[title].keys()
 
     @cached_property
     def accuracies(self) -> Values:
@@ -162,7 +163,7 @@ def on_record(plan: Plan) -> dict[str, Evidence]:
     """
     settings = PROFILES[plan.profile]
     if not settings.folds:
-        return {planned.task: _of_page(plan, planned) for planned in plan.comparisons}
+        return {planned.task: of_page(plan, planned) for planned in plan.comparisons}
     ended = ended_of_study(plan)
     known = {c.task: c.images.fingerprint for c in plan.comparisons}
     found = {}
@@ -173,7 +174,8 @@ def on_record(plan: Plan) -> dict[str, Evidence]:
     return found
 
 
-def _of_page(plan: Plan, planned: PlannedComparison) -> Evidence:
+def of_page(plan: Plan, planned: PlannedComparison) -> Evidence:
+    """What there is of a comparison of a page: its own runs."""
     wanted: dict[str, list[int]] = {title: [] for title in planned.titles}
     for entry, experiment in planned.experiments:
         wanted[entry.title].append(experiment.seed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from attn_book.analysis import statistics
 from attn_book.analysis.evidence import Evidence
-from attn_book.analysis.statistics import SHARED, Difference, dunnett_critical
+from attn_book.analysis.statistics import SHARED, Difference, Residual, dunnett_critical
 from attn_book.study.claims import CLAIMS, PRIMARY, REACH, SECONDARY, SIZE, Claim
 
 MARGIN = 1.5  # points
@@ -163,6 +163,30 @@ def _measured(claim: Claim, evidence: Evidence, is_study: bool) -> _Case:
     errors = statistics.error_reduction(means[0] / 100, means[1] / 100)
     verdict = replace(verdict, value=found.value, left=100 - means[1], errors=errors)
     return _Case(verdict, found, evidence)
+
+
+def judge_one_more(claim: Claim, evidence: Evidence, residual: Residual, is_study: bool) -> Verdict:
+    """A claim beside the primary family, counted in its correction as one comparison more.
+
+    Args:
+        claim: that ``better``, a network with a block of the reader's own, beats the plain one.
+        evidence: with the runs of both.
+        residual: what the interval is computed from; with no degrees of freedom there is none,
+            and the outcome is open.
+        is_study: as in ``judge``. There is no outcome either before the runs that are wanted of
+            ``better``, and those of ``worse`` with the same seeds, have ended.
+    """
+    case, seeds = _measured(claim, evidence, is_study), evidence.wanted[claim.better]
+    ended = all(evidence.has_ended(title, seeds) for title in (claim.better, claim.worse) if title)
+    if not (is_study and ended):
+        return case.verdict
+    if case.found is not None:
+        case = replace(case, found=replace(case.found, residual=residual))
+    comparisons = sum(known.family == PRIMARY for known in CLAIMS) + 1
+    verdict = _of_primary(_with_noise(case), comparisons)
+    if residual.freedom <= 0:
+        verdict = replace(verdict, interval=None, corrected=None, wins=None)
+    return verdict
 
 
 def _with_noise(case: _Case) -> _Case:

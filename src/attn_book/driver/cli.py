@@ -109,6 +109,27 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--top", type=int, default=1, help="classes shown an image (default: 1)")
     predict.set_defaults(command=_predict)
 
+    judge = commands.add_parser(
+        "judge",
+        help="train ResNet-50 with a block of your own by the study's protocol, and judge it",
+        description="Train ResNet-50 with a block of your own by the study's protocol (same folds, "
+        "start and recipe), take the plain network's records where they are published for the "
+        "same images or train it too, and print and draw accuracy by fold, what the block learnt, "
+        "its cost, and its outcome beside the eight blocks. Your code is run. The hash of its "
+        "file's text names the runs: an edited block is trained anew.",
+    )
+    judge.add_argument("block", help="my_block.py:MyBlock or module:MyBlock, made from channels")
+    judge.add_argument("--folds", type=int, default=3, help="2 to 5 (default: 3)")
+    judge.add_argument(
+        "--placement", default="inside", help="inside (default), inside_c3_c5 or between"
+    )
+    judge.add_argument("--profile", default="study", help="only study, the default, has outcomes")
+    judge.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+    judge.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+    judge.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
+    judge.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+    judge.set_defaults(command=_judge)
+
     models = commands.add_parser("models", help="list the models with their parameters and MACs")
     models.set_defaults(command=_models)
 
@@ -201,6 +222,22 @@ def _predict(options: argparse.Namespace) -> int:
         for name, probability in classes:
             print(f"{image}\t{name}\t{probability:.3f}")
     return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from attn_book.driver.judge import judge
+
+    failed = judge(
+        options.block,
+        options.folds,
+        options.placement,
+        options.profile,
+        options.jobs,
+        device=options.device or None,
+        data_dir=options.data_dir or None,
+        results_dir=options.results_dir or None,
+    )
+    return 1 if failed else 0
 
 
 def _models(options: argparse.Namespace) -> int:

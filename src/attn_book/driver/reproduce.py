@@ -67,10 +67,7 @@ def reproduce(
     try:
         plans += _plans(pages, notebooks, settings, fresh)
         jobs = job_count(jobs, plans[0])
-        for experiment in _missing(plans):
-            Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
-        _put_in_order(plans)
-        _use_published(plans, fresh)
+        prepare(plans, fresh)
         _announce(plans, jobs)
         started = time.monotonic()
         failed = Schedule(plans, jobs, settings if notebooks else None).run()
@@ -79,12 +76,20 @@ def reproduce(
                 print(problem, file=sys.stderr)
             write_summary(plans[0].results_dir, plans)
     except (KeyboardInterrupt, StorageError):
-        _say_how_to_resume(plans)
+        say_how_to_resume(plans)
         raise
     print_results(plans)
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
     print(f"\nDone in {minutes} min {seconds} s; everything is in {relative(plans[0].results_dir)}")
     return failed
+
+
+def prepare(plans: Sequence[Plan], fresh: bool = False) -> None:
+    """Before anything is trained: settings checked, runs put in order, published records taken."""
+    for experiment in missing_of(plans):
+        Processes.from_environment().check(plans[0].device, experiment.recipe.batch_size)
+    _put_in_order(plans)
+    _use_published(plans, fresh)
 
 
 def _plans(
@@ -120,7 +125,7 @@ def job_count(jobs: int | str | None, first: Plan) -> int:
 
 
 def _announce(plans: Sequence[Plan], jobs: int) -> None:
-    missing = [experiment.name for experiment in _missing(plans)]
+    missing = [experiment.name for experiment in missing_of(plans)]
     total = len(_experiments(plans))
     labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
     print(
@@ -141,7 +146,8 @@ def _experiments(plans: Iterable[Plan]) -> list[Experiment]:
     return list({e.name: e for p in plans for e in p.experiments}.values())
 
 
-def _missing(plans: Sequence[Plan]) -> list[Experiment]:
+def missing_of(plans: Sequence[Plan]) -> list[Experiment]:
+    """The experiments of these plans that are still to be trained."""
     return [e for e in _experiments(plans) if not published.is_done(planned.run_of(plans[0], e))]
 
 
@@ -187,7 +193,7 @@ class Schedule:
 
     def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
         self.plans, self.jobs, self.settings = plans, jobs, settings or {}
-        self.missing = {experiment.name: experiment for experiment in _missing(plans)}
+        self.missing = {experiment.name: experiment for experiment in missing_of(plans)}
         self.trainings = [_training_task(plans[0], e, jobs == 1) for e in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
         self.ended: dict[str, str | None] = {}  # runs, with their error
@@ -294,10 +300,11 @@ def _why_failed(run: records_run.Run, error: str | None) -> str:
     return f"{reason}; see {relative(log)}" if log.exists() else reason
 
 
-def _say_how_to_resume(plans: Sequence[Plan]) -> None:
+def say_how_to_resume(plans: Sequence[Plan]) -> None:
+    """After an interruption: what is saved."""
     saved = "Stopped before the first run."
     if plans:
-        total, missing = len(_experiments(plans)), len(_missing(plans))
+        total, missing = len(_experiments(plans)), len(missing_of(plans))
         saved = (
             f"Stopped: {total - missing} of {total} runs are finished, the others are saved up to "
             "their last epoch; executed pages are kept."

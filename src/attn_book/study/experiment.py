@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
@@ -186,8 +187,9 @@ class Experiment:
 
     @property
     def variant(self) -> str:
-        """The model's name with its options: ``senet_cifar-squeeze_avg``."""
-        return "-".join([self.model, *(f"{k}_{v}" for k, v in sorted(self.options.items()))])
+        """The model's name with its options, fit for a folder: ``senet_cifar-squeeze_avg``."""
+        words = [self.model, *(f"{k}_{v}" for k, v in sorted(self.options.items()))]
+        return re.sub(r"[^\w.-]", "_", "-".join(words))  # a block of the reader's own has a colon
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from attn_blocks.errors import SettingError, choose
+from attn_book.study import own
 from attn_book.study.experiment import Experiment
 
 
@@ -114,7 +115,8 @@ def title_for(model: str, options: Mapping[str, Any]) -> str | None:
     """What pages call a model with these options; None where none shows it."""
     entries = [entry for page in PAGES.values() for part in page for entry in part.entries]
     known = (model, dict(options))
-    return next((e.title for e in entries if (e.model, dict(e.options)) == known), None)
+    found = (e.title for e in entries if (e.model, dict(e.options)) == known)
+    return next(found, own.title_of(options))
 
 
 def page_name(name: str) -> str:

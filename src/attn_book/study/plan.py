@@ -6,7 +6,7 @@ there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -131,6 +131,7 @@ def plan(
     device: str | None = None,
     epochs: int | None = None,
     load: Callable[[str, str, Recipe, Path], PlannedImages] | None = None,
+    comparisons: Sequence[Comparison] | None = None,
 ) -> Plan:
     """Resolve what ``page`` trains.
 
@@ -145,6 +146,7 @@ def plan(
         epochs: trains for that many instead of the recipe's.
         load: loads the images in place of ``load_task``, for plans that are not trained or that
             share a listing.
+        comparisons: what is trained in place of the page's own; ``page`` is any name then.
 
     Raises:
         SettingError: an unknown name or an invalid value, with the valid ones; or the paper
@@ -154,7 +156,8 @@ def plan(
     profile = choose("profile", profile or default_profile(), PROFILES)
     if profile == "paper" and device is None and (problem := gpu_problem()):
         raise SettingError(f"the paper profile is made for the GPU, but {problem}")
-    comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
+    if comparisons is None:
+        comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
     settings = PROFILES[profile]
     asked = parse_seeds(seeds) if seeds is not None else None
     data_dir, results_dir = datasets.data_folder(data_dir), results_folder(results_dir)

@@ -10,6 +10,7 @@ import numpy as np
 import paddle
 
 from attn_blocks import datasets, models, native
+from attn_book.study import own
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.training import compute as computing
 from attn_book.training.compute import Compute
@@ -117,7 +118,7 @@ def build_model(experiment: Experiment, classes: int) -> paddle.nn.Layer:
             width=experiment.recipe.width,
             stem=experiment.recipe.stem,
             image_size=experiment.recipe.image_size,
-            **experiment.options,
+            **own.resolved(experiment.options),
         )
     for name, parameter in model.named_parameters():
         if not parameter._is_initialized():

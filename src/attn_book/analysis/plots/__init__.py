@@ -17,6 +17,7 @@ from attn_book.analysis.plots.outcomes import (
     gain_forest,
     gains_at_both_widths,
 )
+from attn_book.analysis.plots.own import own_block
 from attn_book.analysis.plots.predictions import prediction_grid
 from attn_book.analysis.plots.style import STYLE, colour, marker, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
@@ -33,6 +34,7 @@ __all__ = [
     "grad_cam",
     "maps_over_image",
     "marker",
+    "own_block",
     "parameter_spread",
     "placement_diagram",
     "prediction_grid",

@@ -126,13 +126,9 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
-            _ours(axis, place, colour(verdict.claim.better), verdict)
             if verdict.is_own:
                 _others(axis, place + 0.25, verdict)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.set_yticks(range(len(found)), [verdict.claim.better for verdict in found])
-        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
-        axis.margins(x=0.06)
+        gains(axis, found)
         if any(verdict.interval for verdict in found):
             handles += [
                 plt.Line2D([], [], label="simultaneous 95% interval", color=GREY, linewidth=THICK),
@@ -160,14 +156,11 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(4.8, 0.9 + 0.42 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
-            _ours(axis, place, colour(verdict.claim.better), verdict)
             if verdict.claim.better in full_size:
                 axis.plot(full_size[verdict.claim.better], place + 0.25, "*", ms=10, **WHITE)
-        axis.axvline(0, color="black", linewidth=1)
+        gains(axis, found)
         names = [verdict.claim.better.removesuffix(f"-{RESNET.title}") for verdict in found]
         axis.set_yticks(range(len(found)), names)
-        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
-        axis.margins(x=0.06)
         handles = [plt.Line2D([], [], label="here", marker="o", ls="", color=GREY)]
         if full_size:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
@@ -193,6 +186,16 @@ def _against_resnet(plan: Plan, task: str) -> list[Verdict]:
         if (verdict.claim.task, verdict.claim.kind) == (task, BETTER)
         and verdict.claim.worse == RESNET.title
     ]
+
+
+def gains(axis: plt.Axes, found: Sequence[Verdict]) -> None:
+    """A line for each network's difference from the plain one, with its intervals if there are."""
+    for place, verdict in enumerate(found):
+        _ours(axis, place, colour(verdict.claim.better), verdict)
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(found)), [verdict.claim.better for verdict in found])
+    axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
+    axis.margins(x=0.06)
 
 
 def _others(axis: plt.Axes, place: float, verdict: Verdict) -> None:
