@@ -15,7 +15,7 @@ from attn_book.analysis.plots.outcomes import (
     confusion_matrices,
     gain_forest,
 )
-from attn_book.analysis.plots.style import STYLE, colour, marker, show
+from attn_book.analysis.plots.style import STYLE, colour, marker, save, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "parameter_spread",
     "query_attention",
     "sample_grid",
+    "save",
     "show",
     "shuffle_gates",
     "source",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -79,22 +80,27 @@ def show(plan: Plan, figure: Figure, name: str) -> Figure:
     Args:
         name: what the figure shows; the file is ``<page>_<name>.png``.
     """
+    save(figure, plan.provenance, plan.results_dir / "figures" / f"{plan.page}_{name}.png")
+    return figure
+
+
+def save(figure: Figure, provenance: str, path: Path) -> None:
+    """Stamp a figure with a line that says where it comes from, and write it as PNG."""
     _freeze_layout(figure)
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     figure.text(
         max(0, box.x0 / width),
         (box.y0 - 0.06) / height,
-        plan.provenance,
+        provenance,
         fontsize=7,
         color="#666666",
         va="top",
         parse_math=False,
     )
-    with atomic_write(plan.results_dir / "figures" / f"{plan.page}_{name}.png", "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
     # The notebook shows the returned figure; an open one would be shown a second time.
     plt.close(figure)
-    return figure
 
 
 def _freeze_layout(figure: Figure) -> None:
