@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from attn_book.training.build import channel_statistics
 from attn_book.training.checkpoint import load_model
 
 BATCH = 32
+LINE = 70  # letters under a picture
 MODEL = "resnet50"  # whose published weights are taken where neither weights nor a model are named
 
 
@@ -99,7 +101,7 @@ def draw_cams(
         picture = np.clip(inputs.transpose(1, 2, 0) * std + mean, 0, 1)
         name, share = run.classes[label], float(shares[label])
         seen = explain.Evidence(picture, name, {title: values}, {title: share})
-        plots.save(plots.grad_cam([seen]), provenance(run), target)
+        plots.save(plots.grad_cam([seen]), textwrap.fill(provenance(run), LINE), target)
     return dict(zip(map(str, images), targets, strict=True))
 
 
