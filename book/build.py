@@ -177,7 +177,7 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
-        where_from = origin(plan) if plan else "this page trains nothing"
+        where_from = origin(plan) if plan else "This page trains nothing"
         line = f"{where_from} · page executed {plain(executed)}"
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"

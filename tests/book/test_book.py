@@ -285,7 +285,7 @@ def test_a_guide_says_when_it_was_executed_and_the_front_page_leads_to_it(html):
         text = (html / f"{guide}.html").read_text(encoding="utf-8")
         line = re.search(r'<div class="provenance[^>]*>\s*<p>(.*?)</p>', text, re.DOTALL)[1]
         there = any((PUBLISHED / p / "notebooks" / f"{guide}.ipynb").exists() for p in shown())
-        words = r"this page trains nothing · page executed \d{4}-\d\d-\d\d"
+        words = r"This page trains nothing · page executed \d{4}-\d\d-\d\d"
         assert re.fullmatch(words if there else r"No results are published .*", line), line
         assert f'href="{guide}.html"' in front
     assert 'href="checklist.html"' in front

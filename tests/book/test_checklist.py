@@ -14,8 +14,8 @@ def rows():
     """(part, question, answer) of the page."""
     text = (PROJECT / "book" / "checklist.md").read_text(encoding="utf-8")
     for part in text.split("\n## ")[1:]:
-        title, _, table = part.partition("\n")
-        for question, answer in re.findall(r"^\| (.+\?) \| (.+) \|$", table, re.MULTILINE):
+        title, _, items = part.partition("\n")
+        for question, answer in re.findall(r"^\* \*(.+?\?)\* (.+)$", items, re.MULTILINE):
             yield title, question, answer
 
 

@@ -91,10 +91,11 @@ def test_pytorch_weights_give_pytorchs_output_or_are_refused(outputs):
 
 
 def test_every_exported_network_computes_the_same(outputs):
-    version, sizes, process, differences, onednn_ge, onednn_gc, onnx = outputs["export"]
+    version, sizes, dropping, process, differences, onednn_ge, onednn_gc, onnx = outputs["export"]
     assert version.split() == ["Paddle", paddle.__version__]
     assert set(sizes.index) == set(differences.index) == set(ab.list_attns())
     assert list(sizes.columns) == [".pdiparams", ".json"]
+    assert float(dropping.split()[-1]) > 0.01
     assert float(process.split()[-1]) < 1e-4
     assert list(differences.columns) == [
         "paddle.jit.load",
