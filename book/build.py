@@ -37,7 +37,7 @@ from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
-from attn_book.study.pages import PAGES, TASK_TITLES
+from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
@@ -105,12 +105,11 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns(
-        "_build", "published", "__pycache__", "[a-bd-z]*.py", "gains.png"
-    )
+    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "*.py", "gains.png")
     shutil.copytree(BOOK, source, ignore=ignored)
+    shutil.copy(BOOK / "conf.py", source)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
-    for page in PAGES:
+    for page in (*PAGES, *GUIDES):
         chapter(page, plans, source)
     records = source / "records"
     records.mkdir()
@@ -207,20 +206,21 @@ def mathjax() -> bytes:
 def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
     """Lay out a page as it was executed; one that is not published shows its text and code."""
     published = [
-        (pages[page], path)
+        (pages.get(page), path)
         for pages in plans.values()
-        if page in pages
-        and (path := pages[page].results_dir / "notebooks" / f"{page}.ipynb").exists()
+        if (page in pages or page in GUIDES)
+        and (path := folder_of(pages) / "notebooks" / f"{page}.ipynb").exists()
     ]
     plan, path = published[0] if published else (None, PROJECT / "notebooks" / f"{page}.ipynb")
     if not path.exists():
         return
     notebook = nbformat.read(path, as_version=4)
-    if plan is None:
+    if not published:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
-        line = f"{origin(plan)} · page executed {plain(executed)}"
+        where_from = origin(plan) if plan else "This page trains nothing"
+        line = f"{where_from} · page executed {plain(executed)}"
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:
@@ -247,6 +247,11 @@ def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:
     return f"{title}: {name[1].replace('_', ' ')}" if name else None
 
 
+def folder_of(pages: dict[str, Plan]) -> Path:
+    """The published folder of a profile's pages."""
+    return next(iter(pages.values())).results_dir
+
+
 def one_header(html: str) -> str:
     """A pandas table with the index's name beside the columns' instead of in a row below them."""
     columns = r"<tr[^>]*>\s*<th>[^<]*</th>((?:\s*<th>[^<]*</th>)+)\s*</tr>"
@@ -267,7 +272,7 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
     parts += ["### Claims", f"{count(pages)} {PROTOCOL}", table(claims(pages)), "### Files"]
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
-        shutil.copyfile(next(iter(pages.values())).results_dir / name, copy)
+        shutil.copyfile(folder_of(pages) / name, copy)
         parts.append(f"* {{download}}`{name} <records/{copy.name}>`")
     return "\n\n".join(parts)
 

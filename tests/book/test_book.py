@@ -25,7 +25,7 @@ from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import PAGES
+from attn_book.study.pages import GUIDES, PAGES
 from attn_book.study.recipes import PROFILES
 
 pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
@@ -169,7 +169,8 @@ def pages(html):
 
 
 def test_every_chapter_is_a_page_and_no_machine_is_named(html):
-    expected = {f"{page}.html" for page in PAGES if (PROJECT / f"notebooks/{page}.ipynb").exists()}
+    chapters = [*PAGES, *GUIDES]
+    expected = {f"{p}.html" for p in chapters if (PROJECT / f"notebooks/{p}.ipynb").exists()}
     assert expected <= set(pages(html))
     for path in html.rglob("*.html"):
         text = re.sub(r"data:[^\"']*", "", path.read_text(encoding="utf-8"))
@@ -296,6 +297,18 @@ def test_a_chapter_shows_the_most_that_is_published(html):
         found = re.search(r'<div class="provenance[^>]*>\s*<p>profile (\w+)', text)
         assert there, f"{page} is published in no profile"
         assert found[1] == there[0], page
+
+
+def test_a_guide_says_when_it_was_executed_and_the_front_page_leads_to_it(html):
+    front = (html / "index.html").read_text(encoding="utf-8")
+    for guide in GUIDES:
+        text = (html / f"{guide}.html").read_text(encoding="utf-8")
+        line = re.search(r'<div class="provenance[^>]*>\s*<p>(.*?)</p>', text, re.DOTALL)[1]
+        there = any((PUBLISHED / p / "notebooks" / f"{guide}.ipynb").exists() for p in shown())
+        words = r"This page trains nothing · page executed \d{4}-\d\d-\d\d"
+        assert re.fullmatch(words if there else r"No results are published .*", line), line
+        assert f'href="{guide}.html"' in front
+    assert 'href="checklist.html"' in front
 
 
 def test_published_pages_compare_their_block_with_the_papers_code():

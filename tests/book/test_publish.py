@@ -187,6 +187,38 @@ def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):
     assert "04_sge" not in notes
 
 
+def test_a_guide_is_published_while_its_text_is_todays(made_up, tmp_path):
+    target = tmp_path / "published"
+    notes = "\n".join(publishing.publish("smoke", made_up, target))
+    assert "page export: it is not executed; run: make reproduce-export PROFILE=smoke" in notes
+    guide = nbformat.read(PROJECT / "notebooks" / "export.ipynb", as_version=4)
+    guide.metadata["papermill"] = {"end_time": "2026-01-03T08:00:00+00:00"}
+    executed = made_up / "smoke" / "notebooks" / "export.ipynb"
+    nbformat.write(guide, executed)
+    assert not any("export" in note for note in publishing.publish("smoke", made_up, target))
+    assert check(target) == []
+    shown = target / "smoke" / "notebooks" / "export.ipynb"
+    stamp = {"executed": "2026-01-03T08:00:00+00:00", "runs": {}}
+    assert nbformat.read(shown, as_version=4).metadata["attn_blocks"] == stamp
+    guide.cells[0].source += " Once more."
+    nbformat.write(guide, shown)
+    seal(target / "smoke")
+    assert any(
+        "page export: its stamp, of when it was executed, is None" in p for p in check(target)
+    )
+    guide.metadata["attn_blocks"] = stamp
+    nbformat.write(guide, shown)
+    seal(target / "smoke")
+    (problem,) = check(target)
+    assert problem.endswith(
+        "another text than notebooks/export.ipynb; run: make reproduce-export PROFILE=quick"
+    )
+    executed.unlink()
+    notes = "\n".join(publishing.publish("smoke", made_up, target))
+    assert "left out page export: it is another text than notebooks/export.ipynb" in notes
+    assert not shown.exists() and check(target) == []
+
+
 def test_unfinished_failed_and_foreign_runs_stay_out(made_up, tmp_path, edit, add_run):
     (run_of(made_up, SGE, 0) / "metrics.json").unlink()
     edit(run_of(made_up, SGE, 1) / "metrics.json", status="failed", reason="it was stopped")

@@ -1,4 +1,4 @@
-"""All nine pages, executed headless in the smoke profile through the command that readers use."""
+"""All pages and guides, executed headless in the smoke profile by the command readers use."""
 
 import csv
 import os
@@ -12,7 +12,7 @@ import pytest
 
 from attn_blocks import native
 from attn_book.study.claims import CLAIMS
-from attn_book.study.pages import OVERVIEW, PAGES
+from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
 
 FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
 
@@ -57,7 +57,7 @@ def texts(notebook):
             yield output.get("text", "")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GUIDES])
 def test_every_cell_ran_without_warnings(results_dir, page):
     notebook = executed(results_dir, page)
     for cell in notebook.cells:

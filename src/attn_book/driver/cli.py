@@ -101,10 +101,16 @@ def _parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="say what trained weights see in images")
     predict.add_argument("images", nargs="+", metavar="IMAGE", help="files to classify")
-    predict.add_argument(
+    network = predict.add_mutually_exclusive_group()
+    network.add_argument(
         "--weights",
-        required=True,
         help="a run's folder (its last weights), or best.safetensors or last.safetensors in it",
+    )
+    network.add_argument(
+        "--model", help="without --weights: whose published weights (default: resnet50)"
+    )
+    predict.add_argument(
+        "--cam", metavar="FOLDER", help="also draw Grad-CAM of the likeliest class into a folder"
     )
     predict.add_argument("--top", type=int, default=1, help="classes shown an image (default: 1)")
     predict.set_defaults(command=_predict)
@@ -218,9 +224,19 @@ def _doctor(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from attn_book.driver import predict
 
-    for image, classes in predict.predict(options.images, options.weights, options.top).items():
-        for name, probability in classes:
+    weights = options.weights
+    if weights is None:
+        run = predict.published_run(options.model or predict.MODEL)
+        weights = run.folder
+        classes = ", ".join(run.classes)
+        print(f"Published weights: {predict.provenance(run)} · {classes}", file=sys.stderr)
+    found = predict.predict(options.images, weights, options.top)
+    drawn = predict.draw_cams(options.images, weights, options.cam) if options.cam else {}
+    for image, likeliest in found.items():
+        for name, probability in likeliest:
             print(f"{image}\t{name}\t{probability:.3f}")
+    for image, picture in drawn.items():
+        print(f"Grad-CAM of {image}: {picture}", file=sys.stderr)
     return 0
 
 

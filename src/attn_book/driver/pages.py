@@ -43,6 +43,8 @@ def page_task(page: Plan, settings: Mapping[str, Any]) -> Task:
         "device": page.device,
         "epochs": settings.get("epochs"),
     }
+    if not page.comparisons:  # a guide, which trains nothing
+        parameters = {}
     # A page compares its block with the recordings of the paper's code where there are any.
     recordings = str(bool(os.environ.get(reference.VARIABLE)))
     digest = [sha256_of(source), json.dumps(parameters), recordings, *_package_hashes()]

@@ -39,7 +39,7 @@ from attn_book.records.recorded import ended_runs, finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
 from attn_book.records.seal import SUMS, broken_seals, seal
-from attn_book.study.pages import OVERVIEW, PAGES
+from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
 from attn_book.training.checkpoint import OPTIMIZER_PREFIX
@@ -97,7 +97,7 @@ def publish(
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
         _draw_gains(plans)
-        for page in PAGES:
+        for page in (*PAGES, *GUIDES):
             notes += _copy_notebook(page, plans.get(page), [source, target], staging)
         seal(staging)
         problems = problems_of(staging)
@@ -209,8 +209,9 @@ def _draw_gains(plans: dict[str, Plan]) -> None:
 def _copy_notebook(
     page: str, plan: Plan | None, sources: Sequence[Path], staging: Path
 ) -> list[str]:
-    """Copy a page from the first source whose execution shows the published runs."""
+    """Copy a page from the first source whose execution shows the published runs, if it has any."""
     reasons = []
+    wanted = plan is not None or page in GUIDES
     for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
         if not path.exists():
             continue
@@ -220,16 +221,17 @@ def _copy_notebook(
             reasons = [str(error)]
             continue
         executed = notebook.metadata.get("papermill", {}).get("end_time")
-        if executed and plan:
+        if executed and wanted:
             notebook = cleaned(notebook)
-            notebook.metadata["attn_blocks"] = {"executed": executed, "runs": digests(plan)}
+            runs = digests(plan) if plan else {}
+            notebook.metadata["attn_blocks"] = {"executed": executed, "runs": runs}
         reasons = notebook_problems(page, notebook, plan)
         if not reasons:
             target = staging / "notebooks" / path.name
             target.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, target)
             return []
-    if not reasons and plan:
+    if not reasons and wanted:
         reasons = [f"it is not executed; run: make reproduce-{page} PROFILE={staging.name}"]
     return [f"left out page {page}: {reason}" for reason in reasons]
 

@@ -29,7 +29,7 @@ from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
 from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import PAGES, page_name
+from attn_book.study.pages import GUIDES, PAGES, page_name
 from attn_book.study.plan import Plan, load_task, plan
 from attn_book.training.launch import Processes
 
@@ -44,8 +44,9 @@ def reproduce(
     """Train and execute ``pages`` (all if there are none) and write the summary.
 
     Args:
-        pages: names of ``PAGES``; also short forms such as "sge", and, where no notebooks are
-            executed, names of ``design.EXTRA``. The study is trained in its own order.
+        pages: names of ``PAGES`` and ``GUIDES``; also short forms such as "sge", and, where no
+            notebooks are executed, names of ``design.EXTRA``. The study is trained in its own
+            order.
         jobs: how many processes work side by side; None or "auto" for one a core with small
             networks on the CPU, else one.
         notebooks: False trains only.
@@ -71,10 +72,11 @@ def reproduce(
         _announce(plans, jobs)
         started = time.monotonic()
         failed = Schedule(plans, jobs, settings if notebooks else None).run()
-        with folder_lock(plans[0].results_dir, ".summary.lock"):
-            for problem in remove_leftovers(plans[0].results_dir):
-                print(problem, file=sys.stderr)
-            write_summary(plans[0].results_dir, plans)
+        if _experiments(plans):  # guides have none to sum up
+            with folder_lock(plans[0].results_dir, ".summary.lock"):
+                for problem in remove_leftovers(plans[0].results_dir):
+                    print(problem, file=sys.stderr)
+                write_summary(plans[0].results_dir, plans)
     except (KeyboardInterrupt, StorageError):
         say_how_to_resume(plans)
         raise
@@ -104,7 +106,8 @@ def _plans(
         ]
     else:
         names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
-        parts = [make(name, **settings) for name in names or PAGES]
+        every = (*PAGES, *GUIDES) if notebooks else PAGES
+        parts = [make(name, **settings) for name in names or every]
     return [replace(part, fresh=fresh) for part in parts]
 
 
@@ -132,7 +135,8 @@ def _announce(plans: Sequence[Plan], jobs: int) -> None:
         f"Profile {plans[0].profile}: {len(plans)} pages, {total} runs, "
         f"{total - len(missing)} of them finished"
     )
-    print(f"Data: {'; '.join(labels)}")
+    if labels:
+        print(f"Data: {'; '.join(labels)}")
     processes = Processes.from_environment().total
     each = f", {processes} processes each" if processes > 1 else ""
     print(f"Device {plans[0].device}, {jobs} job{'s' * (jobs > 1)} at once{each}", flush=True)

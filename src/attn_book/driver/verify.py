@@ -15,7 +15,7 @@ import nbformat
 import numpy as np
 
 from attn_blocks.errors import CheckpointError, SettingError, choose
-from attn_blocks.files import sha256_of
+from attn_blocks.files import PROJECT, sha256_of
 from attn_book.analysis import verdicts
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
@@ -30,7 +30,7 @@ from attn_book.records.run import Run
 from attn_book.records.seal import broken_seals
 from attn_book.records.semantics import changed_parts
 from attn_book.study.design import EXTRA
-from attn_book.study.pages import PAGES
+from attn_book.study.pages import GUIDES, PAGES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
@@ -213,6 +213,8 @@ def read_page(path: Path) -> nbformat.NotebookNode:
 
 def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | None) -> list[str]:
     """What keeps an executed page from being shown beside the records."""
+    if page in GUIDES:
+        return _guide_problems(page, notebook)
     if plan is None:
         return ["none of its runs is published"]
     missing = lacking(plan)
@@ -228,9 +230,29 @@ def notebook_problems(page: str, notebook: nbformat.NotebookNode, plan: Plan | N
         return [f"it shows other runs than those that are published; {again}"]
     if executed < max(_time(run.metrics["finished"]) for run in verdicts.runs_behind(plan)):
         return [f"it was executed before its last run was finished; {again}"]
-    texts, images = _contents(notebook)
-    if not any(plan.provenance in text for text in texts):
+    if not any(plan.provenance in text for text in _contents(notebook)[0]):
         return [f"it does not say of its results: {plan.provenance}; {again}"]
+    return _unfit_contents(notebook)
+
+
+def _guide_problems(guide: str, notebook: nbformat.NotebookNode) -> list[str]:
+    """What keeps an executed guide from being shown: it must be of today's text and code."""
+    again = f"run: make reproduce-{guide} PROFILE=quick"
+    stamp = notebook.metadata.get("attn_blocks")
+    try:
+        _time(stamp["executed"])
+    except (KeyError, TypeError, ValueError):
+        return [f"its stamp, of when it was executed, is {stamp!r}; {again}"]
+    source = read_page(PROJECT / "notebooks" / f"{guide}.ipynb")
+    cells, today = ([cell.source for cell in n.cells] for n in (notebook, source))
+    if cells != today:
+        return [f"it is another text than notebooks/{guide}.ipynb; {again}"]
+    return _unfit_contents(notebook)
+
+
+def _unfit_contents(notebook: nbformat.NotebookNode) -> list[str]:
+    """What no page may hold: what a browser would run, a machine's folders, too many pictures."""
+    texts, images = _contents(notebook)
     problems = [f"holds what a browser would run: {found!a}" for found in _active(notebook)]
     problems += [
         f"names a folder of the machine that executed it: {found.group()}"

@@ -100,6 +100,9 @@ PAGES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
     }
 )
 
+# Pages that compare nothing: how the blocks are used. Notebooks as the others, in seconds.
+GUIDES: Mapping[str, tuple[Comparison, ...]] = MappingProxyType({"own_network": (), "export": ()})
+
 
 def seeds_of(comparison: Comparison, entry: Entry, seeds: tuple[int, ...]) -> tuple[int, ...]:
     """The seeds that an entry is trained with in a profile that has ``seeds``."""
@@ -121,7 +124,8 @@ def title_for(model: str, options: Mapping[str, Any]) -> str | None:
 
 def page_name(name: str) -> str:
     """``"sge"``, ``"04"`` or ``"04_sge"`` as the page's full name."""
-    matches = [page for page in PAGES if name == page or name in page.split("_")]
+    pages = [*PAGES, *GUIDES]
+    matches = [page for page in pages if name == page or name in page.split("_")]
     if len(matches) != 1:
-        raise SettingError(f"unknown page {name!r}; choose one of: {', '.join(PAGES)}")
+        raise SettingError(f"unknown page {name!r}; choose one of: {', '.join(pages)}")
     return matches[0]

@@ -18,7 +18,7 @@ from attn_blocks.errors import SettingError, choose
 from attn_blocks.files import printable, project_folder
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.pages import PAGES, Comparison, Entry, seeds_of
+from attn_book.study.pages import GUIDES, PAGES, Comparison, Entry, seeds_of
 from attn_book.study.recipes import PROFILES, default_profile
 
 
@@ -136,7 +136,7 @@ def plan(
     """Resolve what ``page`` trains.
 
     Args:
-        page: a name of ``PAGES``, such as ``"04_sge"``, or of ``design.EXTRA``.
+        page: a name of ``PAGES``, such as ``"04_sge"``, of ``GUIDES`` or of ``design.EXTRA``.
         profile: a name of ``PROFILES``; None for "paper" with a GPU and "quick" without.
         seeds: such as ``(0, 1, 2)`` or ``"0 1 2"``; None for the profile's own.
         data_dir: the data folder; None for ``$ATTN_BLOCKS_DATA``, else ``data``.
@@ -157,7 +157,8 @@ def plan(
     if profile == "paper" and device is None and (problem := gpu_problem()):
         raise SettingError(f"the paper profile is made for the GPU, but {problem}")
     if comparisons is None:
-        comparisons = {**PAGES, **EXTRA}[choose("page", page, [*PAGES, *EXTRA])]
+        known = {**PAGES, **GUIDES, **EXTRA}
+        comparisons = known[choose("page", page, known)]
     settings = PROFILES[profile]
     asked = parse_seeds(seeds) if seeds is not None else None
     data_dir, results_dir = datasets.data_folder(data_dir), results_folder(results_dir)

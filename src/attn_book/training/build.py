@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -183,6 +184,14 @@ def build_optimizer(model: paddle.nn.Layer, recipe: Recipe) -> paddle.optimizer.
     )
 
 
+def channel_statistics(dataset: str, recipe: Recipe) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and standard deviation of each channel, as a recipe applies them to a data set."""
+    source = datasets.DATASETS[dataset]
+    if recipe.reversed_statistics:
+        return source.mean[::-1], source.std[::-1]
+    return source.mean, source.std
+
+
 def build_loaders(
     images: datasets.ImageDataset,
     recipe: Recipe,
@@ -194,10 +203,7 @@ def build_loaders(
 
     A batch of all processes together has the recipe's size, and each has its share.
     """
-    source = datasets.DATASETS[images.name]
-    mean, std = source.mean, source.std
-    if recipe.reversed_statistics:
-        mean, std = mean[::-1], std[::-1]
+    mean, std = channel_statistics(images.name, recipe)
 
     def transform(train: bool) -> datasets.Transform:
         return datasets.create_transform(

@@ -19,7 +19,7 @@ from attn_book.analysis.plots.outcomes import (
 )
 from attn_book.analysis.plots.own import own_block
 from attn_book.analysis.plots.predictions import prediction_grid
-from attn_book.analysis.plots.style import STYLE, colour, marker, show
+from attn_book.analysis.plots.style import STYLE, colour, marker, save, show
 from attn_book.analysis.plots.training import sample_grid, training_curves, validation_curves
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "prediction_grid",
     "query_attention",
     "sample_grid",
+    "save",
     "show",
     "shuffle_gates",
     "source",

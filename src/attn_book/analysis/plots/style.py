@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import zlib
 from functools import partial
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from attn_blocks.files import atomic_write
 from attn_book.study.plan import Plan
@@ -87,26 +89,38 @@ def show(plan: Plan, figure: Figure, name: str, shows: str | None = None) -> Fig
         name: what the figure shows; the file is ``<page>_<name>.png``.
         shows: its provenance where that is not the page's, which then stays under it.
     """
+    stamp = save(
+        figure, shows or plan.provenance, plan.results_dir / "figures" / f"{plan.page}_{name}.png"
+    )
+    stamp.set_visible(shows is not None)
+    if words := figure.get_label():
+        # IPython asks an object for this; nothing in the figure's class can hold the metadata.
+        figure._repr_mimebundle_ = partial(_with_words, str(words))
+    return figure
+
+
+def save(figure: Figure, provenance: str, path: Path) -> Text:
+    """Stamp a figure with a line that says where it comes from, write it as PNG, and close it.
+
+    Returns:
+        The stamp, which stays on the figure.
+    """
     _freeze_layout(figure)
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
     stamp = figure.text(
         max(0, box.x0 / width),
         (box.y0 - 0.06) / height,
-        shows or plan.provenance,
+        provenance,
         fontsize=7,
         color="#666666",
         va="top",
         parse_math=False,
     )
-    with atomic_write(plan.results_dir / "figures" / f"{plan.page}_{name}.png", "wb") as stream:
+    with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
-    stamp.set_visible(shows is not None)
-    if words := figure.get_label():
-        # IPython asks an object for this; nothing in the figure's class can hold the metadata.
-        figure._repr_mimebundle_ = partial(_with_words, str(words))
-    # The notebook shows the returned figure; an open one would be shown a second time.
+    # A notebook shows the figure that it is given; an open one would be shown a second time.
     plt.close(figure)
-    return figure
+    return stamp
 
 
 def _with_words(words: str, **_: object) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
