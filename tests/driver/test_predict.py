@@ -2,7 +2,6 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,8 +65,8 @@ def published(images, tmp_path, write_run, monkeypatch):
         for path in (folder / "last.safetensors", folder / "best.safetensors"):
             path.unlink()
     monkeypatch.setattr(published_run, "__defaults__", (predicting.MODEL, target))
-    weights_of = partial(records_published.weights_of, published=target)
-    monkeypatch.setattr(checkpoint, "weights_of", weights_of)
+    weights_of = records_published.weights_of
+    monkeypatch.setattr(checkpoint, "weights_of", lambda run, _: weights_of(run, target))
     return target
 
 
