@@ -278,6 +278,15 @@ def test_a_chapter_shows_the_most_that_is_published(html):
         assert found[1] == there[0], page
 
 
+def test_what_a_page_folds_is_folded(html):
+    for page in PAGES:
+        notebook = json.loads((html.parent / "source" / f"{page}.ipynb").read_text("utf-8"))
+        tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+        folded = sum(bool({"hide-input", "hide-cell"} & {*each}) for each in tags)
+        text = (html / f"{page}.html").read_text(encoding="utf-8")
+        assert 0 < folded == len(re.findall(r'<details class="[^"]*hide above-input', text)), page
+
+
 def test_published_pages_compare_their_block_with_the_papers_code():
     for path in PUBLISHED.glob("*/notebooks/*.ipynb"):
         text = path.read_text(encoding="utf-8")
