@@ -37,6 +37,7 @@ _PUBLIC = {
     "train": "training.loop",
     "train_all": "training.run",
     "train_experiment": "training.run",
+    "try_out": "analysis.trial",
 }
 
 __all__ = [*_PUBLIC]

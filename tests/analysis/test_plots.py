@@ -11,6 +11,7 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+import attn_blocks as ab
 from attn_blocks.errors import SettingError
 from attn_book.analysis import plots, verdicts
 from attn_book.analysis.explain import Evidence, Transforms
@@ -485,3 +486,20 @@ def test_predictions_of_other_images_are_refused(photographs):
     images.val.labels = images.val.labels[::-1]
     with pytest.raises(SettingError, match="give those of fold 0"):
         plots.prediction_grid(images, run)
+
+
+# Code --------------------------------------------------------------------------------------------
+
+
+def test_a_class_is_shown_whole_but_for_its_own_docstring():
+    shown = plots.source(ab.SqueezeExcite).data
+    assert shown.startswith(
+        '```python\n@register("se")\nclass SqueezeExcite(nn.Layer):\n    def __init'
+    )
+    assert "Args:" not in shown and '"""z, [N, C, 1, 1]' in shown
+    assert shown.endswith("return x * gate if shift is None else x * gate + shift\n```")
+
+
+def test_functions_and_methods_are_shown_with_their_docstrings():
+    shown = plots.source(plots.source, ab.SqueezeExcite.gate).data
+    assert '"""The source of functions' in shown and "\n\ndef gate(self" in shown

@@ -311,6 +311,15 @@ def test_a_guide_says_when_it_was_executed_and_the_front_page_leads_to_it(html):
     assert 'href="checklist.html"' in front
 
 
+def test_what_a_page_folds_is_folded(html):
+    for page in PAGES:
+        notebook = json.loads((html.parent / "source" / f"{page}.ipynb").read_text("utf-8"))
+        tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
+        folded = sum(bool({"hide-input", "hide-cell"} & {*each}) for each in tags)
+        text = (html / f"{page}.html").read_text(encoding="utf-8")
+        assert 0 < folded == len(re.findall(r'<details class="[^"]*hide above-input', text)), page
+
+
 def test_published_pages_compare_their_block_with_the_papers_code():
     for path in PUBLISHED.glob("*/notebooks/*.ipynb"):
         text = path.read_text(encoding="utf-8")

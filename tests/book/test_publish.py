@@ -169,6 +169,8 @@ def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
     assert "someone" not in text and "papermill" not in text and "stderr" not in text
     notebook = nbformat.reads(text, as_version=4)
     assert notebook.cells[2].source == '# Parameters\nprofile = "smoke"'
+    fold = {"tags": ["hide-cell"], "mystnb": {"code_prompt_show": "Solution"}}
+    assert notebook.cells[-1].metadata == fold
     packed = notebook.cells[5].outputs[0].data["image/png"]
     before, after = (
         np.asarray(Image.open(io.BytesIO(base64.b64decode(p))).convert("RGB"))

@@ -1,6 +1,8 @@
 """All pages and guides, executed headless in the smoke profile by the command readers use."""
 
 import csv
+import inspect
+import itertools
 import os
 import re
 import subprocess
@@ -11,8 +13,11 @@ import nbformat
 import pytest
 
 from attn_blocks import native
+from attn_blocks.files import PROJECT
+from attn_blocks.layers import ATTNS
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
+from attn_book.training import loop
 
 FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
 
@@ -111,3 +116,51 @@ def test_the_summary_has_a_row_for_every_run_and_claim(results_dir):
     with (results_dir / "verdicts.csv").open(newline="") as stream:
         verdicts = list(csv.DictReader(stream))
     assert [row["claim"] for row in verdicts] == [claim.text for claim in CLAIMS]
+
+
+# What the pages hold, before they are executed ----------------------------------------------------
+
+
+def cells_of(page):
+    return nbformat.read(PROJECT / "notebooks" / f"{page}.ipynb", as_version=4).cells
+
+
+def tags_of(cell):
+    return cell.metadata.get("tags", [])
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_code_fits_its_column_and_plumbing_is_folded(page):
+    code = [cell for cell in cells_of(page) if cell.cell_type == "code"]
+    for cell in code:
+        assert max(map(len, cell.source.splitlines())) <= 88, cell.source
+    [plumbing] = [cell for cell in code if "page = plan(" in cell.source]
+    assert "hide-input" in tags_of(plumbing)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_exercise_has_a_folded_solution_below_it(page):
+    cells = cells_of(page)
+    start = next(i for i, cell in enumerate(cells) if cell.source.startswith("## Exercises\n"))
+    exercises = [i for i in range(start, len(cells)) if re.search(r"(?m)^\d\. ", cells[i].source)]
+    assert len(exercises) == 3
+    for exercise, following in itertools.pairwise([*exercises, len(cells)]):
+        solution, *code = cells[exercise + 1 : following]
+        assert solution.source.startswith("<details>\n<summary>Solution</summary>\n\n")
+        assert solution.source.endswith("\n\n</details>")
+        assert all("hide-cell" in tags_of(cell) for cell in code)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != OVERVIEW])
+def test_it_shows_its_whole_block_and_one_of_the_readers_is_trained(results_dir, page):
+    words = "".join(texts(executed(results_dir, page)))
+    block = ATTNS[page.partition("_")[2]]
+    for method in (block.__init__, block.forward):
+        assert inspect.getsource(method).rstrip() in words
+    assert re.search(r"(?m)^MyBlock +[\d,]+ ", words)
+
+
+def test_the_first_page_shows_the_training_loop(results_dir):
+    words = "".join(texts(executed(results_dir, "01_se")))
+    for function in (loop.train, loop.train_epoch, loop.evaluate):
+        assert inspect.getsource(function).rstrip() in words

@@ -44,6 +44,7 @@ from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
 from attn_book.training.checkpoint import OPTIMIZER_PREFIX
 
+KEPT_OF_CELLS = ("tags", "mystnb", "jupyter")  # what is folded, and the words on the fold
 LARGEST_NETWORK = 5_000_000  # parameters of a network whose weights are published
 
 
@@ -248,7 +249,7 @@ def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     notebook.metadata = {k: v for k, v in notebook.metadata.items() if k in kept}
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.metadata = {k: v for k, v in cell.metadata.items() if k in KEPT_OF_CELLS and v}
         if "injected-parameters" in tags:
             lines = cell.source.splitlines()
             cell.source = "\n".join(line for line in lines if not re.match(r"\w+_dir\b", line))
