@@ -49,7 +49,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     if coming:
         coming.append("{doc}`All results <results>` has what was found so far.")
     text = [
-        f"{answer(pages)} {at_full_size()}",
+        f"{answer(pages)} {at_full_size('{doc}`At the published width <full_size>`')}",
         ":::::{container} answer",
         f"```{{image}} {image}\n:alt: {json.dumps(figure.get_label())}\n```",
         table(headline(plan, wide), ".results .wide"),
@@ -71,7 +71,8 @@ def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTUR
     before, rest = text.split(README_START)
     _, after = rest.split(README_END)
     plan, wide = subject(pages), full_size_gains()
-    shown = [f"{answer(pages)} {at_full_size()}"]
+    width = "[At the published width](book/published/full_size/README.md)"
+    shown = [f"{answer(pages)} {at_full_size(width)}"]
     if is_study(plan):
         figure = picture(plan, wide)
         with atomic_write(image, "wb") as stream:
@@ -143,12 +144,12 @@ def full_size_gains() -> dict[str, float]:
     }
 
 
-def at_full_size() -> str:
-    """The gains at the published width, in a sentence."""
+def at_full_size(opening: str) -> str:
+    """The gains at the published width, in a sentence that opens with a link to their page."""
     gains = full_size_gains()
     ordered = sorted(gains, key=lambda title: -gains[title])
     return (
-        "At the published width, one run each on a GPU, they ended this many points beside "
+        f"{opening}, one run each on a GPU, they ended this many points beside "
         f"{RESNET.title}: {', '.join(f'{short(title)} {gains[title]:+.1f}' for title in ordered)}."
     )
 
