@@ -14,6 +14,7 @@ from attn_book.study.design import PILOT_SEEDS
 
 # Of the recipes whose mean accuracy lies this close to the best, the shortest is taken.
 TOLERANCE = 0.007
+MOST_EPOCHS = 30  # of a recipe that can be chosen; longer trials are shown and decide nothing
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def chosen(found: Sequence[Trial]) -> Trial:
     """The recipe that complete trials choose: of those close to the best the shortest, then best.
 
     Raises:
-        ValueError: no trial is complete.
+        ValueError: no trial that can be chosen is complete.
     """
-    complete = [trial for trial in found if trial.complete]
+    complete = [trial for trial in found if trial.complete and trial.epochs <= MOST_EPOCHS]
     best = max(trial.mean for trial in complete)
     close = [trial for trial in complete if trial.mean >= best - TOLERANCE]
     return min(close, key=lambda trial: (trial.epochs, -trial.mean))
