@@ -61,7 +61,7 @@ class Found:
     def curves(self) -> dict[str, Run]:
         """Label -> finished runs of the plain network: the study's, until then the pilot's.
 
-        Of the pilot's trials those at the study's rate.
+        Of the pilot's trials those of the study's recipe.
         """
         study = runs_by_title(self.folder, NINE)[RESNET.title]
         trials = [
@@ -69,7 +69,7 @@ class Found:
             for step in design.PILOT
             for title, of in runs_by_title(self.folder, step).items()
             for run in of
-            if run.experiment.recipe.learning_rate == self.recipe.learning_rate
+            if run.experiment.recipe == self.recipe
         ]
         pairs = [(RESNET.title, run) for run in study] or trials
         return {

@@ -85,15 +85,16 @@ def test_what_the_write_ups_print_is_what_the_sources_say(book):
 
 def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
     folder = tmp_path / "study"
-    rate = PROFILES["study"].recipes["animals10"].learning_rate
-    trial = design.PILOT[0].entry(f"rate {rate:g}, crop from 0.35, 20 epochs")
+    recipe = PROFILES["study"].recipes["animals10"]
+    rate, crop, epochs = recipe.learning_rate, recipe.smallest_crop, recipe.epochs
+    trial = design.PILOT[0].entry(f"rate {rate:g}, crop from {crop:g}, {epochs} epochs")
     for entry in (trial, design.PILOT[0].entry("rate 0.05, crop from 0.35, 20 epochs")):
         for seed in (100, 101):
             study_run(folder, "animals10", entry, seed, 0.7)
     made = book("why_05888").lessons(book("why_05888").Found(folder))
     assert made["curve"].finding.startswith(
-        f"ResNet-50 passes 0.5888 after epoch 3 of 20 (pilot, {trial.title}, fold 0, seed 100) and "
-        f"3 of 20 (pilot, {trial.title}, fold 1, seed 101), and ends at 70.0%: "
+        f"ResNet-50 passes 0.5888 after epoch 3 of {epochs} (pilot, {trial.title}, fold 0, seed "
+        f"100) and 3 of {epochs} (pilot, {trial.title}, fold 1, seed 101), and ends at 70.0%: "
     )
     assert made["unequal"].finding == "None of the 7 runs is trained yet."
     assert set(made["unequal"].table["Accuracy"]) == {"not trained yet"}
