@@ -598,6 +598,14 @@ def test_a_damaged_page_is_left_out_with_the_reason(made_up, tmp_path):
     assert "left out page 04_sge: 04_sge.ipynb is no whole notebook (" in notes
 
 
+def test_an_older_page_that_stays_is_named_with_the_reason(made_up, published):
+    (made_up / "smoke/notebooks/04_sge.ipynb").write_text('{"cells": [')
+    before = (published / "smoke/notebooks/04_sge.ipynb").read_bytes()
+    notes = "\n".join(publishing.publish("smoke", made_up, published))
+    assert "page 04_sge stays as it was: 04_sge.ipynb is no whole notebook (" in notes
+    assert (published / "smoke/notebooks/04_sge.ipynb").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -210,8 +210,12 @@ def _draw_gains(plans: dict[str, Plan]) -> None:
 def _copy_notebook(
     page: str, plan: Plan | None, sources: Sequence[Path], staging: Path
 ) -> list[str]:
-    """Copy a page from the first source whose execution shows the published runs, if it has any."""
-    reasons = []
+    """Copy a page from the first source whose execution shows the published runs, if it has any.
+
+    Returns:
+        Why a page was left out, or why an earlier execution of it stays.
+    """
+    reasons: list[str] = []
     wanted = plan is not None or page in GUIDES
     for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
         if not path.exists():
@@ -219,19 +223,20 @@ def _copy_notebook(
         try:
             notebook = read_page(path)
         except CheckpointError as error:
-            reasons = [str(error)]
+            reasons.append(str(error))
             continue
         executed = notebook.metadata.get("papermill", {}).get("end_time")
         if executed and wanted:
             notebook = cleaned(notebook)
             runs = digests(plan) if plan else {}
             notebook.metadata["attn_blocks"] = {"executed": executed, "runs": runs}
-        reasons = notebook_problems(page, notebook, plan)
-        if not reasons:
+        problems = notebook_problems(page, notebook, plan)
+        if not problems:
             target = staging / "notebooks" / path.name
             target.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, target)
-            return []
+            return [f"page {page} stays as it was: {reason}" for reason in reasons]
+        reasons += problems
     if not reasons and wanted:
         reasons = [f"it is not executed; run: make reproduce-{page} PROFILE={staging.name}"]
     return [f"left out page {page}: {reason}" for reason in reasons]
