@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
+import at_full_size
 import pandas as pd
 from matplotlib.figure import Figure
 from published_results import count, decided, foremost, judged_claims, under_way, widest
@@ -17,7 +17,7 @@ from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
-from attn_book.analysis.words import listed
+from attn_book.analysis.words import listed, plain
 from attn_book.records import full_size, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import BETTER, PRIMARY, SIZE
@@ -38,23 +38,32 @@ README_PICTURE = PROJECT / "book" / "static" / "gains.png"
 
 
 def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
-    """Write ``front.md``: the answer, its figure and its table."""
+    """Write ``front.md``: the answer, its figure and its table.
+
+    Until there is a study, figure and table are those of the networks at full width.
+    """
     pages = foremost(plans)
-    plan = subject(pages)
-    wide = full_size_gains() if is_study(plan) else {}
-    figure = picture(plan, wide)
-    plots.show(replace(plan, results_dir=records), figure, "front")
-    image = f"records/figures/{plan.page}_front.png"
+    plan, wide = subject(pages), full_size_gains()
+    image = records / "figures" / f"{plan.page}_front.png"
+    if is_study(plan):
+        figure, source, rows = picture(plan, wide), origin(plan), headline(plan, wide)
+        plots.save(figure, plan.provenance, image)
+        words = str(figure.get_label())
+    else:
+        found = at_full_size.Found(PUBLISHED / full_size.FOLDER, PUBLISHED / "study")
+        lesson, source = at_full_size.animals(found), plain(at_full_size.origin(found))
+        plots.save(lesson.figure, at_full_size.origin(found), image)
+        words, rows = lesson.alt, reported_beside(plan, wide)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
         coming.append("{doc}`All results <results>` has what was found so far.")
     text = [
-        f"{answer(pages)} {at_full_size('{doc}`At the published width <full_size>`')}",
+        f"{answer(pages)} {at_full_size_in_words('{doc}`At the published width <full_size>`')}",
         ":::::{container} answer",
-        f"```{{image}} {image}\n:alt: {json.dumps(figure.get_label())}\n```",
-        table(headline(plan, wide), ".results .wide"),
+        f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
+        table(rows, ".results .wide"),
         ":::::",
-        banner(origin(plan)),
+        banner(source),
         f"{count(pages)} {DECIDED_BY.format('{doc}`The protocol <protocol>`')}",
         decided(pages),
         " ".join(coming),
@@ -72,7 +81,7 @@ def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTUR
     _, after = rest.split(README_END)
     plan, wide = subject(pages), full_size_gains()
     width = "[At the published width](book/published/full_size/README.md)"
-    shown = [f"{answer(pages)} {at_full_size(width)}"]
+    shown = [f"{answer(pages)} {at_full_size_in_words(width)}"]
     if is_study(plan):
         figure = picture(plan, wide)
         with atomic_write(image, "wb") as stream:
@@ -144,7 +153,7 @@ def full_size_gains() -> dict[str, float]:
     }
 
 
-def at_full_size(opening: str) -> str:
+def at_full_size_in_words(opening: str) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     gains = full_size_gains()
     ordered = sorted(gains, key=lambda title: -gains[title])
@@ -195,3 +204,16 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
             row["Reported"] += f" ({size[title].outcome})"
         rows.append(row)
     return tables.known(pd.DataFrame(rows).set_index("Block"))
+
+
+def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
+    """A row for each block: its gain at full width, and the reported one."""
+    rows = [
+        {
+            "Block": short(title),
+            "At full width": tables.signed(wide.get(title), "+.1f"),
+            "Reported": tables.signed(verdict.claim.reported, "+.1f"),
+        }
+        for title, verdict in over_resnet(plan, BETTER).items()
+    ]
+    return pd.DataFrame(rows).set_index("Block")
