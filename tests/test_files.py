@@ -221,14 +221,14 @@ def reads_code(call):
     ) and function.attr in ("load", "loads", "open", "unsafe_load", "read_pickle")
 
 
-def test_no_file_is_read_as_code():
+def test_no_file_is_read_as_code_but_the_block_that_a_reader_names():
     calls = {}
     for path in [*(files.PROJECT / "src").rglob("*.py"), *(files.PROJECT / "book").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
-                calls.setdefault(reads_code(node), []).append(f"{path}:{node.lineno}")
+                calls.setdefault(reads_code(node), []).append(path.name)
     assert len(calls[False]) > 1000
-    assert calls.get(True, []) == []
+    assert calls[True] == ["own.py"] * 2  # ``attn-book judge``: exec and compile
     assert reads_code(ast.parse("np.load(path)").body[0].value)
 
 
