@@ -31,7 +31,8 @@ FORWARD = LAYER + "    def forward(self, x):\n        "
         (FORWARD + "return 2 * x, x", r"it makes \(Tensor.*both must be alike"),
         (FORWARD + "return x.reshape([2, -1, 28, 28])", r"it makes \[2, 16, 28, 28\]"),
         (
-            LAYER + "        assert channels < 128, 'too many'\n    forward = lambda self, x: 2 * x\n",
+            LAYER
+            + "        assert channels < 128, 'too many'\n    forward = lambda self, x: 2 * x\n",
             "fails with 128 channels, on maps of 4 x 4: AssertionError: too many",
         ),
         (FORWARD + "return x + self.nothing", "fails with 32 channels, on maps of 28 x 28: Attr"),
