@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lessons import Lesson, listed
+from lessons import Lesson
 
 from attn_blocks.files import PROJECT
 from attn_book.analysis.plots import full_size as plots
 from attn_book.analysis.statistics import mcnemar
 from attn_book.analysis.tables import DASH, signed
+from attn_book.analysis.words import block_of, listed, percent
 from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
 from attn_book.records.recorded import runs_by_title
@@ -122,15 +123,15 @@ def animals(found: Found) -> Lesson:
     rows = {
         title: {
             "Parameters": f"{one.params:,}",
-            "Training": _percent(one.history[-1]["train_acc"]),
-            "Validation": _percent(one.accuracy),
+            "Training": percent(one.history[-1]["train_acc"]),
+            "Validation": percent(one.accuracy),
             **_against(one, plain),
             "Gain in the small networks": _small(found, ANIMALS, title),
         }
         for title, one in found.animals.items()
     }
     gains = {title: found.gain(ANIMALS, title) for title in found.blocks}
-    ends = ", ".join(f"{_short(t)} {_percent(one.accuracy)}" for t, one in found.blocks.items())
+    ends = ", ".join(f"{block_of(t)} {percent(one.accuracy)}" for t, one in found.blocks.items())
     above = [t for t, gain in gains.items() if gain > 0]
     below = [t for t, gain in gains.items() if gain <= 0]
     errors = [_error(one, plain) for one in found.blocks.values()]
@@ -140,12 +141,12 @@ def animals(found: Found) -> Lesson:
             {TASK_TITLES[ANIMALS]: {t: one.accuracies for t, one in found.animals.items()}}, 4.2
         ),
         f"Validation accuracy by epoch of {len(found.animals)} networks, after "
-        f"{len(plain.history)} epochs: {ends}, {RESNET.title} {_percent(plain.accuracy)}.",
-        f"After {len(plain.history)} epochs {RESNET.title} is right on {_percent(plain.accuracy)} "
+        f"{len(plain.history)} epochs: {ends}, {RESNET.title} {percent(plain.accuracy)}.",
+        f"After {len(plain.history)} epochs {RESNET.title} is right on {percent(plain.accuracy)} "
         f"of {images:,} validation images. {len(above)} of {len(gains)} blocks end above it: "
         f"{_gains(gains, above)}; below: {_gains(gains, below)}. By the images alone two standard "
         f"errors of a difference are {2 * min(errors):.1f} to {2 * max(errors):.1f} points; beyond "
-        f"that lie {listed(map(_short, beyond))}, not adjusted for their number. How far another "
+        f"that lie {listed(map(block_of, beyond))}, not adjusted for their number. How far another "
         f"seed would move them is not on record.",
         pd.DataFrame(rows).T.rename_axis("Network"),
     )
@@ -170,13 +171,13 @@ def course(found: Found) -> Lesson:
     return Lesson(
         plots.gains_in_time(gains, at),
         f"Points above {RESNET.title} after {listed(map(str, at))} epochs: "
-        + "; ".join(f"{_short(t)} {', '.join(map(_sign, of))}" for t, of in gains.items())
+        + "; ".join(f"{block_of(t)} {', '.join(map(_sign, of))}" for t, of in gains.items())
         + ".",
         f"{len(shrunk)} of {len(gains)} blocks are further ahead after a quarter of the epochs "
-        f"than at the end ({listed(map(_short, shrunk))}): {_short(largest)} by {first:.1f} points "
-        f"after epoch {at[0]} and by {last:.1f} after epoch {at[-1]}. What a block adds is here in "
-        f"part that it learns faster, and {RESNET.title} itself gains {rise:.1f} points in the "
-        f"last quarter: where longer training would take the difference is open.",
+        f"than at the end ({listed(map(block_of, shrunk))}): {block_of(largest)} by {first:.1f} "
+        f"points after epoch {at[0]} and by {last:.1f} after epoch {at[-1]}. What a block adds is "
+        f"here in part that it learns faster, and {RESNET.title} itself gains {rise:.1f} points in "
+        f"the last quarter: where longer training would take the difference is open.",
         pd.DataFrame(rows).T.rename_axis("Network"),
     )
 
@@ -194,7 +195,7 @@ def small(found: Found) -> Lesson:
     }
     table = pd.DataFrame(rows).T.rename_axis("Network")
     if len(there) < len(beside):
-        missing = listed(_short(title) for title in beside if title not in there)
+        missing = listed(block_of(title) for title in beside if title not in there)
         text = f"The study's runs of {missing} are not published yet: what they change is open."
         return Lesson(None, "", text, table)
     same = [t for t, (little, full) in there.items() if (little > 0) == (full > 0)]
@@ -203,10 +204,10 @@ def small(found: Found) -> Lesson:
     return Lesson(
         plots.small_and_full(there),
         f"Points above {RESNET.title}, small and at full width: "
-        + "; ".join(f"{_short(t)} {_sign(a)} and {_sign(b)}" for t, (a, b) in there.items())
+        + "; ".join(f"{block_of(t)} {_sign(a)} and {_sign(b)}" for t, (a, b) in there.items())
         + ".",
         f"{len(same)} of {len(there)} blocks lie on the same side of {RESNET.title} in both sizes"
-        + (f"; {listed(map(_short, turned))} on different ones" if turned else "")
+        + (f"; {listed(map(block_of, turned))} on different ones" if turned else "")
         + f". For {len(smaller)} of them the difference is smaller in the small network.",
         table,
     )
@@ -219,7 +220,7 @@ def others(found: Found) -> Lesson:
         (TASK_TITLES[task], title): {
             "Network": title,
             "Epochs": f"{len(one.history)} of {one.recipe['epochs']}",
-            "Validation": _percent(one.accuracy),
+            "Validation": percent(one.accuracy),
             **_against(one, networks[BASELINES[task]]),
             "In the small networks": _small(found, task, title),
         }
@@ -227,7 +228,7 @@ def others(found: Found) -> Lesson:
         for title, one in networks.items()
     }
     said = {
-        task: ", ".join(f"{title} {_percent(one.accuracy)}" for title, one in networks.items())
+        task: ", ".join(f"{title} {percent(one.accuracy)}" for title, one in networks.items())
         for task, networks in tasks.items()
     }
     swings = [np.ptp(one.accuracies[-5:]) for one in tasks[CIFAR].values()]
@@ -244,7 +245,7 @@ def others(found: Found) -> Lesson:
         f"Validation accuracy by epoch. {TASK_TITLES[CALTECH]}: {said[CALTECH]}. "
         f"{TASK_TITLES[CIFAR]}: {said[CIFAR]}.",
         f"{TASK_TITLES[CALTECH]}: {said[CALTECH]}, and each is right on "
-        f"{_percent(min(trained))} of the training images by then. {TASK_TITLES[CIFAR]}: "
+        f"{percent(min(trained))} of the training images by then. {TASK_TITLES[CIFAR]}: "
         f"{said[CIFAR]}; at a constant rate an accuracy moves by "
         f"{100 * min(swings):.1f} to {100 * max(swings):.1f} points within the last five epochs, "
         f"and {listed(stopped)} were stopped early: these are not told apart.",
@@ -275,18 +276,18 @@ def cost(found: Found) -> Lesson:
     }
     step = {title: one.compute["step_ms_alone"] for title, one in found.animals.items()}
     beside = [t for t in groups[tuple(found.plain.compute["group"])] if t != RESNET.title]
-    within = ", ".join(f"{_short(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
+    within = ", ".join(f"{block_of(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
     odd = [title for title in found.blocks if step[title] < step[RESNET.title]]
     slowest = sorted((t for t in ratios if t != RESNET.title), key=lambda t: ratios[t])
-    each = ", ".join(f"{_short(title)} {ratios[title]:.2f}" for title in slowest)
+    each = ", ".join(f"{block_of(title)} {ratios[title]:.2f}" for title in slowest)
     return Lesson(
         None,
         "",
         f"On the GPU the networks were trained in two groups, each by steps in turn; what else the "
         f"card did then is not on record. Beside {RESNET.title} in its group a step takes so many "
         f"times as long: {within}. Between the groups the times say nothing: "
-        f"{listed(map(_short, odd))} do all that {RESNET.title} does and more, and show a shorter "
-        f"step. Measured in turns on a processor, at full width and "
+        f"{listed(map(block_of, odd))} do all that {RESNET.title} does and more, and show a "
+        f"shorter step. Measured in turns on a processor, at full width and "
         f"{int(same.image_size.iloc[0])} pixels, a training step takes so many of "
         f"{RESNET.title}'s: {each}.",
         pd.DataFrame(rows).T.rename_axis("Network"),
@@ -339,16 +340,8 @@ def _small(found: Found, task: str, title: str) -> str:
 
 
 def _gains(gains: Mapping[str, float], titles: Iterable[str]) -> str:
-    return ", ".join(f"{_short(title)} {_sign(gains[title])}" for title in titles) or "none"
+    return ", ".join(f"{block_of(title)} {_sign(gains[title])}" for title in titles) or "none"
 
 
 def _sign(value: float) -> str:
     return signed(value, "+.1f")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
-def _short(title: str) -> str:
-    return title.removesuffix(f"-{RESNET.title}")

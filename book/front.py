@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from published_results import count, decided, foremost, judged_claims, under_way, widest
 from texts import banner, origin, table
 
-from attn_blocks.files import PROJECT, atomic_write
+from attn_blocks.files import atomic_write
 from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
-from attn_book.analysis.words import listed, plain
+from attn_book.analysis.words import block_of, listed, plain
 from attn_book.records import full_size, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import BETTER, PRIMARY, SIZE
@@ -34,7 +34,7 @@ SAID = {
     OPEN: "cannot be told from it by these runs",
 }
 assert set(SAID) <= set(OUTCOMES)
-README_PICTURE = PROJECT / "book" / "static" / "gains.png"
+README_PICTURE = "book/static/gains.png"  # beside the README
 
 
 def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
@@ -42,23 +42,23 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
 
     Until there is a study, figure and table are those of the networks at full width.
     """
-    pages = foremost(plans)
-    plan, wide = subject(pages), full_size_gains()
+    pages, found = foremost(plans), full_size_found()
+    plan, wide = subject(pages), gains_of(found)
     image = records / "figures" / f"{plan.page}_front.png"
     if is_study(plan):
         figure, source, rows = picture(plan, wide), origin(plan), headline(plan, wide)
         plots.save(figure, plan.provenance, image)
         words = str(figure.get_label())
     else:
-        found = at_full_size.Found(PUBLISHED / full_size.FOLDER, PUBLISHED / "study")
         lesson, source = at_full_size.animals(found), plain(at_full_size.origin(found))
         plots.save(lesson.figure, at_full_size.origin(found), image)
         words, rows = lesson.alt, reported_beside(plan, wide)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
         coming.append("{doc}`All results <results>` has what was found so far.")
+    width = "{doc}`At the published width <full_size>`"
     text = [
-        f"{answer(pages)} {at_full_size_in_words('{doc}`At the published width <full_size>`')}",
+        f"{answer(pages)} {at_full_size_in_words(width, wide)}",
         ":::::{container} answer",
         f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
         table(rows, ".results .wide"),
@@ -71,7 +71,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     (records / "front.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
 
 
-def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTURE) -> None:
+def write_readme(pages: dict[str, Plan], path: Path) -> None:
     """Put the front page's answer, figure and table between the README's result markers.
 
     Of a profile that tests nothing it shows no number: its gains come with the seed.
@@ -79,15 +79,15 @@ def write_readme(pages: dict[str, Plan], path: Path, image: Path = README_PICTUR
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
     _, after = rest.split(README_END)
-    plan, wide = subject(pages), full_size_gains()
+    plan, wide = subject(pages), gains_of(full_size_found())
     width = "[At the published width](book/published/full_size/README.md)"
-    shown = [f"{answer(pages)} {at_full_size_in_words(width)}"]
+    shown = [f"{answer(pages)} {at_full_size_in_words(width, wide)}"]
     if is_study(plan):
         figure = picture(plan, wide)
-        with atomic_write(image, "wb") as stream:
+        with atomic_write(path.parent / README_PICTURE, "wb") as stream:
             figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
         shown += [
-            f"![{figure.get_label()}]({image.relative_to(PROJECT).as_posix()})",
+            f"![{figure.get_label()}]({README_PICTURE})",
             headline(plan, wide).to_markdown(disable_numparse=True),
             f"Points of validation accuracy; {origin(plan)}.",
         ]
@@ -127,10 +127,10 @@ def answer(pages: dict[str, Plan]) -> str:
         )
     parts = []
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
-        names = [short(v.claim.better) for v in blocks if v.word == word and not v.constant]
+        names = [block_of(v.claim.better) for v in blocks if v.word == word and not v.constant]
         if names:
             parts.append(f"{len(names)} {SAID[word]} ({', '.join(names)})")
-    constant = [short(v.claim.better) for v in blocks if v.constant]
+    constant = [block_of(v.claim.better) for v in blocks if v.constant]
     if constant:
         parts.append(f"{len(constant)} did the same to every image ({', '.join(constant)})")
     return (
@@ -139,27 +139,21 @@ def answer(pages: dict[str, Plan]) -> str:
     )
 
 
-def short(title: str) -> str:
-    """The block of a network's title: "SE" of "SE-ResNet-50"."""
-    return title.removesuffix(f"-{RESNET.title}")
+def full_size_found() -> at_full_size.Found:
+    """The networks at the published width, in the GPU's records."""
+    return at_full_size.Found(PUBLISHED / full_size.FOLDER, PUBLISHED / "study")
 
 
-def full_size_gains() -> dict[str, float]:
-    """Title -> points above ResNet-50 at the published width, in the GPU's records."""
-    accuracies = full_size.final_accuracies(PUBLISHED / full_size.FOLDER, TASK)
-    plain = accuracies[RESNET.title]
-    return {
-        title: 100 * (value - plain) for title, value in accuracies.items() if title != RESNET.title
-    }
+def gains_of(found: at_full_size.Found) -> dict[str, float]:
+    """Title -> points above ResNet-50 at the published width, the best first."""
+    return {title: found.gain(TASK, title) for title in found.blocks}
 
 
-def at_full_size_in_words(opening: str) -> str:
+def at_full_size_in_words(opening: str, wide: Mapping[str, float]) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
-    gains = full_size_gains()
-    ordered = sorted(gains, key=lambda title: -gains[title])
     return (
         f"{opening}, one run each on a GPU, they ended this many points beside "
-        f"{RESNET.title}: {', '.join(f'{short(title)} {gains[title]:+.1f}' for title in ordered)}."
+        f"{RESNET.title}: {', '.join(f'{block_of(t)} {gain:+.1f}' for t, gain in wide.items())}."
     )
 
 
@@ -194,7 +188,7 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
         if verdict.interval is not None:
             gain += " " + tables.interval(*verdict.interval, "+.1f")
         row = {
-            "Block": short(title),
+            "Block": block_of(title),
             "Points above ResNet-50": gain,
             "Outcome": verdict.in_full,
             "At full width": tables.signed(wide.get(title), "+.1f"),
@@ -210,7 +204,7 @@ def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain at full width, and the reported one."""
     rows = [
         {
-            "Block": short(title),
+            "Block": block_of(title),
             "At full width": tables.signed(wide.get(title), "+.1f"),
             "Reported": tables.signed(verdict.claim.reported, "+.1f"),
         }

@@ -5,7 +5,7 @@ All of it is made from that study's records; a finding is the text under its fig
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from attn_book.analysis import first_study, statistics
 from attn_book.analysis.first_study import CONVOLUTIONS, EQUAL_STARTS, STARTS_AT, UNDECIDED
 from attn_book.analysis.plots import first_study as plots
 from attn_book.analysis.tables import interval, signed
+from attn_book.analysis.words import block_of, listed
 from attn_book.records.first_study import OldRun
 from attn_book.study.claims import SIZE
 from attn_book.study.pages import BAT, RESNET, SRM, TASK_TITLES
@@ -136,7 +137,7 @@ def seeds(study: Study) -> Lesson:
     one, table = effects[ANIMALS], pd.DataFrame(study.animals).T
     level, away = table.mean(), table.sub(table.mean(axis=1), axis=0).to_numpy()
     shared = "; ".join(
-        f"{listed(title.removesuffix('-ResNet-50') for title in titles)} {equal}"
+        f"{listed(map(block_of, titles))} {equal}"
         for equal, titles in sorted(by_value(EQUAL_STARTS).items())
     )
     return Lesson(
@@ -317,9 +318,3 @@ def by_value(counts: Mapping[str, int]) -> dict[int, list[str]]:
     for name, number in counts.items():
         found.setdefault(number, []).append(name)
     return found
-
-
-def listed(names: Iterable[str]) -> str:
-    """``a, b and c``."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
+from attn_book.analysis.words import listed
 from attn_book.records.recorded import ended_of
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
@@ -43,8 +44,7 @@ def count(pages: dict[str, Plan]) -> str:
     if set(found) == {NOT_TESTED}:
         return f"None of the {len(CLAIMS)} claims is decided here."
     numbers = [f"**{found.count(w)} {w}**" for w in (*OUTCOMES, NOT_TESTED) if w in found]
-    listed = ", ".join(numbers[:-1]) + f" and {numbers[-1]}" if len(numbers) > 1 else numbers[0]
-    return f"Of {len(CLAIMS)} claims, {listed}. {verdicts.ABOUT}"
+    return f"Of {len(CLAIMS)} claims, {listed(numbers)}. {verdicts.ABOUT}"
 
 
 def decided(pages: dict[str, Plan]) -> str:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lessons import Lesson, listed
+from lessons import Lesson
 
 from attn_book.analysis.plots import faults as plots
 from attn_book.analysis.plots.faults import day_name
 from attn_book.analysis.tables import DASH, signed
+from attn_book.analysis.words import block_of, listed, percent, span
 from attn_book.records import faults
 from attn_book.records.faults import AS_TRAINED, BATCH_OF_ONE, FAULTS, LEVEL
 from attn_book.records.recorded import runs_by_title
@@ -123,7 +124,7 @@ def write_ups(_: Found) -> Lesson:
     rows = {}
     for one in WRITE_UPS:
         printed = "; ".join(
-            f"{_short(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
+            f"{block_of(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
             for title, days in one.prints.items()
         )
         rows[one.name] = {
@@ -142,7 +143,7 @@ def write_ups(_: Found) -> Lesson:
     }
     by_day = {days: [t for t, of in later.items() if of == days] for days in later.values()}
     order = "; ".join(
-        f"{listed(_short(title) for title in titles)} on {day_name(days[0])}"
+        f"{listed(block_of(title) for title in titles)} on {day_name(days[0])}"
         for days, titles in by_day.items()
     )
     blocks = {
@@ -150,7 +151,7 @@ def write_ups(_: Found) -> Lesson:
         for one in WRITE_UPS
         if one.task == "animals10"
     }
-    levels = "; ".join(f"{_range(values)} in {name}" for name, values in blocks.items())
+    levels = "; ".join(f"{span(values, '.4f')} in {name}" for name, values in blocks.items())
     within = listed(
         f"{100 * np.ptp(values):.1f} ({name})" for name, values in blocks.items() if len(values) > 1
     )
@@ -181,10 +182,8 @@ def curve(found: Found) -> Lesson:
         label: {
             "Epochs": str(len(run.history["epoch"])),
             f"Passes {LEVEL:.4f} after epoch": DASH if epoch is None else str(epoch),
-            "Accuracy there": DASH
-            if epoch is None
-            else _percent(run.history["val_acc"][epoch - 1]),
-            "Accuracy at the end": _percent(run.metrics["final_val_acc"]),
+            "Accuracy there": DASH if epoch is None else percent(run.history["val_acc"][epoch - 1]),
+            "Accuracy at the end": percent(run.metrics["final_val_acc"]),
         }
         for label, (run, epoch) in passed.items()
     }
@@ -197,11 +196,11 @@ def curve(found: Found) -> Lesson:
     return Lesson(
         plots.passing(passed, LEVEL),
         f"Validation accuracy of {RESNET.title} by epoch, with a line at {LEVEL:.4f}, which it "
-        f"passes after epoch {each}; at the end it has {_range(ends, percent=True)}.",
+        f"passes after epoch {each}; at the end it has {span(ends, '.1%')}.",
         f"{RESNET.title} passes {LEVEL:.4f} after epoch {each}, and ends at "
-        f"{_range(ends, percent=True)}: a training that stops about there reports that number. It "
+        f"{span(ends, '.1%')}: a training that stops about there reports that number. It "
         f"says less here than on the ten classes of the write-ups: of our {images:,} validation "
-        f"images {_percent(share)} are of one class ({name}), so that always naming it gives that "
+        f"images {percent(share)} are of one class ({name}), so that always naming it gives that "
         f"much.",
         pd.DataFrame(rows).T.rename_axis("Run"),
     )
@@ -226,7 +225,7 @@ def unequal(found: Found) -> Lesson:
     }
     there = {t: v for t, v in values.items() if t != EQUAL and isinstance(v, float)}
     ended = [run for run in found.unequal.values() if run is not None]
-    each = "; ".join(f"{title} {_percent(value)}" for title, value in there.items())
+    each = "; ".join(f"{title} {percent(value)}" for title, value in there.items())
     figure = plots.under_faults(values, LEVEL, found.guessing[1], EQUAL) if there else None
     return Lesson(
         figure,
@@ -254,7 +253,7 @@ def _unequal_finding(found: Found, there: dict[str, float], ended: int, each: st
     reference = "" if equal is None else f" {EQUAL.capitalize()}: {_accuracy(equal)}."
     return (
         f"{RESNET.title} under each fault of training: {text}{reference} Nearest to "
-        f"{LEVEL:.4f} lands “{found.nearest}” with {_percent(nearest)}, "
+        f"{LEVEL:.4f} lands “{found.nearest}” with {percent(nearest)}, "
         f"{signed(100 * (nearest - LEVEL), '+.1f')} points. {others} "
         f"{'lies' if len(close) < 2 else 'lie'} within {found.noise:.1f} points of it, two "
         f"standard errors that the images alone leave."
@@ -276,7 +275,7 @@ def evaluation(found: Found) -> Lesson:
     rows = {
         title: {
             "What the network gets": WHAT[title],
-            "Accuracy": NOT_MEASURED if value is None else _percent(value),
+            "Accuracy": NOT_MEASURED if value is None else percent(value),
             f"Above {LEVEL:.4f}": DASH if value is None else _points(value),
         }
         for title, value in seen.items()
@@ -290,7 +289,7 @@ def evaluation(found: Found) -> Lesson:
     if values:
         right = values.pop(AS_TRAINED)
         each = "; ".join(
-            f"{title} {_percent(v)} ({signed(100 * (v - right), '+.1f')})"
+            f"{title} {percent(v)} ({signed(100 * (v - right), '+.1f')})"
             for title, v in values.items()
         )
         figure = plots.under_faults(
@@ -298,10 +297,10 @@ def evaluation(found: Found) -> Lesson:
         )
         alt = (
             f"Accuracy of the finished {RESNET.title} under each fault of evaluation, with a line "
-            f"at {LEVEL:.4f}: {AS_TRAINED} {_percent(right)}; {each}."
+            f"at {LEVEL:.4f}: {AS_TRAINED} {percent(right)}; {each}."
         )
         finding = (
-            f"The finished network, whose weights did not change, gets {_percent(right)} of the "
+            f"The finished network, whose weights did not change, gets {percent(right)} of the "
             f"validation images {AS_TRAINED}, and with a fault, in points beside that: {each}."
         )
     return Lesson(figure, alt, finding, pd.DataFrame(rows).T.rename_axis("Seen"))
@@ -333,7 +332,7 @@ def rescue(found: Found) -> Lesson:
     if found.rescued.diverged:
         return Lesson(None, "", f"{SE.title} with “{fault}” {_accuracy(found.rescued)}.", table)
     said = "; ".join(
-        f"{training}: " + listed(f"{t} {_percent(value)}" for t, value in of.items())
+        f"{training}: " + listed(f"{t} {percent(value)}" for t, value in of.items())
         for training, of in shown.items()
     )
     gains = {
@@ -342,9 +341,9 @@ def rescue(found: Found) -> Lesson:
         if len(of) == 2
     }
     text = (
-        f"With “{fault}” {SE.title} ends at {_percent(values[fault][SE.title])}, "
+        f"With “{fault}” {SE.title} ends at {percent(values[fault][SE.title])}, "
         f"{abs(gains[fault]):.1f} points {'above' if gains[fault] > 0 else 'below'} "
-        f"{RESNET.title}'s {_percent(values[fault][RESNET.title])}."
+        f"{RESNET.title}'s {percent(values[fault][RESNET.title])}."
     )
     if EQUAL in gains:
         lost = 100 * (values[EQUAL][RESNET.title] - values[fault][RESNET.title])
@@ -376,7 +375,7 @@ def _value(run: Run) -> float:
 def _accuracy(run: Run | None) -> str:
     if run is None:
         return NOT_TRAINED
-    return f"diverged in epoch {run.metrics['epoch']}" if run.diverged else _percent(_value(run))
+    return f"diverged in epoch {run.metrics['epoch']}" if run.diverged else percent(_value(run))
 
 
 def _away(run: Run | None) -> str:
@@ -390,20 +389,6 @@ def _passes(run: Run | None) -> str:
 
 def _points(value: float) -> str:
     return signed(100 * (value - LEVEL), "+.1f")
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}%"
-
-
-def _range(values: list[float], percent: bool = False) -> str:
-    form = _percent if percent else "{:.4f}".format
-    low, high = form(min(values)), form(max(values))
-    return low if low == high else f"{low} to {high}"
-
-
-def _short(title: str) -> str:
-    return title.removesuffix(f"-{RESNET.title}")
 
 
 def _logged(days: Sequence[tuple[int, int]]) -> str:

@@ -2,15 +2,17 @@
 
 import base64
 import csv
+import importlib
 import io
 import json
 
+import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
 from PIL import Image
 
-from attn_blocks.files import write_json
+from attn_blocks.files import PROJECT, write_json
 from attn_book.driver import publish as publishing
 from attn_book.records import recorded
 from attn_book.records.logits import save_logits
@@ -21,6 +23,15 @@ from attn_book.study.pages import GC, RESNET, SENETS, SGE
 from attn_book.study.recipes import PROFILES
 
 SEEDS = (0, 1, 2)
+
+
+@pytest.fixture
+def book(monkeypatch):
+    """A module of ``book/``, imported as the build does."""
+    pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
+    monkeypatch.syspath_prepend(str(PROJECT / "book"))
+    yield importlib.import_module
+    plt.close("all")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """The page on the networks at full width: every sentence with a number, and every figure."""
 
-import importlib
 import re
 
 import matplotlib.pyplot as plt
@@ -39,15 +38,6 @@ FINDINGS = {
     "processor, at full width and 64 pixels, a training step takes so many of ResNet-50's: ",
     "recipe": "settings differ from the study's: image size, ",
 }
-
-
-@pytest.fixture
-def book(monkeypatch):
-    """A module of ``book/``, imported as the build does."""
-    pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
-    monkeypatch.syspath_prepend(str(PROJECT / "book"))
-    yield importlib.import_module
-    plt.close("all")
 
 
 @pytest.fixture

@@ -371,13 +371,12 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
 
 
 @pytest.fixture
-def front(monkeypatch):
-    monkeypatch.syspath_prepend(str(PROJECT / "book"))
-    return importlib.import_module("front")
+def front(book):
+    return book("front")
 
 
-def test_a_figure_has_its_own_words_and_else_its_name(front):
-    build_module = importlib.import_module("build")
+def test_a_figure_has_its_own_words_and_else_its_name(book):
+    build_module = book("build")
     source = 'figure = draw()\nplots.show(page, figure, "two_words")'
     picture = {"image/png": "x"}
     cell = nbformat.v4.new_code_cell(

@@ -1,6 +1,5 @@
 """The page on what the first study got wrong: every sentence with a number, and every figure."""
 
-import importlib
 import re
 
 import matplotlib.pyplot as plt
@@ -37,14 +36,6 @@ FINDINGS = {
     "better on what it was trained on: what was compared there is how fast networks learn in 30 "
     "epochs (unlike Caltech-16, where ResNet-50 has 95.3% and 79.9%).",
 }
-
-
-@pytest.fixture
-def book(monkeypatch):
-    """A module of ``book/``, imported as the build does."""
-    pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
-    monkeypatch.syspath_prepend(str(PROJECT / "book"))
-    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page on 0.5888: what it says of the published records, and what it will say of all runs."""
 
-import importlib
 import re
 from datetime import date
 
@@ -21,15 +20,6 @@ SOURCES = (PROJECT / "book" / "sources.md").read_text(encoding="utf-8")
 PARTS = ["write_ups", "curve", "unequal", "evaluation", "rescue"]
 ACCURACIES = (0.55, 0.7, 0.66, None, 0.74, 0.6, 0.43)  # of the faults of training; one diverges
 RIGHT = (3, 1, 2, 3, 2)  # of 4 images, as trained and under each fault of evaluation
-
-
-@pytest.fixture
-def book(monkeypatch):
-    """A module of ``book/``, imported as the build does."""
-    pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
-    monkeypatch.syspath_prepend(str(PROJECT / "book"))
-    yield importlib.import_module
-    plt.close("all")
 
 
 @pytest.fixture

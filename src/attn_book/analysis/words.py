@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from attn_book.study.pages import RESNET
 
 # What Markdown and HTML take for more than text.
 MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
@@ -40,11 +42,10 @@ def plain(value: object) -> str:
     return MARKUP.sub(r"\\\g<0>", str(value))
 
 
-def listed(items: Sequence[str]) -> str:
+def listed(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
+    *first, last = [*items] or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def counted(number: int, unit: str) -> str:
@@ -56,6 +57,16 @@ def span(values: Sequence[float], form: str, to: str = " to ") -> str:
     """The lowest and the highest value, or one of them where both print alike."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
     return low if low == high else f"{low}{to}{high}"
+
+
+def percent(share: float) -> str:
+    """A share of 1 in percent, "83.4%"."""
+    return f"{share:.1%}"
+
+
+def block_of(title: str) -> str:
+    """The block of a network's title: "SE" of "SE-ResNet-50"."""
+    return title.removesuffix(f"-{RESNET.title}")
 
 
 def points(value: float) -> str:

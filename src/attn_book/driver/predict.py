@@ -83,10 +83,8 @@ def draw_cams(
         SettingError: a picture would take the place of a file, or of another one.
         StorageError: the folder cannot be written.
     """
-    from attn_book.analysis import (
-        explain,
-        plots,
-    )  # loads matplotlib, which predicting does not need
+    # Here, since it loads matplotlib, which predicting does not need.
+    from attn_book.analysis import explain, plots
 
     targets = _targets(images, Path(folder))
     run, which = _run_of(Path(weights))

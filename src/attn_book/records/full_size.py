@@ -16,7 +16,6 @@ import numpy as np
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json
 from attn_book.records.seal import broken_seals
-from attn_book.study.pages import title_for
 
 FOLDER = "full_size"  # below book/published
 # Scores are kept in float16, where two classes can tie that differ in float32.
@@ -104,13 +103,6 @@ def problems(folder: Path) -> list[str]:
         except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
             found.append(f"record {path.stem}: cannot be read ({error})")
     return found
-
-
-def final_accuracies(folder: Path, task: str) -> dict[str, float]:
-    """Title -> validation accuracy of the last epoch, a share, of the task's finished records."""
-    finished = [r for r in records(folder) if r.task == task and r.is_finished]
-    titles = {title_for(record.model, record.options): record for record in finished}
-    return {title: record.accuracy for title, record in titles.items() if title}
 
 
 def _problems_of(path: Path) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from attn_book.analysis import readings, verdicts
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots.style import STYLE, colour, marker
-from attn_book.analysis.words import listed, points
+from attn_book.analysis.words import block_of, listed, points
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
@@ -159,7 +159,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
             if verdict.claim.better in full_size:
                 axis.plot(full_size[verdict.claim.better], place + 0.25, "*", ms=10, **WHITE)
         gains(axis, found)
-        names = [verdict.claim.better.removesuffix(f"-{RESNET.title}") for verdict in found]
+        names = [block_of(verdict.claim.better) for verdict in found]
         axis.set_yticks(range(len(found)), names)
         handles = [plt.Line2D([], [], label="here", marker="o", ls="", color=GREY)]
         if full_size:
