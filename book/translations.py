@@ -14,9 +14,10 @@ import shutil
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import nbformat
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 from conf import myst_enable_extensions
@@ -32,12 +33,14 @@ from attn_blocks.files import PROJECT, atomic_write
 
 BOOK = Path(__file__).resolve().parent
 LOCALE = BOOK / "locale"
+NOTEBOOKS = PROJECT / "notebooks"
 LANGUAGES = ("zh_CN",)
 # What the site includes from elsewhere: records and docstrings, but for the data folder's README.
 INCLUDED = re.compile(r"^```\{(include\} records/(?!data\.md)|eval-rst\}).*?^```$", re.M | re.S)
 CODE_OR_FORMULA = re.compile(r"(`+).+?\1|\$.+?\$", re.S)
 WORD = re.compile(r"[^\W\d_]{2}")
 MARKDOWN = create_md_parser(MdParserConfig(enable_extensions=myst_enable_extensions), RendererHTML)
+SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)")
 HEADER = """msgid ""
 msgstr ""
 "Language: {language}\\n"
@@ -78,8 +81,10 @@ def messages() -> dict[str, list[str]]:
         settings = {"extensions": ["myst_nb"], "language": "en"}
         app = Sphinx(source, BOOK, built, built, "dummy", settings, status=None, warning=None)
         app.build(force_all=True)
-        pages = sorted(app.env.found_docs)
-        return {page: prose(app.env.get_doctree(page)) for page in pages}
+        found = {page: prose(app.env.get_doctree(page)) for page in sorted(app.env.found_docs)}
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        found[path.stem] += labels(nbformat.read(path, as_version=4))
+    return found
 
 
 def lay_out(source: Path) -> None:
@@ -89,8 +94,25 @@ def lay_out(source: Path) -> None:
     for page in BOOK.glob("*.md"):
         text = page.read_text(encoding="utf-8")
         (source / page.name).write_text(INCLUDED.sub("", text), encoding="utf-8")
-    for page in (PROJECT / "notebooks").glob("*.ipynb"):
+    for page in NOTEBOOKS.glob("*.ipynb"):
         shutil.copy(page, source)
+
+
+def labels(notebook: nbformat.NotebookNode) -> list[str]:
+    """What unfolds parts of a notebook, each once."""
+    seen: dict[str, str] = {}
+    relabel(notebook, lambda text: seen.setdefault(text, text))
+    return list(seen)
+
+
+def relabel(notebook: nbformat.NotebookNode, translate: Callable[[str], str]) -> None:
+    """Translate what unfolds parts of a notebook: Sphinx sees no prose in it."""
+    for cell in notebook.cells:
+        cell.source = SUMMARY.sub(lambda found: translate(found[0]), cell.source)
+        prompts = cell.metadata.get("mystnb", {})
+        for name in ("code_prompt_show", "code_prompt_hide"):
+            if name in prompts:
+                prompts[name] = translate(prompts[name])
 
 
 def prose(doctree: nodes.document) -> list[str]:
