@@ -35,6 +35,7 @@ BOOK = Path(__file__).resolve().parent
 LOCALE = BOOK / "locale"
 NOTEBOOKS = PROJECT / "notebooks"
 LANGUAGES = ("zh_CN",)
+OF_TOOLS = "sphinx"  # the catalogue of Sphinx's own words, kept by hand
 # What the site includes from elsewhere: records and docstrings, but for the data folder's README.
 INCLUDED = re.compile(r"^```\{(include\} records/(?!data\.md)|eval-rst\}).*?^```$", re.M | re.S)
 CODE_OR_FORMULA = re.compile(r"(`+).+?\1|\$.+?\$", re.S)
@@ -137,6 +138,12 @@ def read(page: str, language: str) -> Catalog:
         return read_po(stream, language, domain=page)
 
 
+def translator(page: str, language: str) -> Callable[[str], str]:
+    """What translates a page's messages; one that has no translation stays English."""
+    known = {m.id: m.string for m in read(page, language) if m.string and not m.fuzzy}
+    return lambda text: known.get(text, text)
+
+
 def update(found: dict[str, list[str]], language: str) -> None:
     """Merge the messages into the catalogues.
 
@@ -153,7 +160,7 @@ def update(found: dict[str, list[str]], language: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(catalogue, language, path)
     for path in path_of("*", language).parent.glob("*.po"):
-        if path.stem not in found:
+        if path.stem not in {*found, OF_TOOLS}:
             path.unlink()
 
 

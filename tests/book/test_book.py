@@ -318,7 +318,7 @@ def test_a_guide_says_when_it_was_executed_and_the_front_page_leads_to_it(html):
 
 def test_what_a_page_folds_is_folded(html):
     for page in PAGES:
-        notebook = json.loads((html.parent / "source" / f"{page}.ipynb").read_text("utf-8"))
+        notebook = json.loads((html.parent / "source" / "en" / f"{page}.ipynb").read_text("utf-8"))
         tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
         folded = sum(bool({"hide-input", "hide-cell"} & {*each}) for each in tags)
         text = (html / f"{page}.html").read_text(encoding="utf-8")
