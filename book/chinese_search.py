@@ -17,10 +17,12 @@ WORDS = re.compile(rf"[{HAN}]+|[^\W{HAN}]+")
 
 
 class SearchChinese(SearchEnglish):
-    """Chinese with English words in between, which are stemmed as on an English site."""
+    """Chinese with English words in between, which are stemmed as on an English site.
+
+    Sphinx's own class for Chinese asks the browser for a stemmer that does not exist.
+    """
 
     lang = "zh"
-    language_name = "Chinese"
     js_splitter_code = rf"""
 var splitQuery = (query) =>
   (query.match(/[\p{{Letter}}\p{{Number}}_]+/gu) || [])
