@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -44,6 +45,7 @@ from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
+LANGUAGE = "BOOK_LANGUAGE"  # of the environment: what generated sentences and figures speak
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
@@ -78,10 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for folder in ("source", "html"):
         shutil.rmtree(options.output / folder, ignore_errors=True)
+    os.environ[LANGUAGE] = "en"
     if options.readme:
         front.write_readme(foremost(plans), options.readme)
     codes = []
     for language in options.languages:
+        os.environ[LANGUAGE] = language
         source = options.output / "source" / language
         lay_out(plans, source, language)
         plt.close("all")
