@@ -224,14 +224,14 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language
     if not path.exists():
         return
     notebook = nbformat.read(path, as_version=4)
+    translate = translations.translator(page, language)
+    translations.relabel(notebook, translate)
     if not published:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
         where_from = origin(plan) if plan else "This page trains nothing"
         line = f"{where_from} · page executed {plain(executed)}"
-    translate = translations.translator(page, language)
-    translations.relabel(notebook, translate)
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:
