@@ -21,12 +21,13 @@ import nbformat
 from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 from conf import myst_enable_extensions
+from docutils import nodes
 from myst_parser.config.main import MdParserConfig
 from myst_parser.mdit_to_docutils.base import DocutilsRenderer
 from myst_parser.parsers.mdit import create_md_parser
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
-from sphinx.util.nodes import Element, extract_messages
+from sphinx.util.nodes import extract_messages
 
 from attn_blocks.files import PROJECT, atomic_write
 
@@ -117,9 +118,11 @@ def relabel(notebook: nbformat.NotebookNode, translate: Callable[[str], str]) ->
                 prompts[name] = translate(prompts[name])
 
 
-def prose(doctree: Element) -> list[str]:
+def prose(doctree: nodes.document) -> list[str]:
     """The messages of a page with a word in it, each once; formulas, code and numbers have none."""
-    found = [text for node, text in extract_messages(doctree) if node.tagname != "math_block"]
+    found = [
+        text for node, text in extract_messages(doctree) if not isinstance(node, nodes.math_block)
+    ]
     return list(dict.fromkeys(text for text in found if WORD.search(CODE_OR_FORMULA.sub("", text))))
 
 
