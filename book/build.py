@@ -1,14 +1,16 @@
 """Build the site from what is published, without network: ``python book/build.py``.
 
-The sources are laid out in ``<output>/source``: the pages of this folder, the executed notebooks,
-and in ``records/`` the tables and figures that the pages include, made from the published records.
-Sphinx then renders them into ``<output>/html``; a warning is an error.
+For each language the sources are laid out in ``<output>/source``: the pages of this folder, the
+executed notebooks, and in ``records/`` the tables and figures that the pages include, made from the
+published records. Sphinx then renders them, in English into ``<output>/html`` and in Chinese into
+``<output>/html/zh``; a warning is an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -19,12 +21,14 @@ from pathlib import Path
 import at_full_size
 import front
 import lessons
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import rooms
+import translations
 import why_05888
 from published_results import count, foremost, judged_claims, under_way, widest
-from sphinx.cmd.build import build_main
+from sites import SITES, render
 from texts import banner, origin, table
 
 from attn_blocks.files import PROJECT
@@ -41,6 +45,7 @@ from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
+LANGUAGE = "BOOK_LANGUAGE"  # of the environment: what generated sentences and figures speak
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
@@ -60,7 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
     parser.add_argument("--readme", type=Path, help="also put the front table into this README")
     parser.add_argument("--results", type=Path, help="show the runs and pages of this folder too")
+    parser.add_argument(
+        "--languages", nargs="+", choices=SITES, default=[*SITES], help="default: all"
+    )
     options = parser.parse_args(arguments)
+    options.output = options.output.absolute()
     published = options.published
     if options.results:
         published = with_own(options.results, published, options.output / "published")
@@ -69,19 +78,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not plans:
         print(NOTHING, file=sys.stderr)
         return 2
-    source, html = options.output / "source", options.output / "html"
-    for folder in (source, html):
-        shutil.rmtree(folder, ignore_errors=True)
-    lay_out(plans, source)
+    for folder in ("source", "html"):
+        shutil.rmtree(options.output / folder, ignore_errors=True)
+    os.environ[LANGUAGE] = "en"
     if options.readme:
         front.write_readme(foremost(plans), options.readme)
-    doctrees = options.output / "doctrees"
-    code = build_main(
-        ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
-    )
-    if code == 0:
-        print(f"Built {html / 'index.html'}")
-    return code
+    codes = []
+    for language in options.languages:
+        os.environ[LANGUAGE] = language
+        source = options.output / "source" / language
+        lay_out(plans, source, language)
+        plt.close("all")
+        codes.append(render(source, language, options.output))
+    return max(codes)
 
 
 def with_own(results: Path, published: Path, folder: Path) -> Path:
@@ -99,7 +108,7 @@ def with_own(results: Path, published: Path, folder: Path) -> Path:
     return folder
 
 
-def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
+def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> None:
     """Fill ``source`` with everything that Sphinx reads.
 
     Args:
@@ -110,7 +119,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     shutil.copy(BOOK / "conf.py", source)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in (*PAGES, *GUIDES):
-        chapter(page, plans, source)
+        chapter(page, plans, source, language)
     records = source / "records"
     records.mkdir()
     drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
@@ -203,18 +212,20 @@ def mathjax() -> bytes:
 # Chapters ----------------------------------------------------------------------------------------
 
 
-def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
+def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language: str) -> None:
     """Lay out a page as it was executed; one that is not published shows its text and code."""
     published = [
         (pages.get(page), path)
         for pages in plans.values()
         if (page in pages or page in GUIDES)
-        and (path := folder_of(pages) / "notebooks" / f"{page}.ipynb").exists()
+        and (path := executed_in(language, folder_of(pages) / "notebooks", page)) is not None
     ]
     plan, path = published[0] if published else (None, PROJECT / "notebooks" / f"{page}.ipynb")
     if not path.exists():
         return
     notebook = nbformat.read(path, as_version=4)
+    translate = translations.translator(page, language)
+    translations.relabel(notebook, translate)
     if not published:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
@@ -233,9 +244,15 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
             data = output.get("data", {})
             if "text/html" in data:
                 data["text/html"] = one_header(data["text/html"])
-        if words := alternative_text(cell, title.lstrip("# ")):
+        if words := alternative_text(cell, translate(title.lstrip("# "))):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
     nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def executed_in(language: str, folder: Path, page: str) -> Path | None:
+    """The page as it was executed in a language, else in English; None if it was in neither."""
+    paths = (folder / language / f"{page}.ipynb", folder / f"{page}.ipynb")
+    return next((path for path in paths if path.exists()), None)
 
 
 def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:
