@@ -7,7 +7,7 @@ published, and are never put into one comparison with them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -49,34 +49,66 @@ class Found:
     Args:
         folder: ``book/published/full_size``.
         study: the published folder of the profile "study".
+
+    Attributes:
+        trainings: task -> seed -> title -> record. The networks of one seed share their images.
     """
 
     def __init__(self, folder: Path, study: Path) -> None:
         self.records = full_size.records(folder)
         self.study = study
-        self.networks = {
-            task: _titled(comparison, [r for r in self.records if r.task == task])
+        self.trainings = {
+            task: {
+                seed: _titled(
+                    comparison, [r for r in self.records if (r.task, r.seed) == (task, seed)]
+                )
+                for seed in sorted({r.seed for r in self.records if r.task == task})
+            }
             for task, comparison in COMPARISONS.items()
         }
 
-    @property
-    def animals(self) -> dict[str, FullSize]:
-        return self.networks[ANIMALS]
+    def networks(self, task: str) -> dict[str, FullSize]:
+        """The first training of each network of a task."""
+        return next(iter(self.trainings[task].values()))
 
     @property
-    def plain(self) -> FullSize:
-        return self.animals[RESNET.title]
+    def animals(self) -> dict[int, dict[str, FullSize]]:
+        return self.trainings[ANIMALS]
+
+    def all_of(self, title: str) -> list[FullSize]:
+        """The trainings of a network on Animals-10."""
+        return [networks[title] for networks in self.animals.values()]
+
+    @property
+    def plain(self) -> list[FullSize]:
+        return self.all_of(RESNET.title)
 
     @cached_property
-    def blocks(self) -> dict[str, FullSize]:
-        """The networks with a block on Animals-10, the best first."""
-        ranked = sorted(self.animals, key=lambda title: -self.animals[title].accuracy)
-        return {title: self.animals[title] for title in ranked if title != RESNET.title}
+    def blocks(self) -> dict[str, list[FullSize]]:
+        """The trainings of the networks with a block on Animals-10, the best mean first."""
+        titles = [title for title in self.networks(ANIMALS) if title != RESNET.title]
+        ranked = sorted(titles, key=lambda title: -self.gain(ANIMALS, title))
+        return {title: self.all_of(title) for title in ranked}
+
+    def gains(self, task: str, title: str) -> list[float]:
+        """Points above the task's baseline after the last epoch of each training."""
+        return [
+            100 * (networks[title].accuracy - networks[BASELINES[task]].accuracy)
+            for networks in self.trainings[task].values()
+        ]
 
     def gain(self, task: str, title: str) -> float:
-        """Points above the task's baseline in the last epoch that both have."""
-        baseline, one = self.networks[task][BASELINES[task]], self.networks[task][title]
-        return 100 * (one.accuracy - baseline.accuracy)
+        """The mean of ``gains``."""
+        return float(np.mean(self.gains(task, title)))
+
+    def errors(self, title: str) -> list[float]:
+        """Of each training's gain on Animals-10, what the images alone leave, in points."""
+        return [_error(*pair) for pair in zip(self.all_of(title), self.plain, strict=True)]
+
+    def error(self, title: str) -> float:
+        """Of the mean gain, the same; each training has validation images of its own."""
+        errors = self.errors(title)
+        return math.hypot(*errors) / len(errors)
 
     def small(self, task: str, title: str) -> tuple[float, int, int] | None:
         """The study's mean gain over the same baseline: (points, folds done, folds wanted)."""
@@ -110,74 +142,79 @@ def origin(found: Found) -> str:
         "; ".join(sorted({r.compute[name] for r in found.records}))
         for name in ("device", "torch", "precision")
     )
-    seeds = ", ".join(map(str, sorted({r.seed for r in found.records})))
+    seeds = sorted({r.seed for r in found.records})
     return (
-        f"full width · {len(found.records)} trainings, seed {seeds} · {devices} · "
-        f"PyTorch {versions} · {precisions}"
+        f"full width · {len(found.records)} trainings, seed{'s' * (len(seeds) > 1)} "
+        f"{', '.join(map(str, seeds))} · {devices} · PyTorch {versions} · {precisions}"
     )
 
 
 def animals(found: Found) -> Lesson:
-    """What the nine networks reach."""
-    plain, images = found.plain, found.plain.data["val"]
+    """What the nine networks reach, in each training and on average."""
+    plain = found.plain
     rows = {
         title: {
-            "Parameters": f"{one.params:,}",
-            "Training": percent(one.history[-1]["train_acc"]),
-            "Validation": percent(one.accuracy),
-            **_against(one, plain),
+            "Parameters": f"{of[0].params:,}",
+            "Training": _accuracies(of, lambda one: one.history[-1]["train_acc"]),
+            "Validation": _accuracies(of, lambda one: one.accuracy),
+            **_against_plain(found, title),
             "Gain in the small networks": _small(found, ANIMALS, title),
         }
-        for title, one in found.animals.items()
+        for title, of in {RESNET.title: plain, **found.blocks}.items()
     }
-    gains = {title: found.gain(ANIMALS, title) for title in found.blocks}
-    ends = ", ".join(f"{block_of(t)} {percent(one.accuracy)}" for t, one in found.blocks.items())
-    above = [t for t, gain in gains.items() if gain > 0]
-    below = [t for t, gain in gains.items() if gain <= 0]
-    errors = [_error(one, plain) for one in found.blocks.values()]
-    beyond = [t for t in gains if abs(gains[t]) > 2 * _error(found.blocks[t], plain)]
+    gains = {title: found.gains(ANIMALS, title) for title in found.blocks}
+    errors = {title: found.error(title) for title in gains}
+    means = {title: float(np.mean(of)) for title, of in gains.items()}
+    beyond = [t for t in gains if abs(means[t]) > 2 * errors[t]]
+    turned = [t for t, of in gains.items() if min(of) < 0 < max(of)]
+    widest = max(gains, key=lambda title: np.ptp(gains[title]))
+    each = "; ".join(f"{block_of(t)} {_sign(means[t])} ({_signs(of)})" for t, of in gains.items())
     return Lesson(
-        plots.curves(
-            {TASK_TITLES[ANIMALS]: {t: one.accuracies for t, one in found.animals.items()}}, 4.2
-        ),
-        f"Validation accuracy by epoch of {len(found.animals)} networks, after "
-        f"{len(plain.history)} epochs: {ends}, {RESNET.title} {percent(plain.accuracy)}.",
-        f"After {len(plain.history)} epochs {RESNET.title} is right on {percent(plain.accuracy)} "
-        f"of {images:,} validation images. {len(above)} of {len(gains)} blocks end above it: "
-        f"{_gains(gains, above)}; below: {_gains(gains, below)}. By the images alone two standard "
-        f"errors of a difference are {2 * min(errors):.1f} to {2 * max(errors):.1f} points; beyond "
-        f"that lie {listed(map(block_of, beyond))}, not adjusted for their number. How far another "
-        f"seed would move them is not on record.",
+        plots.gains_of_trainings(gains, {title: found.errors(title) for title in gains}),
+        f"Points above {RESNET.title} after {len(plain[0].history)} epochs, the mean and each of "
+        f"{len(plain)} trainings: {each}.",
+        f"Each network was trained {len(plain)} times, from other initial values and with other "
+        f"images held out. After {len(plain[0].history)} epochs {RESNET.title} is right on "
+        f"{listed(percent(one.accuracy) for one in plain)} of its validation images. Points above "
+        f"it on average, and in each training: {each}. By the images alone two standard errors of "
+        f"such a mean are {2 * min(errors.values()):.1f} to {2 * max(errors.values()):.1f} points; "
+        f"beyond that lie {listed(map(block_of, beyond))}, not adjusted for their number. But "
+        f"images are not all that moves a difference: {listed(map(block_of, turned))} are above "
+        f"{RESNET.title} in one training and below it in another, and {block_of(widest)} is at "
+        f"{_sign(gains[widest][0])} and at {_sign(gains[widest][-1])}. So "
+        f"few trainings do not say how far the next one would go.",
         pd.DataFrame(rows).T.rename_axis("Network"),
     )
 
 
 def course(found: Found) -> Lesson:
     """When a block is ahead: a quarter, half, three quarters and all of the epochs."""
-    epochs = len(found.plain.history)
+    plain, epochs = (
+        np.mean([one.accuracies for one in found.plain], axis=0),
+        len(found.plain[0].history),
+    )
     at = [epochs * part // 4 for part in (1, 2, 3, 4)]
-    gains = {
-        title: [100 * float(one.accuracies[e - 1] - found.plain.accuracies[e - 1]) for e in at]
-        for title, one in found.blocks.items()
-    }
+    means = {t: np.mean([one.accuracies for one in of], axis=0) for t, of in found.blocks.items()}
+    gains = {t: [100 * float(of[e - 1] - plain[e - 1]) for e in at] for t, of in means.items()}
     rows = {
         title: {f"Epoch {epoch}": signed(gain) for epoch, gain in zip(at, of, strict=True)}
         for title, of in gains.items()
     }
     shrunk = [t for t, of in gains.items() if of[0] > of[-1]]
-    rise = 100 * (found.plain.accuracy - found.plain.accuracies[at[2] - 1])
+    rise = 100 * float(plain[-1] - plain[at[2] - 1])
     largest = max(gains, key=lambda title: gains[title][0])
     first, last = gains[largest][0], gains[largest][-1]
     return Lesson(
         plots.gains_in_time(gains, at),
         f"Points above {RESNET.title} after {listed(map(str, at))} epochs: "
-        + "; ".join(f"{block_of(t)} {', '.join(map(_sign, of))}" for t, of in gains.items())
+        + "; ".join(f"{block_of(t)} {_signs(of)}" for t, of in gains.items())
         + ".",
-        f"{len(shrunk)} of {len(gains)} blocks are further ahead after a quarter of the epochs "
-        f"than at the end ({listed(map(block_of, shrunk))}): {block_of(largest)} by {first:.1f} "
-        f"points after epoch {at[0]} and by {last:.1f} after epoch {at[-1]}. What a block adds is "
-        f"here in part that it learns faster, and {RESNET.title} itself gains {rise:.1f} points in "
-        f"the last quarter: where longer training would take the difference is open.",
+        f"On average {len(shrunk)} of {len(gains)} blocks are further ahead after a quarter of the "
+        f"epochs than at the end ({listed(map(block_of, shrunk))}): {block_of(largest)} by "
+        f"{first:.1f} points after epoch {at[0]} and by {last:.1f} after epoch {at[-1]}. What a "
+        f"block adds is here in part that it learns faster, and {RESNET.title} itself gains "
+        f"{rise:.1f} points in the last quarter: where longer training would take the difference "
+        f"is open.",
         pd.DataFrame(rows).T.rename_axis("Network"),
     )
 
@@ -188,7 +225,7 @@ def small(found: Found) -> Lesson:
     there = {t: (one[0], found.gain(ANIMALS, t)) for t, one in beside.items() if one is not None}
     rows = {
         title: {
-            "Full width, one seed": signed(found.gain(ANIMALS, title)),
+            "Full width, mean of the trainings": signed(found.gain(ANIMALS, title)),
             "Small, mean of the folds": _small(found, ANIMALS, title),
         }
         for title in beside
@@ -215,7 +252,7 @@ def small(found: Found) -> Lesson:
 
 def others(found: Found) -> Lesson:
     """The other two tasks."""
-    tasks = {task: found.networks[task] for task in (CALTECH, CIFAR)}
+    tasks = {task: found.networks(task) for task in (CALTECH, CIFAR)}
     rows = {
         (TASK_TITLES[task], title): {
             "Network": title,
@@ -255,16 +292,15 @@ def others(found: Found) -> Lesson:
 
 def cost(found: Found) -> Lesson:
     """What a block costs in measured time."""
-    groups: dict[tuple[str, ...], list[str]] = {}
-    for title, one in found.animals.items():
+    networks = found.networks(ANIMALS)  # whose steps were timed
+    plain, groups = networks[RESNET.title], dict[tuple[str, ...], list[str]]()
+    for title, one in networks.items():
         groups.setdefault(tuple(one.compute["group"]), []).append(title)
     letters = {title: "AB"[i] for i, titles in enumerate(groups.values()) for title in titles}
     processor = pd.read_csv(PROCESSOR, comment="#")
-    same = processor[(processor.width == 1) & (processor.batch == found.plain.recipe["batch_size"])]
+    same = processor[(processor.width == 1) & (processor.batch == plain.recipe["batch_size"])]
     speeds = dict(zip(same.model, same.train, strict=True))
-    ratios = {
-        title: speeds[found.plain.model] / speeds[one.model] for title, one in found.animals.items()
-    }
+    ratios = {title: speeds[plain.model] / speeds[one.model] for title, one in networks.items()}
     rows = {
         title: {
             "Group": letters[title],
@@ -272,10 +308,10 @@ def cost(found: Found) -> Lesson:
             "Epoch of the whole group": f"{np.median([r['seconds'] for r in one.history]):.1f} s",
             "Step on a processor, in ResNet-50's": f"{ratios[title]:.2f}",
         }
-        for title, one in found.animals.items()
+        for title, one in networks.items()
     }
-    step = {title: one.compute["step_ms_alone"] for title, one in found.animals.items()}
-    beside = [t for t in groups[tuple(found.plain.compute["group"])] if t != RESNET.title]
+    step = {title: one.compute["step_ms_alone"] for title, one in networks.items()}
+    beside = [t for t in groups[tuple(plain.compute["group"])] if t != RESNET.title]
     within = ", ".join(f"{block_of(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
     odd = [title for title in found.blocks if step[title] < step[RESNET.title]]
     slowest = sorted((t for t in ratios if t != RESNET.title), key=lambda t: ratios[t])
@@ -283,8 +319,8 @@ def cost(found: Found) -> Lesson:
     return Lesson(
         None,
         "",
-        f"On the GPU the networks were trained in two groups, each by steps in turn; what else the "
-        f"card did then is not on record. Beside {RESNET.title} in its group a step takes so many "
+        f"The first trainings came in two groups, each by steps in turn; what else the card did "
+        f"then is not on record. Beside {RESNET.title} in its group a step takes so many "
         f"times as long: {within}. Between the groups the times say nothing: "
         f"{listed(map(block_of, odd))} do all that {RESNET.title} does and more, and show a "
         f"shorter step. Measured in turns on a processor, at full width and "
@@ -297,7 +333,7 @@ def cost(found: Found) -> Lesson:
 def recipe(found: Found) -> Lesson:
     """What differs from the study beside the width."""
     study = asdict(PROFILES["study"].recipes[ANIMALS])
-    full = found.plain.recipe
+    full = found.plain[0].recipe
     rows = {
         name.replace("_", " "): {"Here": str(full[name]), "In the study": str(study[name])}
         for name in full
@@ -325,6 +361,20 @@ def _against(one: FullSize, baseline: FullSize) -> dict[str, str]:
     }
 
 
+def _against_plain(found: Found, title: str) -> dict[str, str]:
+    """The same of all trainings on Animals-10: the mean difference, and the images of all."""
+    if title == RESNET.title:
+        return {"Gain": DASH, "Each": DASH, "Images won, lost": DASH, "Standard error": DASH}
+    pairs = zip(found.all_of(title), found.plain, strict=True)
+    won, lost = np.sum([mcnemar(one.right, plain.right) for one, plain in pairs], axis=0)
+    return {
+        "Gain": signed(found.gain(ANIMALS, title)),
+        "Each": ", ".join(map(signed, found.gains(ANIMALS, title))),
+        "Images won, lost": f"{won}, {lost}",
+        "Standard error": f"{found.error(title):.2f}",
+    }
+
+
 def _error(one: FullSize, baseline: FullSize) -> float:
     """Of the difference of two accuracies on the same images, in points; images alone."""
     won, lost = mcnemar(one.right, baseline.right)
@@ -339,8 +389,12 @@ def _small(found: Found, task: str, title: str) -> str:
     return NOT_YET if one is None else f"{signed(one[0])} ({one[1]} of {one[2]} {unit})"
 
 
-def _gains(gains: Mapping[str, float], titles: Iterable[str]) -> str:
-    return ", ".join(f"{block_of(title)} {_sign(gains[title])}" for title in titles) or "none"
+def _accuracies(of: Iterable[FullSize], value: Callable[[FullSize], float]) -> str:
+    return ", ".join(percent(value(one)) for one in of)
+
+
+def _signs(values: Iterable[float]) -> str:
+    return ", ".join(map(_sign, values))
 
 
 def _sign(value: float) -> str:

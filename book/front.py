@@ -152,7 +152,7 @@ def gains_of(found: at_full_size.Found) -> dict[str, float]:
 def at_full_size_in_words(opening: str, wide: Mapping[str, float]) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     return (
-        f"{opening}, one run each on a GPU, they ended this many points beside "
+        f"{opening}, trained on a GPU, they ended on average this many points beside "
         f"{RESNET.title}: {', '.join(f'{block_of(t)} {gain:+.1f}' for t, gain in wide.items())}."
     )
 

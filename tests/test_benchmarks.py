@@ -24,6 +24,7 @@ from attn_book.records.seal import seal
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import GE, RESNET
+from attn_book.study.recipes import PROFILES
 
 FULL_SIZE = PROJECT / "benchmarks" / "full_size"
 
@@ -337,7 +338,8 @@ def test_the_command_line_changes_recipe_and_network(script, capsys):
     changed = ["--recipe", "epochs=2", "augmentation=pad_crop", "--options", "squeeze=avg"]
     options = run.parse(["cifar10", "senet_cifar", *changed])
     assert dict(options.options) == {"squeeze": "avg"}
-    recipe = run.recipe_of(options.task, options.model, dict(options.recipe))
+    assert options.models == ["senet_cifar"]
+    recipe = run.recipe_of(options.task, "senet_cifar", dict(options.recipe))
     assert (recipe.epochs, recipe.augmentation, recipe.nesterov) == (2, "pad_crop", True)
     with pytest.raises(SettingError, match=r"--recipe: .*'epoch'"):
         run.recipe_of("cifar10", "senet_cifar", {"epoch": 2})
@@ -348,22 +350,46 @@ def test_the_command_line_changes_recipe_and_network(script, capsys):
     assert "'epochs' is not like epochs=2" in capsys.readouterr().err
 
 
+def write_animals(folder):
+    random = np.random.default_rng(0)
+    for animal in ("cat", "dog"):
+        (folder / "animals10" / animal).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "animals10" / animal / f"{number:02}.png")
+
+
+def test_at_full_width_a_profile_gives_recipe_and_fold(script, tmp_path):
+    write_animals(tmp_path)
+    run = script("run")
+    models = ["se_resnet50", "srm_resnet50"]
+    options = ["animals10", *models, "--profile", "study", "--data-dir", str(tmp_path)]
+    options = run.parse(options)
+    for fold, seed in ((None, 3), (1, 3)):
+        options.fold = fold
+        experiments, images = run.experiments_of(options, seed)
+        assert [one.model for one in experiments] == models
+        assert {one.fold for one in experiments} == {3 if fold is None else fold}
+        assert {one.recipe for one in experiments} == {PROFILES["study"].recipes["animals10"]}
+        assert len(images.val) == 8
+
+
 def test_a_record_at_full_width_is_one_that_is_accepted(script, data_dir, tmp_path):
     run, folder = script("run"), tmp_path / "records"
     images = datasets.load("shapes", data_dir, short_side=64)
     recipe = run.recipe_of("cifar10", "senet_cifar", {"epochs": 2})
     experiment = Experiment("shapes", images.fingerprint, "senet_cifar", recipe, 0)
-    record = run.record_of(experiment, images, compute={"device": "cpu"}, params=1)
+    kept = run.Kept(experiment, images, folder, compute={"device": "cpu"}, params=1)
     labels = images.val.labels
     for epoch in (1, 2):
         scores = np.random.default_rng(epoch).standard_normal((len(labels), 10)).astype("float32")
         row = {"epoch": epoch, "val_acc": float((scores.argmax(axis=1) == labels).mean())}
-        run.write_epoch(folder / "run", record, row, scores, labels)
-        assert record["finished"] == (epoch == 2)
+        kept.add(row, scores, labels)
+        assert kept.record["finished"] == (epoch == 2)
         seal(tmp_path)
         assert full_size.problems(tmp_path) == []
     published = PROJECT / "book" / "published" / "full_size" / "records"
-    assert read_json(published / "animals10-resnet50-s0.json").keys() <= record.keys()
+    assert read_json(published / "animals10-resnet50-s0.json").keys() <= kept.record.keys()
 
 
 def test_a_difference_is_a_share_of_its_own_tensor_and_never_overlooked(script):
@@ -420,41 +446,49 @@ import sys
 sys.path.insert(0, {folder!r})
 import run
 import loop
-whole = loop.Training.epoch
-loop.Training.epoch = lambda self, epoch: whole(self, epoch) if epoch < 1 else sys.exit("stopped")
+whole = loop.Training.epochs
+def one(self, first=0):
+    yield next(whole(self, first))
+    sys.exit("stopped")
+loop.Training.epochs = one
 run.main(sys.argv[1:])
 """
 
 
-def test_a_run_over_pytorch_that_was_stopped_goes_on_to_the_same_record(peer, tmp_path):
-    random = np.random.default_rng(0)
-    for animal in ("cat", "dog"):
-        (tmp_path / "animals10" / animal).mkdir(parents=True)
-        for number in range(20):
-            pixels = random.integers(0, 256, (48, 48, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "animals10" / animal / f"{number:02}.png")
-    small = ["width=0.125", "stem=small", "image_size=32", "batch_size=8", "epochs=2"]
-    arguments = ["animals10", "bat_resnet18", "--cpu", "--recipe", *small]
+def test_networks_in_step_that_were_stopped_go_on_to_the_records_of_each_alone(peer, tmp_path):
+    write_animals(tmp_path)
+    small = ["width=0.125", "stem=small", "image_size=32", "batch_size=9", "epochs=2"]
+    arguments = ["--cpu", "--recipe", *small, "drop_last=false"]
     arguments += ["--data-dir", str(tmp_path), "--out"]
     stops = ["-c", STOPS.format(folder=str(FULL_SIZE))]
 
-    def run(program, folder):
-        command = [str(peer), *program, *arguments, str(tmp_path / folder / "records")]
+    def run(program, models, workers, folder):
+        command = [str(peer), *program, "animals10", *models, "--workers", workers, *arguments]
+        command.append(str(tmp_path / folder / "records"))
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    def record(folder):
-        [path] = (tmp_path / folder / "records").glob("*.json")
-        found = read_json(path)
-        for row in found["history"]:
-            del row["seconds"]
+    def records(folder):
+        found = {path.name: read_json(path) for path in (tmp_path / folder).glob("*/*.json")}
+        for record in found.values():
+            del record["compute"]["group"]
+            for row in record["history"]:
+                del row["seconds"]
         return found
 
-    assert "stopped" in run(stops, "stopped").stderr
-    assert not record("stopped")["finished"]
-    for folder in ("stopped", "whole"):
-        done = run([str(FULL_SIZE / "run.py")], folder)
+    program, both = [str(FULL_SIZE / "run.py")], ["bat_resnet18", "se_resnet18"]
+    assert "stopped" in run(stops, both, "1", "together").stderr
+    assert not any(record["finished"] for record in records("together").values())
+    again = (both, "1", "together"), *(([one], "0", "alone") for one in both)
+    for models, workers, folder in again:
+        done = run(program, models, workers, folder)
         assert done.returncode == 0, done.stderr
+    for folder in ("together", "alone"):
         seal(tmp_path / folder)
         assert full_size.problems(tmp_path / folder) == []
-    assert record("whole")["finished"]
-    assert record("stopped") == record("whole")
+    assert all(record["finished"] for record in records("together").values())
+    assert records("together") == records("alone")
+    assert len(records("alone")) == 2
+    next((tmp_path / "together" / "records").glob("*se_*.safetensors")).unlink()
+    assert "all go on from one epoch, not from: animals10-bat_resnet18" in run(
+        program, both, "1", "together"
+    ).stderr  # fmt: skip

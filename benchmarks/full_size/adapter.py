@@ -151,15 +151,15 @@ class BatchNorm2D(Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         learned = {"weight": self.weight, "bias": self.bias, "eps": self._epsilon}
-        norm = partial(functional.batch_norm, x, **learned)
+        norm = partial(functional.batch_norm, x, self._mean, self._variance, **learned)
         if not self.training:
-            return norm(self._mean, self._variance)
-        # A momentum of 1 gives the batch's own statistics, the variance by n - 1.
-        mean, variance = torch.zeros_like(self._mean), torch.zeros_like(self._variance)
-        y = norm(mean, variance, training=True, momentum=1.0)
+            return norm()
+        # PyTorch adds the batch's variance by n - 1, Paddle the one by n. Without ``data`` the
+        # backward pass would take the change for one of what it needs.
         count = x.numel() // x.shape[1]
-        self._mean.lerp_(mean, self.KEPT)
-        self._variance.lerp_(variance * (count - 1) / count, self.KEPT)
+        self._variance.data *= count / (count - 1)
+        y = norm(training=True, momentum=self.KEPT)
+        self._variance.data *= (count - 1) / count
         return y
 
 

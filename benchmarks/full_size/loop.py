@@ -1,20 +1,27 @@
-"""The training of one network of the book over PyTorch; runs where PyTorch is."""
+"""The training of networks of the book over PyTorch, in step on the same batches."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import adapter
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from attn_blocks import datasets
-from attn_blocks.errors import TrainingError, choose
+from attn_blocks.errors import SettingError, TrainingError, choose
 from attn_blocks.layers.srm import StyleRecalibration
 from attn_blocks.models import create_model
 from attn_book.study.experiment import Experiment, Recipe
+
+PRECISIONS = ("bfloat16", "tf32", "float32")
+TOGETHER = 512  # validation images that are judged in one go
+WARM_UP = 4  # steps before one is captured: kernels are chosen, memory is taken
 
 
 def build_model(experiment: Experiment, classes: int) -> torch.nn.Module:
@@ -39,21 +46,36 @@ def decayed_parameters(model: torch.nn.Module, decay: str) -> list[Tensor]:
     return [p for p in model.parameters() if p not in without]
 
 
-def build_optimizer(model: torch.nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    """Momentum, with weight decay on ``decayed_parameters``."""
+def build_optimizer(
+    model: torch.nn.Module, recipe: Recipe, rate: Tensor | None = None
+) -> torch.optim.SGD:
+    """Momentum, with weight decay on ``decayed_parameters``; its rate may be a tensor to write."""
     decayed = decayed_parameters(model, recipe.decay)
     others = set(model.parameters()) - set(decayed)
     return torch.optim.SGD(
         [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": list(others)}],
-        lr=recipe.learning_rate,
+        lr=recipe.learning_rate if rate is None else rate,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
+        fused=True,  # one kernel, which reads the rate where it lies
     )
 
 
-def build_loaders(
+class Batches(datasets.Loader):
+    """The book's batches, each made on its own in a process of ``DataLoader``.
+
+    Batch ``epoch * len(self) + number`` is batch ``number`` of ``epoch``.
+    """
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        epoch, number = divmod(index, len(self))
+        images, labels = self._batch(epoch, self.order(epoch), number)
+        return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def build_batches(
     images: datasets.ImageDataset, recipe: Recipe, seed: int
-) -> tuple[datasets.Loader, datasets.Loader]:
+) -> tuple[Batches, datasets.Loader]:
     """The batches that the book trains on, with the same seed, and those it evaluates on."""
     source = datasets.DATASETS[images.name]
     step = -1 if recipe.reversed_statistics else 1
@@ -64,86 +86,86 @@ def build_loaders(
     ]
     order = {"seed": seed, "shuffle": True, "drop_last": recipe.drop_last}
     return (
-        datasets.Loader(images.train, recipe.batch_size, transforms[0], **order),
+        Batches(images.train, recipe.batch_size, transforms[0], **order),
         datasets.Loader(images.val, recipe.batch_size, transforms[1]),
     )
 
 
-class Training:
-    """A network, its optimiser and its batches.
+class Network:
+    """A network with its optimiser, which takes steps on what lies in ``images`` and ``labels``.
 
     Args:
         experiment: which network is trained how.
-        images: see ``datasets.load``.
-        device: "cuda", in bfloat16 autocast, or "cpu", in float32.
+        classes: how many there are.
+        images, labels: a full batch, [B, 3, S, S] and [B], on the device; written from outside.
+        rate: the learning rate, a tensor of no dimension; written from outside.
+        precision: one of ``PRECISIONS``; "bfloat16" is that of its autocast.
     """
 
-    def __init__(self, experiment: Experiment, images: datasets.ImageDataset, device: str) -> None:
-        self.seed, self.recipe, self.device = experiment.seed, experiment.recipe, device
-        torch.set_default_device(device)  # for tensors that the layers make themselves
-        torch.backends.cudnn.benchmark = True
-        self.model = build_model(experiment, len(images.classes)).to(device)
-        self.optimizer = build_optimizer(self.model, self.recipe)
-        self.train_loader, self.validation_loader = build_loaders(images, self.recipe, self.seed)
-        self.compute = {
-            "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-            "torch": torch.__version__,
-            "precision": "bfloat16 autocast" if device == "cuda" else "float32",
-        }
+    def __init__(
+        self,
+        experiment: Experiment,
+        classes: int,
+        images: Tensor,
+        labels: Tensor,
+        rate: Tensor,
+        precision: str,
+    ) -> None:
+        self.images, self.labels, self.precision = images, labels, precision
+        self.model = build_model(experiment, classes).to(images.device)
+        self.optimizer = build_optimizer(self.model, experiment.recipe, rate)
+        self.totals = torch.zeros(2, dtype=torch.float64, device=images.device)  # loss, right
         self.params = sum(p.numel() for p in self.model.parameters())
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.stream = torch.cuda.Stream() if images.is_cuda else None
 
-    def _scores(self, images: Tensor) -> Tensor:
-        images = images.to(self.device, memory_format=torch.channels_last)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+    def scores(self, images: Tensor) -> Tensor:
+        half = self.precision == "bfloat16"
+        # Layers make tensors themselves, without naming a device.
+        with images.device, torch.autocast(images.device.type, torch.bfloat16, enabled=half):
             return self.model(images).float()
 
-    def epoch(self, epoch: int) -> tuple[dict[str, float], np.ndarray]:
-        """Train for epoch ``epoch``, counted from 0, and evaluate.
+    def step(self, count: int) -> None:
+        """Train on the first ``count`` images, which must be all of them where it was captured."""
+        if self.graph is not None and count == len(self.labels):
+            self.graph.replay()
+            return
+        labels = self.labels[:count]
+        scores = self.scores(self.images[:count])
+        loss = F.cross_entropy(scores, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        for parameter in self.model.parameters():
+            # Of a 1x1 convolution the two can be strided alike in all that matters and yet not
+            # equally, which the fused optimiser refuses.
+            parameter.grad = parameter.grad.as_strided(parameter.shape, parameter.stride())
+        self.optimizer.step()
+        right = (scores.argmax(1) == labels).sum()
+        self.totals += torch.stack([loss.detach() * count, right])
 
-        Returns:
-            A row of the record's history, and the scores of the validation images [N, classes],
-            float32, in stored order.
-
-        Raises:
-            TrainingError: loss or scores are no longer finite.
-        """
-        began = time.perf_counter()
-        # Dropout draws from here on, so that a resumed epoch draws the same numbers.
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
-        self.model.train()
-        totals = torch.zeros(2, dtype=torch.float64)  # loss, images classified right
-        seen, steps = 0, len(self.train_loader)
-        for step, batch in enumerate(self.train_loader.epoch(epoch)):
-            images, labels = map(torch.from_numpy, batch)
-            labels = labels.to(self.device)
-            rate = self.recipe.rate(epoch, step, steps)
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            scores = self._scores(images)
-            loss = F.cross_entropy(scores, labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            right = (scores.argmax(1) == labels).sum()
-            totals += torch.stack([loss.detach() * len(labels), right])
-            seen += len(labels)
-        train_loss, train_acc = (totals / seen).tolist()
-        seconds = time.perf_counter() - began
-        val_loss, scores = self._evaluate()
-        if not (np.isfinite([train_loss, val_loss]).all() and np.isfinite(scores).all()):
-            raise TrainingError(f"epoch {epoch + 1} gives what is not finite, at rate {rate:.4g}")
-        right = scores.argmax(axis=1) == self.validation_loader.images.labels
-        row = {"epoch": epoch + 1, "lr": rate, "train_loss": train_loss, "train_acc": train_acc}
-        row |= {"val_loss": val_loss, "val_acc": float(right.mean()), "seconds": round(seconds, 3)}
-        return row, scores
+    def capture(self) -> None:
+        """Make a step one CUDA graph; what the steps before it left behind must be replaced."""
+        self.stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self.stream):
+            for _ in range(WARM_UP):
+                self.step(len(self.labels))
+        torch.cuda.synchronize()
+        self.optimizer.zero_grad()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self.stream):
+            self.step(len(self.labels))
+        self.graph = graph
 
     @torch.no_grad()
-    def _evaluate(self) -> tuple[float, np.ndarray]:
-        self.model.eval()
-        batches = self.validation_loader.epoch(0)
-        scores = torch.cat([self._scores(torch.from_numpy(images)) for images, _ in batches]).cpu()
-        labels = torch.from_numpy(np.asarray(self.validation_loader.images.labels))
-        return float(F.cross_entropy(scores, labels)), scores.numpy()
+    def begin(self, seed: int) -> None:
+        """Give the network the initial values of a seed, and the optimiser none of the past."""
+        adapter.draw(self.model, seed)
+        for norm in self.model.modules():
+            if isinstance(norm, adapter.BatchNorm2D):
+                norm._mean.zero_()
+                norm._variance.fill_(1.0)
+        for kept in self.optimizer.state.values():
+            kept["momentum_buffer"].zero_()
 
     def state(self) -> dict[str, np.ndarray]:
         """The network's state and the optimiser's momenta, by name."""
@@ -155,9 +177,152 @@ class Training:
             for name, value in values.items()
         }
 
+    @torch.no_grad()
     def restore(self, state: dict[str, np.ndarray]) -> None:
         """Go on from what ``state`` gave."""
-        values = {name: torch.from_numpy(value).to(self.device) for name, value in state.items()}
+        values = {name: torch.from_numpy(value) for name, value in state.items()}
         self.model.load_state_dict({n: values[f"model/{n}"] for n in self.model.state_dict()})
         for name, parameter in self.model.named_parameters():
-            self.optimizer.state[parameter]["momentum_buffer"] = values[f"momenta/{name}"]
+            momentum, kept = values[f"momenta/{name}"], self.optimizer.state[parameter]
+            kept.setdefault("momentum_buffer", torch.empty_like(parameter)).copy_(momentum)
+
+
+class Training:
+    """Networks that are trained in step: every batch is made once and shown to all of them.
+
+    Args:
+        experiments: equal in all but the model and the weight decay.
+        images: see ``datasets.load``; those of another fold are given to ``begin``.
+        device: "cuda", where each step of a network is captured once and then replayed, those of
+            different networks side by side; or "cpu".
+        precision: one of ``PRECISIONS``.
+        workers: processes that make batches; 0: they are made when they are asked for.
+
+    Raises:
+        SettingError: the experiments cannot be trained in step.
+    """
+
+    def __init__(
+        self,
+        experiments: Sequence[Experiment],
+        images: datasets.ImageDataset,
+        device: str,
+        precision: str,
+        workers: int,
+    ) -> None:
+        choose("precision", precision, PRECISIONS)
+        self.recipe, self.workers = experiments[0].recipe, workers
+        if any(replace(one.recipe, weight_decay=self.recipe.weight_decay) != self.recipe
+               for one in experiments):  # fmt: skip
+            raise SettingError("networks with different recipes cannot be trained in step")
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
+            precision == "tf32"
+        )
+        size, batch = self.recipe.image_size, self.recipe.batch_size
+        self.images = torch.zeros(batch, 3, size, size, device=device)
+        self.images = self.images.to(memory_format=torch.channels_last)
+        self.labels = torch.zeros(batch, dtype=torch.int64, device=device)
+        self.rate = torch.zeros((), device=device)
+        self.networks = [
+            Network(one, len(images.classes), self.images, self.labels, self.rate, precision)
+            for one in experiments
+        ]
+        self.begin(images, experiments[0].seed)
+        if device == "cuda":
+            for network in self.networks:
+                network.capture()
+                network.begin(experiments[0].seed)
+        names = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}
+        names["precision"] = precision + " autocast" * (precision == "bfloat16")
+        group = [one.variant for one in experiments]
+        self.compute = {**names, "torch": torch.__version__, "group": group}
+
+    def begin(self, images: datasets.ImageDataset, seed: int) -> None:
+        """Train from the initial values of ``seed``, on ``images``, from the next epoch on."""
+        self.seed = seed
+        self.batches, validation = build_batches(images, self.recipe, seed)
+        shown = [torch.from_numpy(batch) for batch, _ in validation.epoch(0)]
+        device = self.images.device
+        self.shown = torch.cat(shown).to(device, memory_format=torch.channels_last)
+        self.truth = torch.from_numpy(np.asarray(images.val.labels)).to(device)
+        for network in self.networks:
+            network.begin(seed)
+
+    def epochs(self, first: int = 0) -> Iterator[list[tuple[dict[str, float], np.ndarray]]]:
+        """Train from epoch ``first``, counted from 0, to the last, and evaluate after each.
+
+        Yields:
+            For each network a row of its record's history, and the scores of the validation images
+            [N, classes], float32, in stored order.
+
+        Raises:
+            TrainingError: loss or scores are no longer finite.
+        """
+        steps = len(self.batches)
+        order = range(first * steps, self.recipe.epochs * steps)
+        pinned = self.images.is_cuda
+        batches = iter(
+            DataLoader(
+                self.batches, None, sampler=order, num_workers=self.workers, pin_memory=pinned
+            )
+        )
+        for epoch in range(first, self.recipe.epochs):
+            began = time.perf_counter()
+            # Dropout draws from here on, so that a resumed epoch draws the same numbers.
+            torch.manual_seed(int(np.random.SeedSequence((self.seed, epoch)).generate_state(1)[0]))
+            for network in self.networks:
+                network.model.train()
+                network.totals.zero_()
+            seen = 0
+            for step in range(steps):
+                rate = self.recipe.rate(epoch, step, steps)
+                seen += self._step(*next(batches), rate)
+            totals = [(network.totals / seen).tolist() for network in self.networks]
+            seconds = round(time.perf_counter() - began, 3)
+            yield [
+                self._row(epoch, rate, network, *means, seconds)
+                for network, means in zip(self.networks, totals, strict=True)
+            ]
+
+    def _step(self, images: Tensor, labels: Tensor, rate: float) -> int:
+        """Show a batch to every network; how many images it has."""
+        count = len(labels)
+        self.images[:count].copy_(images, non_blocking=True)
+        self.labels[:count].copy_(labels, non_blocking=True)
+        self.rate.fill_(rate)
+        if not self.images.is_cuda:
+            for network in self.networks:
+                network.step(count)
+            return count
+        now = torch.cuda.current_stream()
+        for network in self.networks:
+            network.stream.wait_stream(now)
+            with torch.cuda.stream(network.stream):
+                network.step(count)
+        for network in self.networks:  # the batch is theirs until all have read it
+            now.wait_stream(network.stream)
+        return count
+
+    def _row(
+        self,
+        epoch: int,
+        rate: float,
+        network: Network,
+        train_loss: float,
+        train_acc: float,
+        seconds: float,
+    ) -> tuple[dict[str, float], np.ndarray]:
+        scores = self._judge(network)
+        val_loss = float(F.cross_entropy(scores, self.truth))
+        if not (np.isfinite([train_loss, val_loss]).all() and bool(scores.isfinite().all())):
+            raise TrainingError(f"epoch {epoch + 1} gives what is not finite, at rate {rate:.4g}")
+        right = int((scores.argmax(1) == self.truth).sum())
+        row = {"epoch": epoch + 1, "lr": rate, "train_loss": train_loss, "train_acc": train_acc}
+        row |= {"val_loss": val_loss, "val_acc": right / len(self.truth), "seconds": seconds}
+        return row, scores.cpu().numpy()
+
+    @torch.no_grad()
+    def _judge(self, network: Network) -> Tensor:
+        network.model.eval()
+        return torch.cat([network.scores(images) for images in self.shown.split(TOGETHER)])

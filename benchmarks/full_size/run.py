@@ -1,11 +1,12 @@
-"""Train one network of the book at full width over PyTorch, and write its record.
+"""Train networks of the book at full width over PyTorch, in step, and write their records.
 
-    .venv-torch/bin/python benchmarks/full_size/run.py animals10 srm_resnet50 --seed 1
+    .venv-torch/bin/python benchmarks/full_size/run.py animals10 resnet50 srm_resnet50 --seeds 1
 
 Runs in an interpreter with PyTorch, NumPy, Pillow, safetensors, filelock and tqdm; it need not have
 Paddle. On a GPU it computes in bfloat16 autocast, else in float32. The same line goes on from the
-last finished epoch. ``--recipe epochs=2 image_size=56`` changes settings of the recipe, ``--options
-squeeze=avg`` is for the network.
+last epoch that was kept. ``--recipe epochs=2 image_size=56`` changes settings of the recipe,
+``--options squeeze=avg`` is for the networks. ``--profile study`` trains by the study's recipe,
+each seed on the study's fold.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,25 +30,30 @@ from attn_blocks.errors import AttnBlocksError, SettingError
 from attn_blocks.files import atomic_write, load_tensors, save_tensors, write_json
 from attn_book.study.design import ANNEALED
 from attn_book.study.experiment import Experiment, Recipe
+from attn_book.study.plan import fold_of
 from attn_book.study.recipes import PROFILES
 
-DEFAULTS = PROFILES["paper"].recipes
+if TYPE_CHECKING:
+    import loop  # PyTorch, which the command line does without
+
 LARGEST = float(np.finfo(np.float16).max)  # that a record's scores can hold
 # What the published records have otherwise.
 CHANGES = {"animals10": {"image_size": 112, "epochs": 32}}
 
 
-def recipe_of(task: str, model: str, changes: dict) -> Recipe:
-    """The recipe of the published records, with changes.
+def recipe_of(task: str, model: str, changes: dict, profile: str = "paper") -> Recipe:
+    """The recipe of the published records, or of another profile, with changes.
 
     Raises:
         SettingError: a setting that does not exist or cannot work.
     """
-    entries = {entry.model: entry for entry in ANNEALED[0].entries if task == "caltech16"}
-    entry = entries.get(model, entries.get("resnet50"))
-    known = entry.changes["paper"] if entry else CHANGES.get(task, {})
+    known = {}
+    if profile == "paper":
+        entries = {entry.model: entry for entry in ANNEALED[0].entries if task == "caltech16"}
+        entry = entries.get(model, entries.get("resnet50"))
+        known = entry.changes["paper"] if entry else CHANGES.get(task, {})
     try:
-        return replace(DEFAULTS[task], **{**known, **changes})
+        return replace(PROFILES[profile].recipes[task], **{**known, **changes})
     except TypeError as error:
         raise SettingError(f"--recipe: {error}") from error
 
@@ -62,85 +70,146 @@ def setting(text: str) -> tuple[str, object]:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("task", choices=list(DEFAULTS))
-    parser.add_argument("model", help="such as srm_resnet50")
-    parser.add_argument("--seed", type=int, default=0, help="%(default)s")
-    parser.add_argument("--fold", type=int, default=0, help="fifth to validate on, %(default)s")
+    parser.add_argument("task", choices=list(PROFILES["paper"].recipes))
+    parser.add_argument("models", nargs="+", help="such as srm_resnet50")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="0, one after the other")
+    parser.add_argument("--fold", type=int, help="fifth to validate on, else the profile's")
+    parser.add_argument(
+        "--profile", choices=("paper", "study"), default="paper", help="%(default)s"
+    )
     for name in ("--recipe", "--options"):
         parser.add_argument(name, nargs="+", type=setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("results/full_size"), help="%(default)s")
     parser.add_argument("--data-dir", type=Path, help="where the data sets lie")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
+    parser.add_argument("--precision", choices=("bfloat16", "tf32", "float32"))
+    parser.add_argument("--workers", type=int, default=os.cpu_count() - 2, help="%(default)s")
+    parser.add_argument("--keep-every", type=int, default=1, metavar="EPOCHS",
+                        help="epochs to go on from, 0 for none")  # fmt: skip
     return parser.parse_args(arguments)
 
 
-def record_of(experiment: Experiment, images: datasets.ImageDataset, **found: object) -> dict:
-    """The record of a run that has not begun; ``found`` are its ``compute`` and ``params``."""
-    return {
-        "model": experiment.model,
-        "options": dict(experiment.options),
-        "task": experiment.dataset,
-        "seed": experiment.seed,
-        "fold": experiment.fold,
-        "finished": False,
-        "recipe": asdict(experiment.recipe),
-        "data": {
-            "classes": list(images.classes),
-            "class_total": images.class_total,
-            "train": len(images.train),
-            "val": len(images.val),
-            "fingerprint": images.fingerprint,
-        },
-        **found,
-        "history": [],
-        "confusion": [],
-    }
+class Kept:
+    """A network's record and the files that hold it and its state, below a folder."""
+
+    def __init__(
+        self, experiment: Experiment, images: datasets.ImageDataset, out: Path, **found: object
+    ) -> None:
+        self.path = out / experiment.name
+        self.state = Path(f"{self.path}.safetensors")  # with the record that belongs to it
+        self.record = {
+            "model": experiment.model,
+            "options": dict(experiment.options),
+            "task": experiment.dataset,
+            "seed": experiment.seed,
+            "fold": experiment.fold,
+            "finished": False,
+            "recipe": asdict(experiment.recipe),
+            "data": {
+                "classes": list(images.classes),
+                "class_total": images.class_total,
+                "train": len(images.train),
+                "val": len(images.val),
+                "fingerprint": images.fingerprint,
+            },
+            **found,
+            "history": [],
+            "confusion": [],
+        }
+
+    @property
+    def epochs(self) -> int:
+        return len(self.record["history"])
+
+    def resume(self, network: loop.Network) -> None:
+        """Go on from the state that was kept, if there is one."""
+        if self.state.exists():
+            tensors, told = load_tensors(self.state, "delete it to begin again")
+            network.restore(tensors)
+            self.record = json.loads(told["record"])
+
+    def add(self, row: dict[str, float], scores: np.ndarray, labels: np.ndarray) -> None:
+        """Write the record with another epoch, and the scores of its validation images."""
+        confusion = np.zeros((scores.shape[1],) * 2, int)
+        np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
+        self.record["history"].append(row)
+        self.record["confusion"] = confusion.tolist()
+        self.record["finished"] = row["epoch"] == self.record["recipe"]["epochs"]
+        with atomic_write(f"{self.path}.scores.npy", "wb") as stream:
+            np.save(stream, scores.clip(-LARGEST, LARGEST).astype(np.float16))
+        write_json(f"{self.path}.json", self.record)
 
 
-def write_epoch(path: Path, record: dict, row: dict, scores: np.ndarray, labels: np.ndarray):
-    """Add an epoch to the record; writes ``<path>.json`` and ``<path>.scores.npy``."""
-    confusion = np.zeros((scores.shape[1],) * 2, int)
-    np.add.at(confusion, (labels, scores.argmax(axis=1)), 1)
-    record["history"].append(row)
-    record["confusion"] = confusion.tolist()
-    record["finished"] = row["epoch"] == record["recipe"]["epochs"]
-    with atomic_write(f"{path}.scores.npy", "wb") as stream:
-        np.save(stream, scores.clip(-LARGEST, LARGEST).astype(np.float16))
-    write_json(f"{path}.json", record)
+def experiments_of(
+    options: argparse.Namespace, seed: int
+) -> tuple[list[Experiment], datasets.ImageDataset]:
+    """What is trained with a seed, and on which images."""
+    changes, chosen = dict(options.recipe), dict(options.options)
+    recipes = [recipe_of(options.task, m, changes, options.profile) for m in options.models]
+    one, fold = recipes[0], options.fold
+    if fold is None:
+        fold = fold_of(seed, options.task, options.profile)
+    limits = {"train_images": one.train_images, "val_images": one.validation_images}
+    images = datasets.load(options.task, options.data_dir, one.stored_side, fold=fold, **limits)
+    which = (options.task, images.fingerprint)
+    made = [
+        Experiment(*which, model, recipe, seed, chosen, fold)
+        for model, recipe in zip(options.models, recipes, strict=True)
+    ]
+    return made, images
 
 
-def train(options: argparse.Namespace) -> Path:
-    """Train to the recipe's last epoch; the record's path, without its ending."""
+def train(options: argparse.Namespace) -> None:
+    """Train to the recipe's last epoch, one seed after the other."""
     import loop  # PyTorch, which the command line does without
     import torch
 
-    recipe = recipe_of(options.task, options.model, dict(options.recipe))
-    limits = {"train_images": recipe.train_images, "val_images": recipe.validation_images}
-    images = datasets.load(
-        options.task, options.data_dir, recipe.stored_side, fold=options.fold, **limits
-    )
-    which = (options.task, images.fingerprint, options.model)
-    experiment = Experiment(*which, recipe, options.seed, dict(options.options), options.fold)
     device = "cpu" if options.cpu or not torch.cuda.is_available() else "cuda"
-    training = loop.Training(experiment, images, device)
-    record = record_of(experiment, images, compute=training.compute, params=training.params)
-    path = options.out / experiment.name
-    state = Path(f"{path}.safetensors")  # with the record that belongs to it
-    if state.exists():
-        tensors, told = load_tensors(state, "delete it to begin again")
-        training.restore(tensors)
-        record = json.loads(told["record"])
-    for epoch in range(len(record["history"]), recipe.epochs):
-        row, scores = training.epoch(epoch)
-        write_epoch(path, record, row, scores, images.val.labels)
-        save_tensors(state, training.state(), {"record": json.dumps(record)})
-        print("  ".join(f"{key} {value:.4g}" for key, value in row.items()), flush=True)
-    return path
+    precision = options.precision or ("bfloat16" if device == "cuda" else "float32")
+    training = None
+    for seed in options.seeds:
+        experiments, images = experiments_of(options, seed)
+        if training is None:
+            training = loop.Training(experiments, images, device, precision, options.workers)
+        else:
+            training.begin(images, seed)
+        kept = [
+            Kept(one, images, options.out, compute=training.compute, params=network.params)
+            for one, network in zip(experiments, training.networks, strict=True)
+        ]
+        go_on(training, kept, images.val.labels, options.keep_every)
+
+
+def go_on(training: loop.Training, kept: list[Kept], labels: np.ndarray, keep_every: int) -> None:
+    """Train what is not finished, and write each epoch."""
+    for one, network in zip(kept, training.networks, strict=True):
+        one.resume(network)
+    if len({one.epochs for one in kept}) > 1:
+        done = ", ".join(f"{one.path.name} {one.epochs}" for one in kept)
+        raise SettingError(f"of networks in step all go on from one epoch, not from: {done}")
+    for found in training.epochs(kept[0].epochs):
+        for one, network, (row, scores) in zip(kept, training.networks, found, strict=True):
+            one.add(row, scores, labels)
+            if keep_every and row["epoch"] % keep_every == 0:
+                save_tensors(one.state, network.state(), {"record": json.dumps(one.record)})
+        show(kept)
+    for one in kept:
+        print(f"{one.path}.json")
+
+
+def show(kept: list[Kept]) -> None:
+    """A line an epoch: its time, and the accuracies of each network."""
+    ends = [one.record["history"][-1] for one in kept]
+    shown = [
+        f"{one.record['model']} {row['train_acc']:.3f} {row['val_acc']:.3f}"
+        for one, row in zip(kept, ends, strict=True)
+    ]
+    print(f"epoch {ends[0]['epoch']}  {ends[0]['seconds']:.1f} s  {'  '.join(shown)}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     try:
-        print(f"{train(parse(arguments))}.json")
+        train(parse(arguments))
     except AttnBlocksError as error:
         raise SystemExit(f"error: {error}") from error
     except ModuleNotFoundError as error:

@@ -189,7 +189,7 @@ def test_the_front_page_opens_with_the_answer_its_figure_and_its_table(html):
     text = (html / "index.html").read_text(encoding="utf-8")
     parts = (
         "<h1>",
-        "At the published width</span></a>, one run each",
+        "At the published width</span></a>, trained on a GPU",
         "front.png",
         "<table",
         'class="provenance',

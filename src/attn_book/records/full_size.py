@@ -27,7 +27,7 @@ class FullSize:
     """A record of a network at its published width.
 
     Attributes:
-        task, model, options, seed: what was trained.
+        task, model, options, seed, fold: what was trained; the fold is 0 where there are none.
         recipe: its settings, as of ``study.experiment.Recipe``.
         data: classes, and how many images there are to train on.
         compute: device, precision, and what a step takes.
@@ -40,6 +40,7 @@ class FullSize:
     model: str
     options: dict[str, Any]
     seed: int
+    fold: int
     params: int
     recipe: dict[str, Any]
     data: dict[str, Any]
@@ -76,6 +77,7 @@ def read(path: Path) -> FullSize:
     names = ("task", "model", "options", "seed", "params", "recipe", "data", "compute", "history")
     return FullSize(
         **{name: record[name] for name in names},
+        fold=record.get("fold", 0),
         confusion=np.array(record["confusion"]),
         scores=np.load(path.with_suffix(".scores.npy"), allow_pickle=False),
     )

@@ -36,6 +36,39 @@ def curves(tasks: Mapping[str, Mapping[str, np.ndarray]], height: float = 3.6) -
     return figure
 
 
+def gains_of_trainings(
+    gains: Mapping[str, Sequence[float]], errors: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Points above ResNet-50 of each block: hollow in each training, full their mean.
+
+    Args:
+        gains: title -> points in each training, the block with the highest mean first.
+        errors: of each, the standard error that the images alone leave; two to each side are drawn.
+    """
+    with plt.rc_context(STYLE):
+        figure, axis = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(gains)), layout="constrained")
+        for place, (title, values) in enumerate(gains.items()):
+            ink = colour(title)
+            for number, (value, error) in enumerate(zip(values, errors[title], strict=True)):
+                at = place + 0.3 * (number - (len(values) - 1) / 2)
+                axis.plot([value - 2 * error, value + 2 * error], [at] * 2, color=ink, linewidth=1)
+                axis.plot(value, at, mec=ink, **HOLLOW)
+            mean = float(np.mean(values))
+            axis.plot(mean, place, "D", color=ink, markersize=6, zorder=3)
+            where = (max(v + 2 * e for v, e in zip(values, errors[title], strict=True)), place)
+            axis.annotate(f"{mean:+.1f}", where, (8, 0), ha="left", **NOTE)
+        axis.axvline(0, color="black", linewidth=1)
+        axis.set_yticks(range(len(gains)), [t.removesuffix(f"-{RESNET.title}") for t in gains])
+        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(gains) - 0.5, -0.5))
+        axis.margins(x=0.1)
+        handles = [
+            plt.Line2D([], [], mec=DARK, label="a training, ± 2 errors of its images", **HOLLOW),
+            plt.Line2D([], [], ls="", marker="D", color=DARK, label="mean"),
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
 def gains_in_time(gains: Mapping[str, Sequence[float]], epochs: Sequence[int]) -> Figure:
     """Points above ResNet-50 at some epochs, a line a block."""
     with plt.rc_context(STYLE):
@@ -89,7 +122,9 @@ def small_and_full(gains: Mapping[str, tuple[float, float]]) -> Figure:
         axis.margins(x=0.2)
         handles = [
             plt.Line2D([], [], mec=DARK, label="small, mean of the study's folds", **HOLLOW),
-            plt.Line2D([], [], ls="", marker="o", color=DARK, label="full width, one seed"),
+            plt.Line2D(
+                [], [], ls="", marker="o", color=DARK, label="full width, mean of the trainings"
+            ),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure

@@ -150,7 +150,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
     Lines are as in ``gain_forest``. Small enough to stand beside a table.
 
     Args:
-        full_size: title -> points above ResNet-50 at the published width, one run each.
+        full_size: title -> mean points above ResNet-50 at the published width.
     """
     found = _against_resnet(plan, "animals10")
     with plt.rc_context(STYLE):
@@ -164,7 +164,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         handles = [plt.Line2D([], [], label="here", marker="o", ls="", color=GREY)]
         if full_size:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
-            handles.append(plt.Line2D([], [], label="at full width, one run", **star))
+            handles.append(plt.Line2D([], [], label="at full width, on average", **star))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     words = f"What each block adds, in points of accuracy. {readings.gains(found)}"
     if full_size:
@@ -173,7 +173,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
             for verdict in found
             if verdict.claim.better in full_size
         ]
-        words += f" At full width, one run each: {listed(beside)}."
+        words += f" At full width, on average: {listed(beside)}."
     figure.set_label(words)
     return figure
 
