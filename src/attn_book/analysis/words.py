@@ -57,6 +57,12 @@ def joined(items: Iterable[str]) -> str:
     return _(", ").join(items)
 
 
+def phrases(items: Iterable[str]) -> str:
+    """ "a, b, c": parts of a sentence rather than names."""
+    first, *more = items
+    return first + "".join(say(", {phrase}", phrase=phrase) for phrase in more)
+
+
 def clauses(items: Iterable[str]) -> str:
     """ "a; b; c": parts of a sentence that have commas of their own."""
     return _("; ").join(items)
