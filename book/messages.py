@@ -22,7 +22,8 @@ from attn_blocks.files import PROJECT, atomic_write
 from attn_book.language import ENGLISH, LANGUAGES, catalogue_path
 
 CODE = (PROJECT / "src" / "attn_book", PROJECT / "book")
-KEYWORDS = {"_": None, "N_": None, "say": None, "counted": (2,)}  # which argument; the first
+KEYWORDS = {"_": None, "N_": None, "say": None, "counted": (2,)}
+KEYWORDS |= {"learnt": (3,), "fixed": (3,)}  # boxes of a diagram
 SHOWN = 60  # letters of a message
 HEADER = r"""msgid ""
 msgstr ""

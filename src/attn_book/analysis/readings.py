@@ -106,9 +106,14 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     base = accuracy(finished[plain])
     parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=base)]
     gains = {title: 100 * (accuracy(of_title) - base) for title, of_title in others.items()}
-    for side, titles in (
-        (N_("above it lie{s} {networks}"), [t for t, gain in gains.items() if gain > 0]),
-        (N_("not above it lie{s} {networks}"), [t for t, gain in gains.items() if gain <= 0]),
+    above = [title for title, gain in gains.items() if gain > 0]
+    for titles, one, several in (
+        (above, N_("above it lies {networks}"), N_("above it lie {networks}")),
+        (
+            [title for title in gains if title not in above],
+            N_("not above it lies {networks}"),
+            N_("not above it lie {networks}"),
+        ),
     ):
         lie = [
             say(
@@ -120,7 +125,7 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
             for title in titles
         ]
         if lie:
-            parts.append(say(side, s="s" * (len(lie) == 1), networks=listed(lie)))
+            parts.append(say(one if len(lie) == 1 else several, networks=listed(lie)))
     return _one(say("{text}.", text=clauses(parts)))
 
 

@@ -202,12 +202,15 @@ def _modulations(runs: Sequence[Run]) -> list[str]:
         )
     if any("summand" in seen for seen in blocks.values()):
         images, classes = (_by_block(runs, "summand", name) for name in ("images", "classes"))
+        added = say(
+            N_("What its {blocks} adds") if len(blocks) == 1 else N_("What its {blocks} add"),
+            blocks=number,
+        )
         parts.append(
             say(
-                "What its {blocks} add{s} varies over the validation images by {images} of the "
-                "size of what it is added to, and over the means of classes by {classes}.",
-                blocks=number,
-                s="s" * (len(blocks) == 1),
+                "{added} varies over the validation images by {images} of the size of what it is "
+                "added to, and over the means of classes by {classes}.",
+                added=added,
                 images=_most(images, ".1%"),
                 classes=span([*classes.values()], ".1%"),
             )

@@ -104,9 +104,11 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
     theirs = np.mean([plain.history["val_acc"] for _, plain in pairs], axis=0)
     mine = np.mean([run.history["val_acc"] for run, _ in pairs], axis=0)
     done, late = int(epochs / ratio), math.ceil(0.75 * epochs)
-    last = _("epoch") if epochs - late == 1 else counted(epochs - late, "epoch")
+    last = _("last epoch")
+    if epochs - late > 1:
+        last = say("last {number} epochs", number=epochs - late)
     text = say(
-        "{whole}; no run of that length is on record. The last {last} of its own {epochs} brought "
+        "{whole}; no run of that length is on record. The {last} of its own {epochs} brought "
         "it {gain}.",
         whole=whole,
         last=last,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from attn_blocks.files import atomic_write
+from attn_book.analysis.lettering import lettering
 from attn_book.study.plan import Plan
 
 # A model has the same colour and marker on every page; the plain network is grey. The colours keep
@@ -60,6 +64,13 @@ STYLE = {
     "figure.facecolor": "white",
     "legend.frameon": False,
 }
+
+
+@contextmanager
+def book_style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw in ``STYLE``, with ``more`` of matplotlib's settings, lettered in today's language."""
+    with plt.rc_context({**STYLE, **(more or {})}), lettering():
+        yield
 
 
 def _look(title: str) -> tuple[str, str]:
