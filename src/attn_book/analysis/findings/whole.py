@@ -24,7 +24,7 @@ from attn_book.analysis.words import Finding, joined, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
-from attn_book.study.plan import Plan
+from attn_book.study.plan import Plan, data_label
 
 TESTS_NOTHING = N_(
     "These numbers test nothing: the run is too small, and differences of this size come and go "
@@ -74,7 +74,7 @@ def _scope(plan: Plan, task: str) -> str:
         "Seen in the profile {profile} on {images}, with images of {pixels} pixels, networks "
         "{width} and {epochs} epochs of training.",
         profile=plan.profile,
-        images=comparison.images.label,
+        images=data_label(comparison.images.label),
         pixels=recipe.image_size,
         width=width,
         epochs=recipe.epochs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -28,7 +29,8 @@ def day_name(day: Day) -> str:
     return say(MONTHS[month][0], day=number)
 
 
-def _short_name(day: Day) -> str:
+def short_day_name(day: tuple[int, int | str]) -> str:
+    """The same as "13 Feb"; the number may be several, such as "13 or 22"."""
     month, number = day
     return say(MONTHS[month][1], day=number)
 
@@ -76,7 +78,7 @@ def write_ups(found: Sequence[WriteUp], reported: Mapping[tuple[str, str], float
         axis.annotate(_("one log"), middle, (8, 0), ha="left", bbox=GROUND, **NOTE)
         names = [f"{w.name}\n{w.dated or _('no date')}" for w in found]
         axis.set_yticks(range(len(found)), names)
-        axis.set_xticks([_place(day) for day in days], [_short_name(day) for day in days])
+        axis.set_xticks([_place(day) for day in days], [short_day_name(day) for day in days])
         axis.set(xlim=(first - 1, last + 5), ylim=(len(found) - 0.4, -0.6))
         axis.set_xlabel(_("day of the log (left: the date on the page)"))
     return figure
@@ -137,9 +139,7 @@ def under_faults(
         axis.annotate(f"{level:.4f}", right, (0, 8), ha="left", color=STRONG, **NOTE)
         axis.axvline(100 * guessing, color=DARK, linewidth=1, ls=":")
         axis.annotate(_("always one class"), left, (0, 8), ha="right", **NOTE)
-        comma = say(", {phrase}", phrase="")
-        names = [title.replace(comma, f"{comma.strip()}\n") for title in found]
-        axis.set_yticks(range(len(found)), names)
+        axis.set_yticks(range(len(found)), [_broken(title) for title in found])
         axis.set_xlabel(_("validation accuracy (%)"))
         axis.set(xlim=(0, 100), ylim=(len(found) - 0.5, -0.6))
     return figure
@@ -161,6 +161,12 @@ def rescue(found: Mapping[str, Mapping[str, float]], level: float) -> Figure:
         axis.axvline(100 * level, color=STRONG, linewidth=2)
         top = (100 * level, -0.6), (0, 8)
         axis.annotate(f"{level:.4f}", *top, ha="center", color=STRONG, **NOTE)
-        axis.set_yticks(range(len(found)), [title.replace(", ", ",\n") for title in found])
-        axis.set(xlabel="validation accuracy (%)", xlim=(0, 100), ylim=(len(found) - 0.4, -0.6))
+        axis.set_yticks(range(len(found)), [_broken(title) for title in found])
+        axis.set_xlabel(_("validation accuracy (%)"))
+        axis.set(xlim=(0, 100), ylim=(len(found) - 0.4, -0.6))
     return figure
+
+
+def _broken(title: str) -> str:
+    """The title of a training or a fault, a line for each of its parts."""
+    return re.sub(r", |(?<=，)", lambda found: found[0].rstrip() + "\n", _(title))
