@@ -297,8 +297,8 @@ def recipes(pages: dict[str, Plan]) -> str:
     """The settings of every task."""
     columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
-    text = table(pd.concat(columns, axis=1).fillna(tables.DASH))
-    return f"{banner(say('profile {profile}', profile=plan.profile))}\n{text}"
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.concat(columns, axis=1).fillna(tables.DASH))}"
 
 
 def pilot_trials() -> str:
@@ -354,8 +354,8 @@ def speed(pages: dict[str, Plan]) -> str:
                     }
                 )
     plan = next(iter(pages.values()))
-    text = table(pd.DataFrame(rows).set_index(_("Model")))
-    return f"{banner(say('profile {profile}', profile=plan.profile))}\n{text}"
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.DataFrame(rows).set_index(_('Model')))}"
 
 
 def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[float]]]:

@@ -69,6 +69,11 @@ def say(template: str, **values: object) -> str:
     return text if language() == ENGLISH else GAP.sub("", text)
 
 
+def in_language(folder: Path, chosen: str) -> Path:
+    """Where a folder keeps what is made in a language: itself for English, else a folder in it."""
+    return folder if chosen == ENGLISH else folder / chosen
+
+
 def catalogue_path(chosen: str) -> Path:
     """The file with a language's translations."""
     return LOCALE / chosen / "LC_MESSAGES" / "attn_book.po"
