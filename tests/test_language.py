@@ -53,7 +53,7 @@ def test_a_message_without_a_translation_stays_english():
 
 def test_sentences_are_chinese_while_chinese_is_spoken():
     with speaking(CHINESE):
-        assert words.listed(["SE", "GE", "SRM"]) == "SE、GE 和 SRM"
+        assert words.listed(["SE", "GE", "SRM"]) == "SE、GE、SRM"
         assert words.counted(2, "epoch") == "2 轮"
         assert words.points(-1.26) == "-1.3 个百分点"
         assert words.place("layer1.0.attn") == "第 1 阶段第 1 块"

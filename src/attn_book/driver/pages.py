@@ -25,7 +25,7 @@ from attn_blocks.files import (
 )
 from attn_book.analysis import reference
 from attn_book.driver.processes import PACKAGES, Task, WorkerError
-from attn_book.language import ENGLISH, LANGUAGES, catalogue_path, in_language, speaking
+from attn_book.language import ENGLISH, LANGUAGES, _, catalogue_path, in_language, speaking
 from attn_book.records import planned
 from attn_book.study.plan import Plan
 
@@ -151,7 +151,8 @@ def execute_page(
         raise
     notebook = nbformat.read(partial, as_version=4)
     if failures:
-        _leave_out_failed_cells(notebook, failures)
+        with speaking(language):
+            _leave_out_failed_cells(notebook, failures)
     notebook.metadata["attn_blocks"] = {"key": key}
     with atomic_write(target) as stream:
         nbformat.write(notebook, stream)
@@ -168,7 +169,8 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
-                line = f"Left out, it needs a run that failed. {'; '.join(failures)}"
+                text = _("Left out, it needs a run that failed.")
+                line = f"{text} {'; '.join(failures)}"
                 cell.outputs = [nbformat.v4.new_output("stream", text=f"{line}\n")]
                 break
 
