@@ -9,12 +9,14 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
+from nbformat import NotebookNode
 
 from attn_blocks.errors import SettingError
 from attn_blocks.files import PROJECT
 from attn_book import language
 from attn_book.analysis import judgement, lettering, tables, verdicts, words
 from attn_book.analysis.diagrams import block_diagram
+from attn_book.driver.numbers import other_numbers
 from attn_book.driver.summary import write_summary
 from attn_book.language import CHINESE, ENGLISH, VARIABLE, _, say, speaking
 from attn_book.study.claims import CLAIMS
@@ -138,3 +140,19 @@ def test_tables_for_machines_stay_english(tmp_path):
         assert verdicts.outcome(verdict) == "更好"
         assert verdict.in_full == "better"
     assert (tmp_path / "verdicts.csv").read_text(encoding="utf-8").startswith("claim,family")
+
+
+def test_numbers_are_told_apart_from_the_marks_around_them():
+    english = "ResNet-50, 1,412 images in stage 1, 0.50."
+    chinese = "ResNet-50，第 1 阶段，1,412 张图像，0.50。"
+    cells = [
+        NotebookNode(source="x", outputs=[NotebookNode(text=text)])
+        for text in (english, chinese, chinese.replace("0.50", "0.60"))
+    ]
+    pages = [NotebookNode(cells=[cell]) for cell in cells]
+    assert other_numbers(pages[0], pages[1]) == []
+    [problem] = other_numbers(pages[0], pages[2])
+    assert problem == "shows other numbers than in English (0.50, 0.60), from: x"
+    for cell in cells:
+        cell.source = "cost.table(page)"  # measures time
+    assert other_numbers(pages[0], pages[2]) == []

@@ -6,7 +6,7 @@ import re
 
 from nbformat import NotebookNode
 
-NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
 HIDDEN = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)  # of HTML
 TIMED = ("cost.", "measured")  # in the source of a cell that measures time, or shows what did
 
