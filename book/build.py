@@ -36,7 +36,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
 from attn_book.analysis.words import counted, joined, plain, sentences
 from attn_book.driver.publish import publish
-from attn_book.language import _, say
+from attn_book.language import ENGLISH, VARIABLE, _, say
 from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
@@ -46,7 +46,6 @@ from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
-LANGUAGE = "BOOK_LANGUAGE"  # of the environment: what generated sentences and figures speak
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
@@ -81,12 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for folder in ("source", "html"):
         shutil.rmtree(options.output / folder, ignore_errors=True)
-    os.environ[LANGUAGE] = "en"
+    os.environ[VARIABLE] = ENGLISH
     if options.readme:
         front.write_readme(foremost(plans), options.readme)
     codes = []
     for language in options.languages:
-        os.environ[LANGUAGE] = language
+        os.environ[VARIABLE] = language
         source = options.output / "source" / language
         lay_out(plans, source, language)
         plt.close("all")
