@@ -67,7 +67,7 @@ endef
 $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
-.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations messages data models train reproduce-all estimate \
+.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations data models train reproduce-all estimate \
 	publish verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
@@ -161,10 +161,8 @@ lint: $(STAMP) ## check style and types, that no notebook carries outputs, and t
 	@$(BIN)/python book/translations.py check
 	@$(BIN)/python book/messages.py check
 
-translations: $(STAMP) ## put new and changed prose into the catalogues in book/locale
+translations: $(STAMP) ## put new and changed prose and messages into the catalogues
 	@$(BIN)/python book/translations.py update
-
-messages: $(STAMP) ## bring the catalogues of the code's messages in line with the code
 	@$(BIN)/python book/messages.py update
 
 data: $(STAMP) ## show which data sets are found and how to get the others

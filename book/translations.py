@@ -17,9 +17,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import catalogues
 import nbformat
 from babel.messages.catalog import Catalog, Message
-from babel.messages.pofile import read_po, write_po
 from conf import myst_enable_extensions
 from docutils import nodes
 from myst_parser.config.main import MdParserConfig
@@ -29,12 +29,11 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 from sphinx.util.nodes import extract_messages
 
-from attn_blocks.files import PROJECT, atomic_write
+from attn_blocks.files import PROJECT
 
 BOOK = Path(__file__).resolve().parent
 LOCALE = BOOK / "locale"
 NOTEBOOKS = PROJECT / "notebooks"
-LANGUAGES = ("zh_CN",)
 OF_TOOLS = "sphinx"  # the catalogue of Sphinx's own words, kept by hand
 # What the site includes from elsewhere: records and docstrings, but for the data folder's README.
 INCLUDED = re.compile(r"^```\{(include\} records/(?!data\.md)|eval-rst\}).*?^```$", re.M | re.S)
@@ -44,14 +43,6 @@ MARKDOWN = create_md_parser(
     MdParserConfig(enable_extensions=myst_enable_extensions), DocutilsRenderer
 )
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)")
-HEADER = """msgid ""
-msgstr ""
-"Language: {language}\\n"
-"MIME-Version: 1.0\\n"
-"Content-Type: text/plain; charset=utf-8\\n"
-"Content-Transfer-Encoding: 8bit\\n"
-
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     found = messages()
     if options.command == "update":
-        for language in LANGUAGES:
+        for language in catalogues.TRANSLATED:
             update(found, language)
         return 0
     faults = 0
-    for language in LANGUAGES:
+    for language in catalogues.TRANSLATED:
         begun, missing = check(found, language)
         print(*missing, sep="\n", end="\n" * bool(missing))
         print(f"{language}: {len(begun)} of {len(found)} pages are translated or begun")
@@ -132,54 +123,27 @@ def path_of(page: str, language: str) -> Path:
 
 
 def read(page: str, language: str) -> Catalog:
-    """A page's catalogue; an empty one where there is none yet."""
-    path = path_of(page, language)
-    if not path.exists():
-        return Catalog(language)
-    with path.open("rb") as stream:
-        return read_po(stream, language, domain=page)
+    """A page's catalogue."""
+    return catalogues.read(path_of(page, language), language)
 
 
 def translator(page: str, language: str) -> Callable[[str], str]:
     """What translates a page's messages; one that has no translation stays English."""
-    known = {m.id: m.string for m in read(page, language) if m.string and not m.fuzzy}
+    known = {
+        m.id: m.string
+        for m in catalogues.read(path_of(page, language), language)
+        if m.string and not m.fuzzy
+    }
     return lambda text: known.get(text, text)
 
 
 def update(found: dict[str, list[str]], language: str) -> None:
-    """Merge the messages into the catalogues.
-
-    A changed message keeps its translation, marked fuzzy, with its former English beside it. One
-    that is gone is removed.
-    """
+    """Merge the messages into the catalogues; that of a page that is gone is removed."""
     for page, texts in found.items():
-        template = Catalog()
-        for text in texts:
-            template.add(text)
-        catalogue = read(page, language)
-        catalogue.update(template)
-        path = path_of(page, language)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(catalogue, language, path)
+        catalogues.merge(texts, path_of(page, language), language)
     for path in path_of("*", language).parent.glob("*.po"):
         if path.stem not in {*found, OF_TOOLS}:
             path.unlink()
-
-
-def write(catalogue: Catalog, language: str, path: Path) -> None:
-    """Write a catalogue with a line for each message, and no dates."""
-    for message in catalogue:
-        message.flags -= {"python-format", "python-brace-format"}  # guessed from % and { in prose
-    with atomic_write(path, "wb") as stream:
-        stream.write(HEADER.format(language=language).encode())
-        write_po(
-            stream,
-            catalogue,
-            width=0,
-            omit_header=True,
-            ignore_obsolete=True,
-            include_previous=True,
-        )
 
 
 def check(found: dict[str, list[str]], language: str) -> tuple[list[str], list[str]]:

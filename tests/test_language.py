@@ -30,6 +30,11 @@ def messages(monkeypatch):
     return importlib.import_module("messages")
 
 
+@pytest.fixture
+def catalogues(messages):
+    return messages.catalogues
+
+
 def test_english_is_spoken_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.delenv(VARIABLE, raising=False)
     assert language.language() == ENGLISH
@@ -74,30 +79,31 @@ def test_every_message_is_translated_and_no_translation_is_left_over(messages, c
     assert messages.main(["check"]) == 0, capsys.readouterr().err
 
 
-def test_what_lint_names(messages, tmp_path):
+def test_what_lint_names(messages, catalogues, tmp_path):
     path = tmp_path / "attn_book.po"
     known = ["{points} points", "gone", "worn {a}"]
-    messages.update(path, known, CHINESE)
+    catalogues.merge(known, path, CHINESE)
     text = path.read_text(encoding="utf-8")
     for english, chinese in zip(known, ("{points} 分", "没了", "旧的 {b}"), strict=True):
         text = text.replace(
             f'msgid "{english}"\nmsgstr ""', f'msgid "{english}"\nmsgstr "{chinese}"'
         )
     path.write_text(text, encoding="utf-8")
-    assert messages.problems(path, ["{points} points", "worn {a}", "new"]) == [
+    said = ["{points} points", "worn {a}", "new"]
+    assert messages.problems(catalogues.read(path, CHINESE), said) == [
         "no code has it: gone",
         "not translated: new",
         "other placeholders than the English: worn {a}",
     ]
-    messages.update(path, ["{points} points", "worn {a}", "new"], CHINESE)
+    catalogues.merge(said, path, CHINESE)
     assert "gone" not in path.read_text(encoding="utf-8")
     assert "{points} 分" in path.read_text(encoding="utf-8")
 
 
-def test_an_update_without_a_change_changes_nothing(messages, tmp_path):
+def test_an_update_without_a_change_changes_nothing(messages, catalogues, tmp_path):
     path = tmp_path / "attn_book.po"
     path.write_bytes(language.catalogue_path(CHINESE).read_bytes())
-    messages.update(path, messages.extracted(), CHINESE)
+    catalogues.merge(messages.extracted(), path, CHINESE)
     assert path.read_bytes() == language.catalogue_path(CHINESE).read_bytes()
 
 
