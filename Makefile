@@ -65,7 +65,7 @@ endef
 $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
-.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint data models train reproduce-all estimate \
+.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations data models train reproduce-all estimate \
 	publish verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
@@ -151,11 +151,15 @@ test-gpu-wheel: .venv-gpu/.ready ## run the tests of what computes on PyPI's old
 test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long
 
-lint: $(STAMP) ## check style and types, and that no notebook carries outputs
+lint: $(STAMP) ## check style and types, that no notebook carries outputs, and the translations
 	@$(BIN)/ruff format --check src tests benchmarks book
 	@$(BIN)/ruff check src tests benchmarks book
 	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
+	@$(BIN)/python book/translations.py check
+
+translations: $(STAMP) ## put new and changed prose into the catalogues in book/locale
+	@$(BIN)/python book/translations.py update
 
 data: $(STAMP) ## show which data sets are found and how to get the others
 	@$(BOOK) data $(if $(DATA),--data-dir "$(DATA)")

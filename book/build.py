@@ -1,8 +1,9 @@
 """Build the site from what is published, without network: ``python book/build.py``.
 
-The sources are laid out in ``<output>/source``: the pages of this folder, the executed notebooks,
-and in ``records/`` the tables and figures that the pages include, made from the published records.
-Sphinx then renders them into ``<output>/html``; a warning is an error.
+For each language the sources are laid out in ``<output>/source``: the pages of this folder, the
+executed notebooks, and in ``records/`` the tables and figures that the pages include, made from the
+published records. Sphinx then renders them, in English into ``<output>/html`` and in Chinese into
+``<output>/html/zh``; a warning is an error.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from pathlib import Path
 import at_full_size
 import front
 import lessons
+import matplotlib.pyplot as plt
 import nbformat
 import pandas as pd
 import rooms
+import translations
 import why_05888
 from published_results import count, foremost, judged_claims, under_way, widest
-from sphinx.cmd.build import build_main
+from sites import SITES, render
 from texts import banner, origin, table
 
 from attn_blocks.files import PROJECT
@@ -60,7 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
     parser.add_argument("--readme", type=Path, help="also put the front table into this README")
     parser.add_argument("--results", type=Path, help="show the runs and pages of this folder too")
+    parser.add_argument(
+        "--languages", nargs="+", choices=SITES, default=[*SITES], help="default: all"
+    )
     options = parser.parse_args(arguments)
+    options.output = options.output.absolute()
     published = options.published
     if options.results:
         published = with_own(options.results, published, options.output / "published")
@@ -69,19 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not plans:
         print(NOTHING, file=sys.stderr)
         return 2
-    source, html = options.output / "source", options.output / "html"
-    for folder in (source, html):
-        shutil.rmtree(folder, ignore_errors=True)
-    lay_out(plans, source)
+    for folder in ("source", "html"):
+        shutil.rmtree(options.output / folder, ignore_errors=True)
     if options.readme:
         front.write_readme(foremost(plans), options.readme)
-    doctrees = options.output / "doctrees"
-    code = build_main(
-        ["-q", "-W", "--fresh-env", "-b", "html", "-d", str(doctrees), str(source), str(html)]
-    )
-    if code == 0:
-        print(f"Built {html / 'index.html'}")
-    return code
+    codes = []
+    for language in options.languages:
+        source = options.output / "source" / language
+        lay_out(plans, source, language)
+        plt.close("all")
+        codes.append(render(source, language, options.output))
+    return max(codes)
 
 
 def with_own(results: Path, published: Path, folder: Path) -> Path:
@@ -99,7 +104,7 @@ def with_own(results: Path, published: Path, folder: Path) -> Path:
     return folder
 
 
-def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
+def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> None:
     """Fill ``source`` with everything that Sphinx reads.
 
     Args:
@@ -110,7 +115,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path) -> None:
     shutil.copy(BOOK / "conf.py", source)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())
     for page in (*PAGES, *GUIDES):
-        chapter(page, plans, source)
+        chapter(page, plans, source, language)
     records = source / "records"
     records.mkdir()
     drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
@@ -203,13 +208,13 @@ def mathjax() -> bytes:
 # Chapters ----------------------------------------------------------------------------------------
 
 
-def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
+def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language: str) -> None:
     """Lay out a page as it was executed; one that is not published shows its text and code."""
     published = [
         (pages.get(page), path)
         for pages in plans.values()
         if (page in pages or page in GUIDES)
-        and (path := folder_of(pages) / "notebooks" / f"{page}.ipynb").exists()
+        and (path := executed_in(language, folder_of(pages) / "notebooks", page)) is not None
     ]
     plan, path = published[0] if published else (None, PROJECT / "notebooks" / f"{page}.ipynb")
     if not path.exists():
@@ -221,6 +226,8 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
         where_from = origin(plan) if plan else "This page trains nothing"
         line = f"{where_from} · page executed {plain(executed)}"
+    translate = translations.translator(page, language)
+    translations.relabel(notebook, translate)
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:
@@ -233,9 +240,15 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path) -> None:
             data = output.get("data", {})
             if "text/html" in data:
                 data["text/html"] = one_header(data["text/html"])
-        if words := alternative_text(cell, title.lstrip("# ")):
+        if words := alternative_text(cell, translate(title.lstrip("# "))):
             cell.metadata["mystnb"] = {"image": {"alt": words}}
     nbformat.write(notebook, source / f"{page}.ipynb")
+
+
+def executed_in(language: str, folder: Path, page: str) -> Path | None:
+    """The page as it was executed in a language, else in English; None if it was in neither."""
+    paths = (folder / language / f"{page}.ipynb", folder / f"{page}.ipynb")
+    return next((path for path in paths if path.exists()), None)
 
 
 def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:

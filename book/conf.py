@@ -1,5 +1,8 @@
 """Sphinx settings of the site; ``build.py`` lays the sources out and calls Sphinx."""
 
+# It prepares for Paddle, which autodoc loads.
+import attn_book  # noqa: F401
+
 project = "Attention blocks, reproduced"
 html_show_copyright = False
 html_show_sphinx = False
@@ -10,7 +13,10 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
+    "chinese_search",
 ]
+locale_dirs = ["locale"]
+templates_path = ["templates"]
 exclude_patterns = ["records/*.md"]
 
 # Pages show what was computed when they were executed; nothing is computed again here.
@@ -43,6 +49,7 @@ html_theme_options = {
     "home_page_in_toc": True,
     "navbar_persistent": [],
     "footer_content_items": [],
+    "article_header_end": ["language.html", "article-header-buttons.html"],
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "use_download_button": True,

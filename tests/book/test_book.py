@@ -49,11 +49,13 @@ FLAGS = (
 WIDE, NARROW = 1200, 400
 
 
-def build(published, output, *options):
+def build(published, output, *options, languages=("en",)):
     command = [
         sys.executable,
         str(PROJECT / "book" / "build.py"),
         *options,
+        "--languages",
+        *languages,
         "--published",
         str(published),
         "--output",
@@ -70,12 +72,12 @@ def shown():
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory, published_once):
-    """The site of what is published, or of made-up results while nothing is."""
+    """The sites of what is published, or of made-up results while nothing is."""
     published = PUBLISHED if shown() else published_once
     output = tmp_path_factory.mktemp("site")
     readme = output / "README.md"
     shutil.copy(PROJECT / "README.md", readme)
-    done = build(published, output, "--readme", str(readme))
+    done = build(published, output, "--readme", str(readme), languages=("en", "zh_CN"))
     assert done.returncode == 0, done.stderr
     return output / "html"
 
@@ -168,10 +170,16 @@ def pages(html):
     )
 
 
+def pages_of_both(html):
+    """The pages of the English site, and after them those of the Chinese one."""
+    return [*pages(html), *(f"zh/{name}" for name in pages(html / "zh"))]
+
+
 def test_every_chapter_is_a_page_and_no_machine_is_named(html):
     chapters = [*PAGES, *GUIDES]
     expected = {f"{p}.html" for p in chapters if (PROJECT / f"notebooks/{p}.ipynb").exists()}
     assert expected <= set(pages(html))
+    assert pages(html / "zh") == pages(html)
     for path in html.rglob("*.html"):
         text = re.sub(r"data:[^\"']*", "", path.read_text(encoding="utf-8"))
         assert str(PROJECT) not in text, path.name
@@ -318,7 +326,7 @@ def test_a_guide_says_when_it_was_executed_and_the_front_page_leads_to_it(html):
 
 def test_what_a_page_folds_is_folded(html):
     for page in PAGES:
-        notebook = json.loads((html.parent / "source" / f"{page}.ipynb").read_text("utf-8"))
+        notebook = json.loads((html.parent / "source" / "en" / f"{page}.ipynb").read_text("utf-8"))
         tags = [cell["metadata"].get("tags", []) for cell in notebook["cells"]]
         folded = sum(bool({"hide-input", "hide-cell"} & {*each}) for each in tags)
         text = (html / f"{page}.html").read_text(encoding="utf-8")
@@ -435,7 +443,7 @@ def test_nothing_published_says_what_to_run(tmp_path):
 @needs_browser
 def test_every_page_opens_whole(browser, html, address):
     formulas = 0
-    for name in [*pages(html), "genindex.html", "search.html"]:
+    for name in [*pages_of_both(html), "genindex.html", "search.html", "zh/search.html"]:
         open_page(browser, address + name)
         empty, here, drawn, wrong = browser.execute_script("""
             const empty = [...document.images].filter(image => {
@@ -473,7 +481,7 @@ def test_a_figure_opens_as_large_as_it_was_drawn(browser, html, address):
 
 @needs_browser
 def test_nothing_overflows_a_narrow_screen(browser, html, address):
-    for name in pages(html):
+    for name in pages_of_both(html):
         open_page(browser, address + name, NARROW)
         width, wide = browser.execute_script(
             """
@@ -553,16 +561,21 @@ def test_next_leads_through_all_pages_and_previous_back(browser, html, address):
     assert urlsplit(browser.current_url).path.lstrip("/") == visited[-2]
 
 
-@needs_browser
-def test_search_finds_a_page(browser, address):
-    open_page(browser, address + "search.html?q=simultaneous")
+def found(browser, address, query):
+    """The pages that a search finds, by their paths."""
+    open_page(browser, f"{address}search.html?q={query}")
     wait = WebDriverWait(browser, 20)
     wait.until(lambda b: b.find_elements("css selector", "#search-results li a"))
     links = browser.find_elements("css selector", "#search-results li a")
-    targets = {urlsplit(link.get_attribute("href")).path for link in links}
-    assert "/method.html" in targets
-    assert troubles(browser, address) == []
+    assert troubles(browser, address.removesuffix("zh/")) == []
+    return {urlsplit(link.get_attribute("href")).path for link in links}
 
+
+@needs_browser
+def test_search_finds_a_page(browser, address):
+    assert "/method.html" in found(browser, address, "simultaneous")
+
+    wait = WebDriverWait(browser, 20)
     open_page(browser, address + "index.html")
     buttons = browser.find_elements("css selector", "button.search-button__button")
     next(button for button in buttons if button.is_displayed()).click()
@@ -570,3 +583,76 @@ def test_search_finds_a_page(browser, address):
     field.send_keys("interval\n")
     wait.until(lambda b: "search.html?q=interval" in b.current_url)
     wait.until(lambda b: b.find_elements("css selector", "#search-results li a"))
+
+
+# The Chinese site --------------------------------------------------------------------------------
+
+
+@needs_browser
+def test_search_finds_chinese_words_and_english_ones_in_chinese_pages(browser, html, address):
+    said = {name: words(html / "zh" / name) for name in pages(html / "zh")}
+    for query in ("注意力", "注意力机制", "simultaneous"):
+        there = {f"/zh/{name}" for name, text in said.items() if query in text}
+        if there:  # no page may be translated yet
+            assert there <= found(browser, f"{address}zh/", query), query
+
+
+def words(page):
+    """What the article of a page says, without its markup."""
+    article = page.read_text(encoding="utf-8").partition("<article")[2].partition("</article>")[0]
+    return unescape(re.sub(r"<[^>]*>", "", article))
+
+
+def test_the_switch_names_the_same_page_of_the_other_language(html):
+    for name in [*pages(html), "genindex.html", "search.html"]:
+        for folder, language, other in ((html, "en", "zh/"), (html / "zh", "zh-CN", "../")):
+            text = (folder / name).read_text(encoding="utf-8")
+            assert f'<html lang="{language}"' in text
+            [link] = re.findall(r'<a class="[^"]*language" href="(.*?)"', text)
+            assert (folder / link).resolve() == (folder / other / name).resolve()
+            assert (folder / link).exists()
+
+
+def test_a_section_has_the_same_anchor_in_both_languages(html):
+    for name in pages(html):
+        english, chinese = (
+            re.findall(r'<section [^>]*id="(.*?)"', (folder / name).read_text(encoding="utf-8"))
+            for folder in (html, html / "zh")
+        )
+        assert english == chinese, name
+
+
+@needs_browser
+def test_the_switch_works_without_a_server(browser, html):
+    resize(browser, NARROW)
+    browser.get((html / "method.html").as_uri())
+    for target in (html / "zh" / "method.html", html / "method.html"):
+        browser.find_element("css selector", "a.language").click()
+        assert browser.current_url == target.as_uri()
+
+
+@needs_browser
+def test_every_character_of_the_chinese_site_has_a_glyph(browser, html, address):
+    letters = set().union(*(words(html / "zh" / name) for name in pages(html / "zh")))
+    letters = sorted(letter for letter in letters if letter.isprintable() and letter > "~")
+    open_page(browser, f"{address}zh/index.html")
+    bare, boxes = browser.execute_script(
+        """
+        const canvas = document.createElement('canvas');
+        const context = canvas.getContext('2d', {willReadFrequently: true});
+        const article = document.querySelector('.bd-article');
+        context.font = '24px ' + getComputedStyle(article).fontFamily;
+        context.textBaseline = 'top';
+        const drawn = letter => {
+            context.clearRect(0, 0, 40, 40);
+            context.fillText(letter, 4, 4);
+            return context.getImageData(0, 0, 40, 40).data.join();
+        };
+        const box = drawn(String.fromCodePoint(0x10fffd));  // no font has it
+        return [drawn('字') === box, arguments[0].filter(letter => drawn(letter) === box)];
+    """,
+        letters,
+    )
+    if bare:
+        pytest.skip("no font for Chinese; apt-get install fonts-noto-cjk")
+    assert boxes == []
