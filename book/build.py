@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shutil
 import sys
@@ -44,6 +45,7 @@ from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
+LANGUAGE = "BOOK_LANGUAGE"  # of the environment: what generated sentences and figures speak
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
@@ -78,10 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for folder in ("source", "html"):
         shutil.rmtree(options.output / folder, ignore_errors=True)
+    os.environ[LANGUAGE] = "en"
     if options.readme:
         front.write_readme(foremost(plans), options.readme)
     codes = []
     for language in options.languages:
+        os.environ[LANGUAGE] = language
         source = options.output / "source" / language
         lay_out(plans, source, language)
         plt.close("all")
@@ -220,14 +224,14 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language
     if not path.exists():
         return
     notebook = nbformat.read(path, as_version=4)
+    translate = translations.translator(page, language)
+    translations.relabel(notebook, translate)
     if not published:
         line = f"No results are published for this page. They come from: `make reproduce-{page}`"
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
         where_from = origin(plan) if plan else "This page trains nothing"
         line = f"{where_from} · page executed {plain(executed)}"
-    translate = translations.translator(page, language)
-    translations.relabel(notebook, translate)
     title, _, rest = notebook.cells[0].source.partition("\n")
     notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
     for cell in notebook.cells:

@@ -22,8 +22,8 @@ from babel.messages.catalog import Catalog, Message
 from babel.messages.pofile import read_po, write_po
 from conf import myst_enable_extensions
 from docutils import nodes
-from markdown_it.renderer import RendererHTML
 from myst_parser.config.main import MdParserConfig
+from myst_parser.mdit_to_docutils.base import DocutilsRenderer
 from myst_parser.parsers.mdit import create_md_parser
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
@@ -40,7 +40,9 @@ OF_TOOLS = "sphinx"  # the catalogue of Sphinx's own words, kept by hand
 INCLUDED = re.compile(r"^```\{(include\} records/(?!data\.md)|eval-rst\}).*?^```$", re.M | re.S)
 CODE_OR_FORMULA = re.compile(r"(`+).+?\1|\$.+?\$", re.S)
 WORD = re.compile(r"[^\W\d_]{2}")
-MARKDOWN = create_md_parser(MdParserConfig(enable_extensions=myst_enable_extensions), RendererHTML)
+MARKDOWN = create_md_parser(
+    MdParserConfig(enable_extensions=myst_enable_extensions), DocutilsRenderer
+)
 SUMMARY = re.compile(r"(?<=<summary>).*?(?=</summary>)")
 HEADER = """msgid ""
 msgstr ""
@@ -117,7 +119,7 @@ def relabel(notebook: nbformat.NotebookNode, translate: Callable[[str], str]) ->
 
 
 def prose(doctree: nodes.document) -> list[str]:
-    """Every message with a word in it once: formulas, code and numbers are in every language."""
+    """The messages of a page with a word in it, each once; formulas, code and numbers have none."""
     found = [
         text for node, text in extract_messages(doctree) if not isinstance(node, nodes.math_block)
     ]

@@ -566,6 +566,7 @@ def found(browser, address, query):
     open_page(browser, f"{address}search.html?q={query}")
     wait = WebDriverWait(browser, 20)
     wait.until(lambda b: b.find_elements("css selector", "#search-results li a"))
+    wait.until(lambda b: b.find_element("css selector", ".search-summary").text.strip())
     links = browser.find_elements("css selector", "#search-results li a")
     assert troubles(browser, address.removesuffix("zh/")) == []
     return {urlsplit(link.get_attribute("href")).path for link in links}
