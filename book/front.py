@@ -1,4 +1,4 @@
-"""The front page and the README: what was found, in a sentence, a figure and a table."""
+"""The front page and the READMEs: what was found, in a sentence, a figure and a table."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SAID = {
     OPEN: "cannot be told from it by these runs",
 }
 assert set(SAID) <= set(OUTCOMES)
-README_PICTURE = "book/static/gains.png"  # beside the README
+README_PICTURE = "book/static/gains{}.png"  # beside the README, with its language's suffix
 
 
 def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
@@ -84,10 +84,11 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     shown = [f"{answer(pages)} {at_full_size_in_words(width, wide)}"]
     if is_study(plan):
         figure = picture(plan, wide)
-        with atomic_write(path.parent / README_PICTURE, "wb") as stream:
+        image = README_PICTURE.format("".join(path.suffixes[:-1]))
+        with atomic_write(path.parent / image, "wb") as stream:
             figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
         shown += [
-            f"![{figure.get_label()}]({README_PICTURE})",
+            f"![{figure.get_label()}]({image})",
             headline(plan, wide).to_markdown(disable_numparse=True),
             f"Points of validation accuracy; {origin(plan)}.",
         ]
