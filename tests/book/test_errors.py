@@ -61,7 +61,7 @@ def printed():
 def quoted():
     """The messages that the page quotes, each in a block of its own."""
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
-    messages = [" ".join(text.split()) for language, text in blocks if not language]
+    messages = [" ".join(text.split()) for language, text in blocks if language == "text"]
     return [re.sub(r"^\w*error: ", "", message, flags=re.IGNORECASE) for message in messages]
 
 
@@ -97,7 +97,7 @@ def test_every_error_says_what_it_means_and_what_to_do():
     for section in sections:
         title, _, rest = section.partition("\n")
         words = re.sub(r"^```.*?^```$", "", rest, flags=re.MULTILINE | re.DOTALL)
-        assert "```\n" in rest and len(words.split()) > 15, title
+        assert "```text\n" in rest and len(words.split()) > 15, title
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh.md"])
