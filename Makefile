@@ -1,5 +1,6 @@
 # Every task of the book. `make reproduce-all` and `make test` set up by themselves.
 # Settings that pass through: PROFILE= SEEDS="0 1 2" JOBS= DEVICE= EPOCHS= DATA= RESULTS= FRESH=1
+# Pages in another language, beside the English ones: make reproduce-all BOOK_LANGUAGE=zh_CN
 # Several processes for each run: DEVICES=0,1 or NPROC=2, over machines NNODES=2 MASTER=host:port
 
 SHELL := /bin/bash
@@ -44,6 +45,7 @@ OPTIONS := $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)
 	$(if $(JOBS),--jobs $(JOBS)) $(if $(DEVICE),--device $(DEVICE)) \
 	$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(DATA),--data-dir "$(DATA)") \
 	$(if $(RESULTS),--results-dir "$(RESULTS)") $(if $(filter-out 0,$(FRESH)),--fresh)
+PAGE_LANGUAGE := $(if $(BOOK_LANGUAGE),--language $(BOOK_LANGUAGE))
 BOOK := $(BIN)/python -m attn_book
 
 # $(call venv,FOLDER) makes FOLDER a virtual environment, unless a working one is there already.
@@ -65,7 +67,7 @@ endef
 $(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
-.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations data models train reproduce-all estimate \
+.PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations messages data models train reproduce-all estimate \
 	publish verify-published book serve bench lab visualdl clean
 
 help: ## list the targets
@@ -157,9 +159,13 @@ lint: $(STAMP) ## check style and types, that no notebook carries outputs, and t
 	@$(BIN)/mypy
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 	@$(BIN)/python book/translations.py check
+	@$(BIN)/python book/messages.py check
 
 translations: $(STAMP) ## put new and changed prose into the catalogues in book/locale
 	@$(BIN)/python book/translations.py update
+
+messages: $(STAMP) ## bring the catalogues of the code's messages in line with the code
+	@$(BIN)/python book/messages.py update
 
 data: $(STAMP) ## show which data sets are found and how to get the others
 	@$(BOOK) data $(if $(DATA),--data-dir "$(DATA)")
@@ -171,10 +177,10 @@ train: $(STAMP) ## train all runs without executing the notebooks
 	@$(BOOK) train $(OPTIONS)
 
 reproduce-all: $(STAMP) ## train what is missing, execute all notebooks, print the results
-	@$(BOOK) reproduce $(OPTIONS)
+	@$(BOOK) reproduce $(OPTIONS) $(PAGE_LANGUAGE)
 
 reproduce-%: $(STAMP) ## the same for one page, such as reproduce-04_sge
-	@$(BOOK) reproduce $* $(OPTIONS)
+	@$(BOOK) reproduce $* $(OPTIONS) $(PAGE_LANGUAGE)
 
 estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100
 	@$(BOOK) estimate $(if $(PROFILE),--profile $(PROFILE)) $(if $(SEEDS),--seeds "$(SEEDS)") \

@@ -17,10 +17,12 @@ import pandas as pd
 from lessons import Lesson
 
 from attn_blocks.files import PROJECT
+from attn_book.analysis.evidence import share_of_runs
 from attn_book.analysis.plots import full_size as plots
 from attn_book.analysis.statistics import mcnemar
-from attn_book.analysis.tables import DASH, signed
-from attn_book.analysis.words import block_of, listed, percent
+from attn_book.analysis.tables import DASH, setting, signed
+from attn_book.analysis.words import block_of, clauses, joined, listed, percent, sentences
+from attn_book.language import N_, _, say
 from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
 from attn_book.records.recorded import runs_by_title
@@ -39,7 +41,7 @@ from attn_book.study.recipes import PROFILES
 ANIMALS, CALTECH, CIFAR = "animals10", "caltech16", "cifar10"
 COMPARISONS = {ANIMALS: NINE, CALTECH: CLASSICS, CIFAR: SENETS}
 BASELINES = {ANIMALS: RESNET.title, CALTECH: RESNET.title, CIFAR: SENET_WITHOUT.title}
-NOT_YET = "not yet"
+NOT_YET = N_("not yet")
 PROCESSOR = PROJECT / "benchmarks" / "results" / "models.csv"  # training at full width
 
 
@@ -142,10 +144,14 @@ def origin(found: Found) -> str:
         "; ".join(sorted({r.compute[name] for r in found.records}))
         for name in ("device", "torch", "precision")
     )
-    seeds = sorted({r.seed for r in found.records})
-    return (
-        f"full width · {len(found.records)} trainings, seed{'s' * (len(seeds) > 1)} "
-        f"{', '.join(map(str, seeds))} · {devices} · PyTorch {versions} · {precisions}"
+    return say(
+        "full width · {number} trainings, seeds {seeds} · {devices} · PyTorch {versions} · "
+        "{precisions}",
+        number=len(found.records),
+        seeds=joined(map(str, sorted({r.seed for r in found.records}))),
+        devices=devices,
+        versions=versions,
+        precisions=precisions,
     )
 
 
@@ -154,11 +160,11 @@ def animals(found: Found) -> Lesson:
     plain = found.plain
     rows = {
         title: {
-            "Parameters": f"{of[0].params:,}",
-            "Training": _accuracies(of, lambda one: one.history[-1]["train_acc"]),
-            "Validation": _accuracies(of, lambda one: one.accuracy),
+            _("Parameters"): f"{of[0].params:,}",
+            _("Training"): _accuracies(of, lambda one: one.history[-1]["train_acc"]),
+            _("Validation"): _accuracies(of, lambda one: one.accuracy),
             **_against_plain(found, title),
-            "Gain in the small networks": _small(found, ANIMALS, title),
+            _("Gain in the small networks"): _small(found, ANIMALS, title),
         }
         for title, of in {RESNET.title: plain, **found.blocks}.items()
     }
@@ -168,22 +174,43 @@ def animals(found: Found) -> Lesson:
     beyond = [t for t in gains if abs(means[t]) > 2 * errors[t]]
     turned = [t for t, of in gains.items() if min(of) < 0 < max(of)]
     widest = max(gains, key=lambda title: np.ptp(gains[title]))
-    each = "; ".join(f"{block_of(t)} {_sign(means[t])} ({_signs(of)})" for t, of in gains.items())
+    each = clauses(
+        say("{block} {mean} ({each})", block=block_of(t), mean=_sign(means[t]), each=_signs(of))
+        for t, of in gains.items()
+    )
     return Lesson(
         plots.gains_of_trainings(gains, {title: found.errors(title) for title in gains}),
-        f"Points above {RESNET.title} after {len(plain[0].history)} epochs, the mean and each of "
-        f"{len(plain)} trainings: {each}.",
-        f"Each network was trained {len(plain)} times, from other initial values and with other "
-        f"images held out. After {len(plain[0].history)} epochs {RESNET.title} is right on "
-        f"{listed(percent(one.accuracy) for one in plain)} of its validation images. Points above "
-        f"it on average, and in each training: {each}. By the images alone two standard errors of "
-        f"such a mean are {2 * min(errors.values()):.1f} to {2 * max(errors.values()):.1f} points; "
-        f"beyond that lie {listed(map(block_of, beyond))}, not adjusted for their number. But "
-        f"images are not all that moves a difference: {listed(map(block_of, turned))} are above "
-        f"{RESNET.title} in one training and below it in another, and {block_of(widest)} is at "
-        f"{_sign(gains[widest][0])} and at {_sign(gains[widest][-1])}. So "
-        f"few trainings do not say how far the next one would go.",
-        pd.DataFrame(rows).T.rename_axis("Network"),
+        say(
+            "Points above {network} after {epochs} epochs, the mean and each of {trainings} "
+            "trainings: {each}.",
+            network=RESNET.title,
+            epochs=len(plain[0].history),
+            trainings=len(plain),
+            each=each,
+        ),
+        say(
+            "Each network was trained {trainings} times, from other initial values and with other "
+            "images held out. After {epochs} epochs {network} is right on {accuracies} of its "
+            "validation images. Points above it on average, and in each training: {each}. By the "
+            "images alone two standard errors of such a mean are {low:.1f} to {high:.1f} points; "
+            "beyond that lie {beyond}, not adjusted for their number. But images are not all that "
+            "moves a difference: {turned} are above {network} in one training and below it in "
+            "another, and {widest} is at {first} and at {last}. So few trainings do not say how "
+            "far the next one would go.",
+            trainings=len(plain),
+            epochs=len(plain[0].history),
+            network=RESNET.title,
+            accuracies=listed(percent(one.accuracy) for one in plain),
+            each=each,
+            low=2 * min(errors.values()),
+            high=2 * max(errors.values()),
+            beyond=listed(map(block_of, beyond)),
+            turned=listed(map(block_of, turned)),
+            widest=block_of(widest),
+            first=_sign(gains[widest][0]),
+            last=_sign(gains[widest][-1]),
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Network")),
     )
 
 
@@ -197,25 +224,43 @@ def course(found: Found) -> Lesson:
     means = {t: np.mean([one.accuracies for one in of], axis=0) for t, of in found.blocks.items()}
     gains = {t: [100 * float(of[e - 1] - plain[e - 1]) for e in at] for t, of in means.items()}
     rows = {
-        title: {f"Epoch {epoch}": signed(gain) for epoch, gain in zip(at, of, strict=True)}
+        title: {
+            say("Epoch {epoch}", epoch=epoch): signed(gain)
+            for epoch, gain in zip(at, of, strict=True)
+        }
         for title, of in gains.items()
     }
     shrunk = [t for t, of in gains.items() if of[0] > of[-1]]
     rise = 100 * float(plain[-1] - plain[at[2] - 1])
     largest = max(gains, key=lambda title: gains[title][0])
     first, last = gains[largest][0], gains[largest][-1]
+    each = clauses(f"{block_of(t)} {_signs(of)}" for t, of in gains.items())
     return Lesson(
         plots.gains_in_time(gains, at),
-        f"Points above {RESNET.title} after {listed(map(str, at))} epochs: "
-        + "; ".join(f"{block_of(t)} {_signs(of)}" for t, of in gains.items())
-        + ".",
-        f"On average {len(shrunk)} of {len(gains)} blocks are further ahead after a quarter of the "
-        f"epochs than at the end ({listed(map(block_of, shrunk))}): {block_of(largest)} by "
-        f"{first:.1f} points after epoch {at[0]} and by {last:.1f} after epoch {at[-1]}. What a "
-        f"block adds is here in part that it learns faster, and {RESNET.title} itself gains "
-        f"{rise:.1f} points in the last quarter: where longer training would take the difference "
-        f"is open.",
-        pd.DataFrame(rows).T.rename_axis("Network"),
+        say(
+            "Points above {network} after {epochs} epochs: {each}.",
+            network=RESNET.title,
+            epochs=listed(map(str, at)),
+            each=each,
+        ),
+        say(
+            "On average {number} of {blocks} blocks are further ahead after a quarter of the "
+            "epochs than at the end ({shrunk}): {largest} by {first:.1f} points after epoch "
+            "{early} and by {last:.1f} after epoch {end}. What a block adds is here in part that "
+            "it learns faster, and {network} itself gains {rise:.1f} points in the last quarter: "
+            "where longer training would take the difference is open.",
+            number=len(shrunk),
+            blocks=len(gains),
+            shrunk=listed(map(block_of, shrunk)),
+            largest=block_of(largest),
+            first=first,
+            early=at[0],
+            last=last,
+            end=at[-1],
+            network=RESNET.title,
+            rise=rise,
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Network")),
     )
 
 
@@ -225,27 +270,45 @@ def small(found: Found) -> Lesson:
     there = {t: (one[0], found.gain(ANIMALS, t)) for t, one in beside.items() if one is not None}
     rows = {
         title: {
-            "Full width, mean of the trainings": signed(found.gain(ANIMALS, title)),
-            "Small, mean of the folds": _small(found, ANIMALS, title),
+            _("Full width, mean of the trainings"): signed(found.gain(ANIMALS, title)),
+            _("Small, mean of the folds"): _small(found, ANIMALS, title),
         }
         for title in beside
     }
-    table = pd.DataFrame(rows).T.rename_axis("Network")
+    table = pd.DataFrame(rows).T.rename_axis(_("Network"))
     if len(there) < len(beside):
         missing = listed(block_of(title) for title in beside if title not in there)
-        text = f"The study's runs of {missing} are not published yet: what they change is open."
+        text = say(
+            "The study's runs of {blocks} are not published yet: what they change is open.",
+            blocks=missing,
+        )
         return Lesson(None, "", text, table)
     same = [t for t, (little, full) in there.items() if (little > 0) == (full > 0)]
     turned = [t for t in there if t not in same]
     smaller = [t for t, (little, full) in there.items() if abs(little) < abs(full)]
+    each = clauses(f"{block_of(t)} {listed(map(_sign, pair))}" for t, pair in there.items())
+    sides = [
+        say(
+            "{number} of {blocks} blocks lie on the same side of {network} in both sizes",
+            number=len(same),
+            blocks=len(there),
+            network=RESNET.title,
+        )
+    ]
+    if turned:
+        sides.append(say("{blocks} on different ones", blocks=listed(map(block_of, turned))))
+    shrunk = say(
+        "For {number} of them the difference is smaller in the small network.",
+        number=len(smaller),
+    )
     return Lesson(
         plots.small_and_full(there),
-        f"Points above {RESNET.title}, small and at full width: "
-        + "; ".join(f"{block_of(t)} {_sign(a)} and {_sign(b)}" for t, (a, b) in there.items())
-        + ".",
-        f"{len(same)} of {len(there)} blocks lie on the same side of {RESNET.title} in both sizes"
-        + (f"; {listed(map(block_of, turned))} on different ones" if turned else "")
-        + f". For {len(smaller)} of them the difference is smaller in the small network.",
+        say(
+            "Points above {network}, small and at full width: {each}.",
+            network=RESNET.title,
+            each=each,
+        ),
+        sentences([say("{text}.", text=clauses(sides)), shrunk]),
         table,
     )
 
@@ -255,22 +318,30 @@ def others(found: Found) -> Lesson:
     tasks = {task: found.networks(task) for task in (CALTECH, CIFAR)}
     rows = {
         (TASK_TITLES[task], title): {
-            "Network": title,
-            "Epochs": f"{len(one.history)} of {one.recipe['epochs']}",
-            "Validation": percent(one.accuracy),
+            _("Network"): title,
+            _("Epochs"): say(
+                "{done} of {wanted}", done=len(one.history), wanted=one.recipe["epochs"]
+            ),
+            _("Validation"): percent(one.accuracy),
             **_against(one, networks[BASELINES[task]]),
-            "In the small networks": _small(found, task, title),
+            _("In the small networks"): _small(found, task, title),
         }
         for task, networks in tasks.items()
         for title, one in networks.items()
     }
     said = {
-        task: ", ".join(f"{title} {percent(one.accuracy)}" for title, one in networks.items())
+        task: joined(f"{title} {percent(one.accuracy)}" for title, one in networks.items())
         for task, networks in tasks.items()
     }
     swings = [np.ptp(one.accuracies[-5:]) for one in tasks[CIFAR].values()]
     stopped = [title for title, one in tasks[CIFAR].items() if not one.is_finished]
     trained = [one.history[-1]["train_acc"] for one in tasks[CALTECH].values()]
+    ends = {
+        "caltech": TASK_TITLES[CALTECH],
+        "caltech_ends": said[CALTECH],
+        "cifar": TASK_TITLES[CIFAR],
+        "cifar_ends": said[CIFAR],
+    }
     return Lesson(
         plots.curves(
             {
@@ -279,14 +350,22 @@ def others(found: Found) -> Lesson:
             },
             3.2,
         ),
-        f"Validation accuracy by epoch. {TASK_TITLES[CALTECH]}: {said[CALTECH]}. "
-        f"{TASK_TITLES[CIFAR]}: {said[CIFAR]}.",
-        f"{TASK_TITLES[CALTECH]}: {said[CALTECH]}, and each is right on "
-        f"{percent(min(trained))} of the training images by then. {TASK_TITLES[CIFAR]}: "
-        f"{said[CIFAR]}; at a constant rate an accuracy moves by "
-        f"{100 * min(swings):.1f} to {100 * max(swings):.1f} points within the last five epochs, "
-        f"and {listed(stopped)} were stopped early: these are not told apart.",
-        pd.DataFrame(rows.values(), [task for task, _ in rows]).rename_axis("Task"),
+        say(
+            "Validation accuracy by epoch. {caltech}: {caltech_ends}. {cifar}: {cifar_ends}.",
+            **ends,
+        ),
+        say(
+            "{caltech}: {caltech_ends}, and each is right on {trained:.1%} of the training images "
+            "by then. {cifar}: {cifar_ends}; at a constant rate an accuracy moves by {low:.1f} to "
+            "{high:.1f} points within the last five epochs, and {stopped} were stopped early: "
+            "these are not told apart.",
+            **ends,
+            trained=min(trained),
+            low=100 * min(swings),
+            high=100 * max(swings),
+            stopped=listed(stopped),
+        ),
+        pd.DataFrame(rows.values(), [key[0] for key in rows]).rename_axis(_("Task")),
     )
 
 
@@ -303,31 +382,33 @@ def cost(found: Found) -> Lesson:
     ratios = {title: speeds[plain.model] / speeds[one.model] for title, one in networks.items()}
     rows = {
         title: {
-            "Group": letters[title],
-            "Step on the GPU, alone": f"{one.compute['step_ms_alone']:.1f} ms",
-            "Epoch of the whole group": f"{np.median([r['seconds'] for r in one.history]):.1f} s",
-            "Step on a processor, in ResNet-50's": f"{ratios[title]:.2f}",
+            _("Group"): letters[title],
+            _("Step on the GPU, alone"): f"{one.compute['step_ms_alone']:.1f} ms",
+            _(
+                "Epoch of the whole group"
+            ): f"{np.median([r['seconds'] for r in one.history]):.1f} s",
+            _("Step on a processor, in ResNet-50's"): f"{ratios[title]:.2f}",
         }
         for title, one in networks.items()
     }
     step = {title: one.compute["step_ms_alone"] for title, one in networks.items()}
     beside = [t for t in groups[tuple(plain.compute["group"])] if t != RESNET.title]
-    within = ", ".join(f"{block_of(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
+    within = joined(f"{block_of(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
     odd = [title for title in found.blocks if step[title] < step[RESNET.title]]
     slowest = sorted((t for t in ratios if t != RESNET.title), key=lambda t: ratios[t])
-    each = ", ".join(f"{block_of(title)} {ratios[title]:.2f}" for title in slowest)
-    return Lesson(
-        None,
-        "",
-        f"The first trainings came in two groups, each by steps in turn; what else the card did "
-        f"then is not on record. Beside {RESNET.title} in its group a step takes so many "
-        f"times as long: {within}. Between the groups the times say nothing: "
-        f"{listed(map(block_of, odd))} do all that {RESNET.title} does and more, and show a "
-        f"shorter step. Measured in turns on a processor, at full width and "
-        f"{int(same.image_size.iloc[0])} pixels, a training step takes so many of "
-        f"{RESNET.title}'s: {each}.",
-        pd.DataFrame(rows).T.rename_axis("Network"),
+    text = say(
+        "The first trainings came in two groups, each by steps in turn; what else the card did "
+        "then is not on record. Beside {network} in its group a step takes so many times as long: "
+        "{within}. Between the groups the times say nothing: {odd} do all that {network} does and "
+        "more, and show a shorter step. Measured in turns on a processor, at full width and "
+        "{pixels} pixels, a training step takes so many of {network}'s: {each}.",
+        network=RESNET.title,
+        within=within,
+        odd=listed(map(block_of, odd)),
+        pixels=int(same.image_size.iloc[0]),
+        each=joined(f"{block_of(title)} {ratios[title]:.2f}" for title in slowest),
     )
+    return Lesson(None, "", text, pd.DataFrame(rows).T.rename_axis(_("Network")))
 
 
 def recipe(found: Found) -> Lesson:
@@ -335,43 +416,45 @@ def recipe(found: Found) -> Lesson:
     study = asdict(PROFILES["study"].recipes[ANIMALS])
     full = found.plain[0].recipe
     rows = {
-        name.replace("_", " "): {"Here": str(full[name]), "In the study": str(study[name])}
+        setting(name): {_("Here"): str(full[name]), _("In the study"): str(study[name])}
         for name in full
         if full[name] != study[name]
     }
-    return Lesson(
-        None,
-        "",
-        f"{len(rows)} settings differ from the study's: {listed(rows)}. So nothing here is the "
-        f"effect of the width alone. The study trains {RESNET.title}, SE and SRM at half the width "
-        f"too, with all else its own.",
-        pd.DataFrame(rows).T.rename_axis("Setting"),
+    text = say(
+        "{number} settings differ from the study's: {settings}. So nothing here is the effect of "
+        "the width alone. The study trains {network}, SE and SRM at half the width too, with all "
+        "else its own.",
+        number=len(rows),
+        settings=listed(rows),
+        network=RESNET.title,
     )
+    return Lesson(None, "", text, pd.DataFrame(rows).T.rename_axis(_("Setting")))
 
 
 def _against(one: FullSize, baseline: FullSize) -> dict[str, str]:
     """Difference, and the images that one of the two alone gets right."""
     if one is baseline:
-        return {"Gain": DASH, "Images won, lost": DASH, "Standard error": DASH}
+        return {_("Gain"): DASH, _("Images won, lost"): DASH, _("Standard error"): DASH}
     won, lost = mcnemar(one.right, baseline.right)
     return {
-        "Gain": signed(100 * (one.accuracy - baseline.accuracy)),
-        "Images won, lost": f"{won}, {lost}",
-        "Standard error": f"{_error(one, baseline):.2f}",
+        _("Gain"): signed(100 * (one.accuracy - baseline.accuracy)),
+        _("Images won, lost"): f"{won}, {lost}",
+        _("Standard error"): f"{_error(one, baseline):.2f}",
     }
 
 
 def _against_plain(found: Found, title: str) -> dict[str, str]:
     """The same of all trainings on Animals-10: the mean difference, and the images of all."""
     if title == RESNET.title:
-        return {"Gain": DASH, "Each": DASH, "Images won, lost": DASH, "Standard error": DASH}
+        columns = _("Gain"), _("Each"), _("Images won, lost"), _("Standard error")
+        return dict.fromkeys(columns, DASH)
     pairs = zip(found.all_of(title), found.plain, strict=True)
     won, lost = np.sum([mcnemar(one.right, plain.right) for one, plain in pairs], axis=0)
     return {
-        "Gain": signed(found.gain(ANIMALS, title)),
-        "Each": ", ".join(map(signed, found.gains(ANIMALS, title))),
-        "Images won, lost": f"{won}, {lost}",
-        "Standard error": f"{found.error(title):.2f}",
+        _("Gain"): signed(found.gain(ANIMALS, title)),
+        _("Each"): joined(map(signed, found.gains(ANIMALS, title))),
+        _("Images won, lost"): f"{won}, {lost}",
+        _("Standard error"): f"{found.error(title):.2f}",
     }
 
 
@@ -385,16 +468,20 @@ def _error(one: FullSize, baseline: FullSize) -> float:
 def _small(found: Found, task: str, title: str) -> str:
     if title == BASELINES[task]:
         return DASH
-    one, unit = found.small(task, title), "seeds" if task == CIFAR else "folds"
-    return NOT_YET if one is None else f"{signed(one[0])} ({one[1]} of {one[2]} {unit})"
+    one = found.small(task, title)
+    if one is None:
+        return _(NOT_YET)
+    gain, done, wanted = one
+    runs = share_of_runs(done, wanted, folds=task != CIFAR)
+    return say("{gain} ({runs})", gain=signed(gain), runs=runs)
 
 
 def _accuracies(of: Iterable[FullSize], value: Callable[[FullSize], float]) -> str:
-    return ", ".join(percent(value(one)) for one in of)
+    return joined(percent(value(one)) for one in of)
 
 
 def _signs(values: Iterable[float]) -> str:
-    return ", ".join(map(_sign, values))
+    return joined(map(_sign, values))
 
 
 def _sign(value: float) -> str:

@@ -34,8 +34,9 @@ from texts import banner, origin, table
 from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
-from attn_book.analysis.words import plain
+from attn_book.analysis.words import counted, joined, plain, sentences
 from attn_book.driver.publish import publish
+from attn_book.language import VARIABLE, _, say
 from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
@@ -45,12 +46,11 @@ from attn_book.study.pages import GUIDES, PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 
 BOOK = Path(__file__).resolve().parent
-LANGUAGE = "BOOK_LANGUAGE"  # of the environment: what generated sentences and figures speak
 RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
-PROTOCOL = front.DECIDED_BY.format("{doc}`The protocol <protocol>`")
+
 LONG_CELL = 45  # letters; a table with a longer one lets its cells break
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(options.output / folder, ignore_errors=True)
     codes = []
     for language in options.languages:
-        os.environ[LANGUAGE] = language
+        os.environ[VARIABLE] = language
         if options.readmes:
             front.write_readme(foremost(plans), options.readmes / READMES[language])
         source = options.output / "source" / language
@@ -193,15 +193,17 @@ def blocks() -> str:
 
 def on_imagenet() -> str:
     """What the blocks gain on ImageNet, by whom, and of which of them nothing could be read."""
-    lines = ["{.results .wide}", "| Network | Gain | ResNet-50 beside it | Source | Training |"]
-    lines.append("|---|---|---|---|---|")
+    heads = _("Network"), _("Gain"), _("ResNet-50 beside it"), _("Source"), _("Training")
+    lines = ["{.results .wide}", f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
     for gain in GAINS:
         source = f"[{plain(gain.source)}]({gain.url})"
-        baseline = "not printed" if gain.baseline is None else f"{gain.baseline:.2f}"
-        cells = gain.block, f"{gain.points:+.2f}", baseline, source, plain(gain.recipe)
+        baseline = _("not printed") if gain.baseline is None else f"{gain.baseline:.2f}"
+        cells = gain.block, f"{gain.points:+.2f}", baseline, source, plain(_(gain.recipe))
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "No number stands for the others:", ""]
-    return "\n".join([*lines, *(f"* **{block}**: {plain(why)}" for block, why in UNKNOWN.items())])
+    lines += ["", _("No number stands for the others:"), ""]
+    for block, why in UNKNOWN.items():
+        lines.append(say("* **{block}**: {why}", block=block, why=plain(_(why))))
+    return "\n".join(lines)
 
 
 def mathjax() -> bytes:
@@ -228,13 +230,19 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language
     translate = translations.translator(page, language)
     translations.relabel(notebook, translate)
     if not published:
-        line = f"No results are published for this page. They come from: `make reproduce-{page}`"
+        line = say(
+            "No results are published for this page. They come from: `make reproduce-{page}`",
+            page=page,
+        )
     else:
         executed = notebook.metadata["attn_blocks"]["executed"][:10]
-        where_from = origin(plan) if plan else "This page trains nothing"
-        line = f"{where_from} · page executed {plain(executed)}"
-    title, _, rest = notebook.cells[0].source.partition("\n")
-    notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{rest}"
+        line = say(
+            "{origin} · page executed {day}",
+            origin=origin(plan) if plan else _("This page trains nothing"),
+            day=plain(executed),
+        )
+    title, *rest = notebook.cells[0].source.split("\n", 1)
+    notebook.cells[0].source = f"{title}\n\n{banner(line)}\n{''.join(rest)}"
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         if "parameters" in tags:
@@ -262,7 +270,7 @@ def alternative_text(cell: nbformat.NotebookNode, title: str) -> str | None:
         if words := output.get("metadata", {}).get("image/png", {}).get("alt"):
             return words
     name = re.search(r'plots\.show\(.*"(\w+)"\)\s*$', cell.source, re.DOTALL)
-    return f"{title}: {name[1].replace('_', ' ')}" if name else None
+    return say("{lead}: {text}", lead=title, text=name[1].replace("_", " ")) if name else None
 
 
 def folder_of(pages: dict[str, Plan]) -> Path:
@@ -280,14 +288,16 @@ def one_header(html: str) -> str:
 def all_results(pages: dict[str, Plan], records: Path) -> str:
     """Everything that one profile found: accuracies per task, claims, and the files."""
     profile = next(iter(pages.values())).profile
-    parts = [f"## Profile {profile}", under_way(pages) or ""]
+    parts = [say("## Profile {profile}", profile=profile), under_way(pages) or ""]
     for task, plan in widest(pages).items():
         parts += [
             f"### {TASK_TITLES[task]}",
             banner(origin(plan.alone(task))),
             table(tables.accuracy_table(plan, task)),
         ]
-    parts += ["### Claims", f"{count(pages)} {PROTOCOL}", table(claims(pages)), "### Files"]
+    protocol = front.decided_by("{doc}`" + _("The protocol") + " <protocol>`")
+    said = sentences([count(pages), protocol])
+    parts += [_("### Claims"), said, table(claims(pages)), _("### Files")]
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
         shutil.copyfile(folder_of(pages) / name, copy)
@@ -304,17 +314,22 @@ def recipes(pages: dict[str, Plan]) -> str:
     """The settings of every task."""
     columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
     plan = next(iter(pages.values()))
-    return f"{banner(f'profile {plan.profile}')}\n{table(pd.concat(columns, axis=1).fillna('–'))}"
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.concat(columns, axis=1).fillna(tables.DASH))}"
 
 
 def pilot_trials() -> str:
     """The pilot's trials, and the recipe that they choose."""
     found = pilot.trials(finished_runs(PUBLISHED / "study").values())
     best = pilot.chosen(found)
-    words = (
-        f"Chosen: a rate of {best.learning_rate:g}, crops from {best.smallest_crop:g} of the "
-        f"image, {best.epochs} epochs, with a mean of {100 * best.mean:.1f}%. The accuracy on "
-        "training images was taken after training, without augmentation, and decides nothing."
+    words = say(
+        "Chosen: a rate of {rate:g}, crops from {crop:g} of the image, {epochs} epochs, with a "
+        "mean of {mean:.1f}%. The accuracy on training images was taken after training, without "
+        "augmentation, and decides nothing.",
+        rate=best.learning_rate,
+        crop=best.smallest_crop,
+        epochs=best.epochs,
+        mean=100 * best.mean,
     )
     return f"{table(pilot.table(found))}\n\n{words}"
 
@@ -326,14 +341,16 @@ def images(plans: dict[str, dict[str, Plan]]) -> str:
         for task, plan in widest(pages).items():
             found = plan.comparison(task).images
             rows[profile, TASK_TITLES[task]] = {
-                "Profile": profile,
-                "Task": TASK_TITLES[task],
-                "Images": found.title,
-                "Classes": f"{len(found.classes)} of {found.class_total}",
-                "Training / validation": f"{len(found.train):,} / {len(found.val):,}",
-                "Names": ", ".join(found.classes),
+                _("Profile"): profile,
+                _("Task"): TASK_TITLES[task],
+                _("Images"): found.title,
+                _("Classes"): say(
+                    "{done} of {wanted}", done=len(found.classes), wanted=found.class_total
+                ),
+                _("Training / validation"): f"{len(found.train):,} / {len(found.val):,}",
+                _("Names"): joined(found.classes),
             }
-    return table(pd.DataFrame(rows.values()).set_index("Profile"), ".results .wide")
+    return table(pd.DataFrame(rows.values()).set_index(_("Profile")), ".results .wide")
 
 
 def speed(pages: dict[str, Plan]) -> str:
@@ -344,17 +361,18 @@ def speed(pages: dict[str, Plan]) -> str:
             for compute, speeds, minutes in by_machine(runs):
                 rows.append(
                     {
-                        "Model": title,
-                        "Task": TASK_TITLES[task],
-                        "Pixels": runs[0].experiment.recipe.image_size,
+                        _("Model"): title,
+                        _("Task"): TASK_TITLES[task],
+                        _("Pixels"): runs[0].experiment.recipe.image_size,
                         "MMACs": f"{runs[0].metrics['macs'] / 1e6:,.1f}",
-                        "Images/s": f"{sorted(speeds)[len(speeds) // 2]:,.0f}",
-                        "Run (min)": f"{max(minutes):,.1f}",
-                        "Device": compute,
+                        _("Images/s"): f"{sorted(speeds)[len(speeds) // 2]:,.0f}",
+                        _("Run (min)"): f"{max(minutes):,.1f}",
+                        _("Device"): compute,
                     }
                 )
     plan = next(iter(pages.values()))
-    return f"{banner(f'profile {plan.profile}')}\n{table(pd.DataFrame(rows).set_index('Model'))}"
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.DataFrame(rows).set_index(_('Model')))}"
 
 
 def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[float]]]:
@@ -363,8 +381,9 @@ def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[flo
     for one in runs:
         compute = one.record["compute"]
         name = compute.get("gpu") or compute["processor"]
-        threads = f"{compute['threads']} thread{'s' * (compute['threads'] > 1)}"
-        groups.setdefault(f"{name}, {threads}", []).append(one)
+        threads = counted(compute["threads"], "thread")
+        machine = say("{processor}, {threads}", processor=name, threads=threads)
+        groups.setdefault(machine, []).append(one)
     for name, members in groups.items():
         minutes = [one.epoch_seconds * one.experiment.recipe.epochs / 60 for one in members]
         yield name, [one.images_per_second for one in members], minutes

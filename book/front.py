@@ -17,7 +17,8 @@ from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
-from attn_book.analysis.words import block_of, listed, plain
+from attn_book.analysis.words import block_of, joined, listed, plain, sentences
+from attn_book.language import N_, _, say
 from attn_book.records import full_size, planned
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import BETTER, PRIMARY, SIZE
@@ -25,13 +26,13 @@ from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
-DECIDED_BY = "{}, written before the first run, says how claims are decided."
+DECIDED_BY = N_("{protocol}, written before the first run, says how claims are decided.")
 TASK = "animals10"  # of the question that the book asks first
 SAID = {
-    IS_BETTER: "made ResNet-50 better",
-    IS_WORSE: "made it worse",
-    WITHIN: "stayed within 1.5 points of it",
-    OPEN: "cannot be told from it by these runs",
+    IS_BETTER: N_("{number} made ResNet-50 better ({blocks})"),
+    IS_WORSE: N_("{number} made it worse ({blocks})"),
+    WITHIN: N_("{number} stayed within 1.5 points of it ({blocks})"),
+    OPEN: N_("{number} cannot be told from it by these runs ({blocks})"),
 }
 assert set(SAID) <= set(OUTCOMES)
 README_PICTURE = "book/static/gains{}.png"  # beside the README, with its language's suffix
@@ -55,20 +56,25 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         words, rows = lesson.alt, reported_beside(plan, wide)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
-        coming.append("{doc}`All results <results>` has what was found so far.")
-    width = "{doc}`At the published width <full_size>`"
+        coming.append(_("{doc}`All results <results>` has what was found so far."))
+    width = "{doc}`" + _("At the published width") + " <full_size>`"
     text = [
-        f"{answer(pages)} {at_full_size_in_words(width, wide)}",
+        sentences([answer(pages), at_full_size_in_words(width, wide)]),
         ":::::{container} answer",
         f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
         table(rows, ".results .wide"),
         ":::::",
         banner(source),
-        f"{count(pages)} {DECIDED_BY.format('{doc}`The protocol <protocol>`')}",
+        sentences([count(pages), decided_by("{doc}`" + _("The protocol") + " <protocol>`")]),
         decided(pages),
-        " ".join(coming),
+        sentences(coming),
     ]
     (records / "front.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
+
+
+def decided_by(protocol: str) -> str:
+    """Where the rules stand, in a sentence that opens with a link to them."""
+    return say(DECIDED_BY, protocol=protocol)
 
 
 def write_readme(pages: dict[str, Plan], path: Path) -> None:
@@ -78,10 +84,10 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     """
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
-    _, after = rest.split(README_END)
+    after = rest.split(README_END)[1]
     plan, wide = subject(pages), gains_of(full_size_found())
-    width = "[At the published width](book/published/full_size/README.md)"
-    shown = [f"{answer(pages)} {at_full_size_in_words(width, wide)}"]
+    width = "[" + _("At the published width") + "](book/published/full_size/README.md)"
+    shown = [sentences([answer(pages), at_full_size_in_words(width, wide)])]
     if is_study(plan):
         figure = picture(plan, wide)
         image = README_PICTURE.format("".join(path.suffixes[:-1]))
@@ -90,9 +96,10 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         shown += [
             f"![{figure.get_label()}]({image})",
             headline(plan, wide).to_markdown(disable_numparse=True),
-            f"Points of validation accuracy; {origin(plan)}.",
+            say("Points of validation accuracy; {origin}.", origin=origin(plan)),
         ]
-    claims = f"{count(pages)} {DECIDED_BY.format('[The protocol](book/protocol.md)')}"
+    protocol = "[" + _("The protocol") + "](book/protocol.md)"
+    claims = sentences([count(pages), decided_by(protocol)])
     shown += [claims, decided(pages), under_way(pages) or ""]
     with atomic_write(path) as stream:
         stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
@@ -110,33 +117,46 @@ def answer(pages: dict[str, Plan]) -> str:
     plan = subject(pages)
     recipe = plan.comparison(plan.comparisons[0].task).recipe
     images = plan.comparisons[0].images
-    classes = f"{len(images.classes)} of {images.class_total} classes"
-    width = {1.0: "", 0.5: "half ", 0.25: "a quarter of "}.get(
-        recipe.width, f"{recipe.width:g} of "
+    width = {
+        1.0: N_("networks of the published width"),
+        0.5: N_("networks of half the published width"),
+        0.25: N_("networks of a quarter of the published width"),
+    }.get(recipe.width, N_("networks of {width:g} of the published width"))
+    scope = say(
+        "{classes} of {total} classes, {pixels} pixels, {width}",
+        classes=len(images.classes),
+        total=images.class_total,
+        pixels=recipe.image_size,
+        width=say(width, width=recipe.width),
     )
-    scope = f"{classes}, {recipe.image_size} pixels, networks of {width}the published width"
     blocks = [v for v in judged_claims(pages) if v.claim.family == PRIMARY]
     if not any(verdict.is_decided for verdict in blocks):
         if is_study(plan):
-            runs = len(plan.experiments)
-            return (
-                f"**Not answered yet:** {runs} runs of the study are done on {images.title} "
-                f"({scope}), and until all are, there are means and no verdicts."
+            return say(
+                "**Not answered yet:** {runs} runs of the study are done on {images} ({scope}), "
+                "and until all are, there are means and no verdicts.",
+                runs=len(plan.experiments),
+                images=images.title,
+                scope=scope,
             )
-        return (
+        return _(
             "**Not answered yet:** what is published so far is one small run, which tests nothing."
         )
     parts = []
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
         names = [block_of(v.claim.better) for v in blocks if v.word == word and not v.constant]
         if names:
-            parts.append(f"{len(names)} {SAID[word]} ({', '.join(names)})")
+            parts.append(say(SAID[word], number=len(names), blocks=joined(names)))
     constant = [block_of(v.claim.better) for v in blocks if v.constant]
     if constant:
-        parts.append(f"{len(constant)} did the same to every image ({', '.join(constant)})")
-    return (
-        f"**Trained exactly alike on {images.title} ({scope}), of {len(blocks)} attention blocks "
-        f"{listed(parts)}.**"
+        did = N_("{number} did the same to every image ({blocks})")
+        parts.append(say(did, number=len(constant), blocks=joined(constant)))
+    return say(
+        "**Trained exactly alike on {images} ({scope}), of {number} attention blocks {outcomes}.**",
+        images=images.title,
+        scope=scope,
+        number=len(blocks),
+        outcomes=listed(parts),
     )
 
 
@@ -152,9 +172,12 @@ def gains_of(found: at_full_size.Found) -> dict[str, float]:
 
 def at_full_size_in_words(opening: str, wide: Mapping[str, float]) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
-    return (
-        f"{opening}, trained on a GPU, they ended on average this many points beside "
-        f"{RESNET.title}: {', '.join(f'{block_of(t)} {gain:+.1f}' for t, gain in wide.items())}."
+    return say(
+        "{opening}, trained on a GPU, they ended on average this many points beside {network}: "
+        "{gains}.",
+        opening=opening,
+        network=RESNET.title,
+        gains=joined(f"{block_of(t)} {gain:+.1f}" for t, gain in wide.items()),
     )
 
 
@@ -189,26 +212,30 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
         if verdict.interval is not None:
             gain += " " + tables.interval(*verdict.interval, "+.1f")
         row = {
-            "Block": block_of(title),
-            "Points above ResNet-50": gain,
-            "Outcome": verdict.in_full,
-            "At full width": tables.signed(wide.get(title), "+.1f"),
-            "Reported": tables.signed(verdict.reported if verdict.is_own else None, "+.1f"),
+            _("Block"): block_of(title),
+            _("Points above ResNet-50"): gain,
+            _("Outcome"): verdicts.outcome(verdict),
+            _("At full width"): tables.signed(wide.get(title), "+.1f"),
+            _("Reported"): tables.signed(verdict.reported if verdict.is_own else None, "+.1f"),
         }
         if title in size and size[title].is_decided:
-            row["Reported"] += f" ({size[title].outcome})"
+            row[_("Reported")] = say(
+                "{reported} ({outcome})",
+                reported=row[_("Reported")],
+                outcome=verdicts.outcome_in_words(size[title].outcome),
+            )
         rows.append(row)
-    return tables.known(pd.DataFrame(rows).set_index("Block"))
+    return tables.known(pd.DataFrame(rows).set_index(_("Block")))
 
 
 def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain at full width, and the reported one."""
     rows = [
         {
-            "Block": block_of(title),
-            "At full width": tables.signed(wide.get(title), "+.1f"),
-            "Reported": tables.signed(verdict.claim.reported, "+.1f"),
+            _("Block"): block_of(title),
+            _("At full width"): tables.signed(wide.get(title), "+.1f"),
+            _("Reported"): tables.signed(verdict.claim.reported, "+.1f"),
         }
         for title, verdict in over_resnet(plan, BETTER).items()
     ]
-    return pd.DataFrame(rows).set_index("Block")
+    return pd.DataFrame(rows).set_index(_("Block"))

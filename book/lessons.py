@@ -16,10 +16,12 @@ from attn_book.analysis import first_study, statistics
 from attn_book.analysis.first_study import CONVOLUTIONS, EQUAL_STARTS, STARTS_AT, UNDECIDED
 from attn_book.analysis.plots import first_study as plots
 from attn_book.analysis.tables import interval, signed
-from attn_book.analysis.words import block_of, listed
+from attn_book.analysis.words import block_of, clauses, joined, listed, phrases, span
+from attn_book.language import _, say
 from attn_book.records.first_study import OldRun
 from attn_book.study.claims import SIZE
 from attn_book.study.pages import BAT, RESNET, SRM, TASK_TITLES
+from attn_book.study.plan import data_label
 
 ANIMALS, CALTECH = "animals10", "caltech16"
 GENTLE = 1e-4  # the second study's decay, to compare with
@@ -68,14 +70,24 @@ def origin(study: Study) -> str:
     data = []
     for networks in study.networks.values():
         one = next(iter(networks.values()))[0]
-        size, width = one.recipe["image_size"], one.recipe["width"]
-        data.append(f"{one.data['label']}, {size} px, width {width:g}")
-    seeds = ", ".join(map(str, sorted({run.seed for run in study.runs})))
-    devices = ", ".join(sorted({run.device for run in study.runs}))
+        data.append(
+            say(
+                "{images}, {pixels} px, width {width:g}",
+                images=data_label(one.data["label"]),
+                pixels=one.recipe["image_size"],
+                width=one.recipe["width"],
+            )
+        )
     days = sorted(run.metrics["finished"][:10] for run in study.runs)
-    return (
-        f"first study · {'; '.join(data)} · {len(study.runs)} runs, seeds {seeds} · {devices} · "
-        f"trained {days[0]} to {days[-1]}"
+    return say(
+        "first study · {data} · {number} runs, seeds {seeds} · {devices} · trained {first} to "
+        "{last}",
+        data=clauses(data),
+        number=len(study.runs),
+        seeds=joined(map(str, sorted({run.seed for run in study.runs}))),
+        devices=joined(sorted({run.device for run in study.runs})),
+        first=days[0],
+        last=days[-1],
     )
 
 
@@ -90,32 +102,53 @@ def gains(study: Study) -> Lesson:
             for decay in (0.0, GENTLE, recipe.weight_decay)
         ]
         rows[TASK_TITLES[task]] = {
-            "Highest rate": f"{recipe.learning_rate:g}",
-            "Steps": f"{recipe.epochs} × {steps}",
-            "Decay": power(recipe.weight_decay),
-            "Decay alone leaves": f"{ends[2][-1]:.2f}",
-            "In the limit of small steps": f"{first_study.decay_limit(recipe, steps):.2f}",
-            f"With a decay of {power(GENTLE)}": f"{ends[1][-1]:.2f}",
-            "Where gains ended": "not on record",
+            _("Highest rate"): f"{recipe.learning_rate:g}",
+            _("Steps"): f"{recipe.epochs} × {steps}",
+            _("Decay"): power(recipe.weight_decay),
+            _("Decay alone leaves"): f"{ends[2][-1]:.2f}",
+            _("In the limit of small steps"): f"{first_study.decay_limit(recipe, steps):.2f}",
+            say("With a decay of {decay}", decay=power(GENTLE)): f"{ends[1][-1]:.2f}",
+            _("Where gains ended"): _("not on record"),
         }
         if task == ANIMALS:
-            labels = "not decayed", *(f"decay {power(d)}" for d in (GENTLE, recipe.weight_decay))
+            decays = (power(decay) for decay in (GENTLE, recipe.weight_decay))
+            labels = _("not decayed"), *(say("decay {decay}", decay=decay) for decay in decays)
             courses, shown = dict(zip(labels, ends, strict=True)), recipe
     left, milder = courses[labels[2]][-1], courses[labels[1]][-1]
     best, second = sorted(study.means, key=lambda title: -study.means[title])[:2]
     assert best == SRM.title, "the finding says so"
     return Lesson(
         plots.gains_under_decay(courses, study.animals),
-        f"Left, a gain of 1 that gets no gradient, over {shown.epochs} epochs: it ends at "
-        f"{left:.2f} with a decay of {power(shown.weight_decay)}, at {milder:.2f} with "
-        f"{power(GENTLE)}, and stays 1 without. Right, the runs of nine networks: {best}, whose "
-        f"gains were not decayed, has the best mean, {study.means[best]:.1f}%, and {BAT.title} the "
-        f"worst, {study.means[BAT.title]:.1f}%.",
-        f"With a decay of {power(shown.weight_decay)} at a rate of {shown.learning_rate:g}, a gain "
-        f"that starts at 1 and gets no gradient shrinks to {left:.2f} in {shown.epochs} epochs; "
-        f"SRM's blocks alone were exempt, as in their authors' code, and {best} came out best "
-        f"({study.means[best]:.1f}%; {second}, the next, {study.means[second]:.1f}%).",
-        pd.DataFrame(rows).T.rename_axis("Task"),
+        say(
+            "Left, a gain of 1 that gets no gradient, over {epochs} epochs: it ends at {left:.2f} "
+            "with a decay of {decay}, at {milder:.2f} with {gentle}, and stays 1 without. Right, "
+            "the runs of nine networks: {best}, whose gains were not decayed, has the best mean, "
+            "{best_mean:.1f}%, and {worst} the worst, {worst_mean:.1f}%.",
+            epochs=shown.epochs,
+            left=left,
+            decay=power(shown.weight_decay),
+            milder=milder,
+            gentle=power(GENTLE),
+            best=best,
+            best_mean=study.means[best],
+            worst=BAT.title,
+            worst_mean=study.means[BAT.title],
+        ),
+        say(
+            "With a decay of {decay} at a rate of {rate:g}, a gain that starts at 1 and gets no "
+            "gradient shrinks to {left:.2f} in {epochs} epochs; SRM's blocks alone were exempt, as "
+            "in their authors' code, and {best} came out best ({best_mean:.1f}%; {second}, the "
+            "next, {second_mean:.1f}%).",
+            decay=power(shown.weight_decay),
+            rate=shown.learning_rate,
+            left=left,
+            epochs=shown.epochs,
+            best=best,
+            best_mean=study.means[best],
+            second=second,
+            second_mean=study.means[second],
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Task")),
     )
 
 
@@ -124,11 +157,13 @@ def seeds(study: Study) -> Lesson:
     effects = {task: first_study.seed_effect(values) for task, values in study.values.items()}
     rows = {
         TASK_TITLES[task]: {
-            "Networks × seeds": f"{len(study.values[task])} × {one.freedom[0] + 1}",
-            "F of the seed": f"{one.f:.2f}",
-            "Degrees of freedom": "{} and {}".format(*one.freedom),
+            _("Networks × seeds"): f"{len(study.values[task])} × {one.freedom[0] + 1}",
+            _("F of the seed"): f"{one.f:.2f}",
+            _("Degrees of freedom"): listed(map(str, one.freedom)),
             "p": f"{one.p:.2f}",
-            "Residual deviation": f"{statistics.residual(study.values[task]).deviation:.2f} points",
+            _("Residual deviation"): say(
+                "{value:.2f} points", value=statistics.residual(study.values[task]).deviation
+            ),
         }
         for task, one in effects.items()
     }
@@ -136,22 +171,41 @@ def seeds(study: Study) -> Lesson:
     among = first_study.seed_effect({title: study.animals[title] for title in alike})
     one, table = effects[ANIMALS], pd.DataFrame(study.animals).T
     level, away = table.mean(), table.sub(table.mean(axis=1), axis=0).to_numpy()
-    shared = "; ".join(
+    shared = clauses(
         f"{listed(map(block_of, titles))} {equal}"
         for equal, titles in sorted(by_value(EQUAL_STARTS).items())
     )
     return Lesson(
         plots.seeds_beside_networks(study.animals, EQUAL_STARTS),
-        f"How far each run of {len(table)} networks and {len(level)} seeds lies from its network's "
-        f"mean, from {away.min():+.2f} to {away.max():+.2f} points and without a pattern: the "
-        f"means of the seeds are {np.ptp(level):.2f} points apart. Beside the blocks, in how many "
-        f"of {CONVOLUTIONS} convolutions each began as ResNet-50: {shared}.",
-        f"Of ResNet-50's {CONVOLUTIONS} convolutions, networks of the same seed began with so many "
-        f"alike: {shared} (counted at commit {STARTS_AT}); and over the {table.size} "
-        f"runs the seed explains nothing: F = {one.f:.2f} with {one.freedom[0]} and "
-        f"{one.freedom[1]} degrees of freedom, p = {one.p:.2f}, and F = {among.f:.2f} among the "
-        f"{len(alike)} networks that began alike.",
-        pd.DataFrame(rows).T.rename_axis("Task"),
+        say(
+            "How far each run of {networks} networks and {seeds} seeds lies from its network's "
+            "mean, from {low:+.2f} to {high:+.2f} points and without a pattern: the means of the "
+            "seeds are {apart:.2f} points apart. Beside the blocks, in how many of {convolutions} "
+            "convolutions each began as ResNet-50: {shared}.",
+            networks=len(table),
+            seeds=len(level),
+            low=away.min(),
+            high=away.max(),
+            apart=np.ptp(level),
+            convolutions=CONVOLUTIONS,
+            shared=shared,
+        ),
+        say(
+            "Of ResNet-50's {convolutions} convolutions, networks of the same seed began with so "
+            "many alike: {shared} (counted at commit {commit}); and over the {runs} runs the seed "
+            "explains nothing: F = {f:.2f} with {freedom} degrees of freedom, p = {p:.2f}, and "
+            "F = {among:.2f} among the {alike} networks that began alike.",
+            convolutions=CONVOLUTIONS,
+            shared=shared,
+            commit=STARTS_AT,
+            runs=table.size,
+            f=one.f,
+            freedom=listed(map(str, one.freedom)),
+            p=one.p,
+            among=among.f,
+            alike=len(alike),
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Task")),
     )
 
 
@@ -160,30 +214,51 @@ def matches(study: Study) -> Lesson:
     adjusted = statistics.holm([verdict.p for verdict in study.signs])
     rows = {
         verdict.claim.text: {
-            "Verdict": verdict.word,
-            "The same in": f"{verdict.stands} of {len(verdict.matches)}",
-            "Difference": signed(verdict.matches[0].value),
-            "95% interval": interval(*first_study.interval(verdict.matches[0])),
+            _("Verdict"): _(verdict.word),
+            _("The same in"): say(
+                "{done} of {wanted}", done=verdict.stands, wanted=len(verdict.matches)
+            ),
+            _("Difference"): signed(verdict.matches[0].value),
+            _("95% interval"): interval(*first_study.interval(verdict.matches[0])),
             "p": f"{verdict.p:.3f}",
-            "p by Holm": f"{p:.2f}",
+            _("p by Holm"): f"{p:.2f}",
         }
         for verdict, p in zip(study.signs, adjusted, strict=True)
     }
     ways = len(study.signs[0].matches)
     firm = [verdict for verdict in study.decided if verdict.stands == ways]
     srm, bat = (study.over_resnet[entry.title] for entry in (SRM, BAT))
+    same = clauses(
+        phrases([verdict.claim.text, _(verdict.word), f"{verdict.stands}"])
+        for verdict in study.decided
+    )
     return Lesson(
         plots.matched_seeds(study.decided),
-        f"The 95% intervals of {len(study.decided)} claims for each of the {ways} ways to match "
-        "their runs. In so many of them the verdict is the same: "
-        + "; ".join(f"{v.claim.text}, {v.word}, {v.stands}" for v in study.decided)
-        + ".",
-        f"Which run is set against which is then arbitrary, and of the {ways} ways to match three "
-        f"runs with three, “{srm.claim.text}: {srm.word}” stands in {srm.stands}; of the "
-        f"{len(study.decided)} signs that were decided {len(firm)} stands in all "
-        f"({listed(v.claim.text for v in firm)}), while “{bat.claim.text}: {bat.word}” becomes "
-        f"{first_study.CONTRADICTED} in {bat.words.count(first_study.CONTRADICTED)}.",
-        pd.DataFrame(rows).T.rename_axis("Claim"),
+        say(
+            "The 95% intervals of {claims} claims for each of the {ways} ways to match their runs. "
+            "In so many of them the verdict is the same: {same}.",
+            claims=len(study.decided),
+            ways=ways,
+            same=same,
+        ),
+        say(
+            "Which run is set against which is then arbitrary, and of the {ways} ways to match "
+            "three runs with three, “{srm}: {srm_word}” stands in {srm_stands}; of the {decided} "
+            "signs that were decided {firm} stands in all ({claims}), while “{bat}: {bat_word}” "
+            "becomes {contradicted} in {turned}.",
+            ways=ways,
+            srm=srm.claim.text,
+            srm_word=_(srm.word),
+            srm_stands=srm.stands,
+            decided=len(study.decided),
+            firm=len(firm),
+            claims=listed(verdict.claim.text for verdict in firm),
+            bat=bat.claim.text,
+            bat_word=_(bat.word),
+            contradicted=_(first_study.CONTRADICTED),
+            turned=bat.words.count(first_study.CONTRADICTED),
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Claim")),
     )
 
 
@@ -196,38 +271,55 @@ def families(study: Study) -> Lesson:
     without_seeds = first_study.dunnett(first_study.simultaneous(study.animals, one_way))
     rows = {
         title: {
-            "Verdict": study.over_resnet[title].word,
-            "Difference": signed(found[title].value),
-            "Its three pairs alone": interval(*first_study.interval(own.matches[0])),
-            f"Simultaneous, {additive.freedom} degrees": interval(*together[title]),
-            f"Without seeds, {one_way.freedom} degrees": interval(*without_seeds[title]),
+            _("Verdict"): _(study.over_resnet[title].word),
+            _("Difference"): signed(found[title].value),
+            _("Its three pairs alone"): interval(*first_study.interval(own.matches[0])),
+            say("Simultaneous, {freedom} degrees", freedom=additive.freedom): interval(
+                *together[title]
+            ),
+            say("Without seeds, {freedom} degrees", freedom=one_way.freedom): interval(
+                *without_seeds[title]
+            ),
         }
         for title, own in study.over_resnet.items()
     }
     adjusted = statistics.holm([verdict.p for verdict in study.signs])
     off = [title for title, (low, high) in together.items() if low > 0 or high < 0]
+    shown = {
+        title: f"{signed(found[title].value)} {interval(*together[title])}" for title in together
+    }
     words = listed(
-        f"{title} {'better' if found[title].value > 0 else 'worse'} "
-        f"({signed(found[title].value)} {interval(*together[title])}; the study said "
-        f"“{study.over_resnet[title].word}”)"
+        say(
+            "{network} {outcome} ({difference}; the study said “{word}”)",
+            network=title,
+            outcome=_("better") if found[title].value > 0 else _("worse"),
+            difference=shown[title],
+            word=_(study.over_resnet[title].word),
+        )
         for title in off
     )
     pairs = {title: verdict.matches[0] for title, verdict in study.over_resnet.items()}
     return Lesson(
         plots.one_by_one_and_together(pairs, together),
-        f"Points above ResNet-50 with two intervals for each of the {len(together)} blocks. "
-        "Simultaneous ones from all runs, "
-        + "; ".join(
-            f"{title} {signed(found[title].value)} {interval(*together[title])}"
-            for title in together
-        )
-        + f". Only those of {listed(off)} do not hold zero.",
-        f"Each of {len(study.signs)} claims of a sign had its own test at 5%, and adjusted for "
-        f"their number by Holm's method {sum(p < 0.05 for p in adjusted) or 'none'} is left "
-        f"(smallest p {min(adjusted):.2f}); Dunnett's intervals, with the spread of all "
-        f"{sum(map(len, study.animals.values()))} runs for {len(together)} blocks at once, find "
-        f"{words}.",
-        pd.DataFrame(rows).T.rename_axis("Block"),
+        say(
+            "Points above ResNet-50 with two intervals for each of the {blocks} blocks. "
+            "Simultaneous ones from all runs, {intervals}. Only those of {off} do not hold zero.",
+            blocks=len(together),
+            intervals=clauses(f"{title} {text}" for title, text in shown.items()),
+            off=listed(off),
+        ),
+        say(
+            "Each of {claims} claims of a sign had its own test at 5%, and adjusted for their "
+            "number by Holm's method {left} is left (smallest p {p:.2f}); Dunnett's intervals, "
+            "with the spread of all {runs} runs for {blocks} blocks at once, find {words}.",
+            claims=len(study.signs),
+            left=sum(p < 0.05 for p in adjusted) or _("none"),
+            p=min(adjusted),
+            runs=sum(map(len, study.animals.values())),
+            blocks=len(together),
+            words=words,
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Block")),
     )
 
 
@@ -238,12 +330,12 @@ def sizes(study: Study) -> Lesson:
     assert set(perfect) == {verdict.word for verdict in study.sizes}, "the finding says so"
     rows = {
         verdict.claim.better: {
-            "Reported": signed(verdict.claim.reported, "+.1f"),
-            "ResNet-50 leaves": f"{first_study.room(study.animals):.1f}",
-            "Measured": signed(verdict.matches[0].value),
-            "95% interval": interval(*first_study.interval(verdict.matches[0])),
-            "Verdict": verdict.word,
-            "Without any error": word,
+            _("Reported"): signed(verdict.claim.reported, "+.1f"),
+            _("ResNet-50 leaves"): f"{first_study.room(study.animals):.1f}",
+            _("Measured"): signed(verdict.matches[0].value),
+            _("95% interval"): interval(*first_study.interval(verdict.matches[0])),
+            _("Verdict"): _(verdict.word),
+            _("Without any error"): _(word),
         }
         for verdict, word in zip(study.sizes, perfect, strict=True)
     }
@@ -251,17 +343,25 @@ def sizes(study: Study) -> Lesson:
     (trial,) = [run for run in study.trials if (run.dataset, run.recipe) == (ANIMALS, recipe)]
     contradicted = [v for v in study.signs + study.sizes if v.word == first_study.CONTRADICTED]
     baseline, left = study.means[RESNET.title], first_study.room(study.animals)
-    span = f"{min(reported.values()):.1f} to {max(reported.values()):.1f}"
     return Lesson(
         plots.gains_beyond_all(baseline, reported),
-        f"The reported gains on top of ResNet-50's {baseline:.1f}%, all beyond 100%: "
-        + ", ".join(f"{title} {baseline + gain:.1f}" for title, gain in reported.items())
-        + ".",
-        f"Of the {len(contradicted)} claims that were called contradicted, {len(study.sizes)} are "
-        f"gains of {span} points over a ResNet-50 that leaves {left:.1f}: a network without any "
-        f"error would have been contradicted as well, and the trial that settled the recipe had "
-        f"shown so before the first run, with {100 * trial.accuracy:.1f}%.",
-        pd.DataFrame(rows).T.rename_axis("Block"),
+        say(
+            "The reported gains on top of ResNet-50's {baseline:.1f}%, all beyond 100%: {gains}.",
+            baseline=baseline,
+            gains=joined(f"{title} {baseline + gain:.1f}" for title, gain in reported.items()),
+        ),
+        say(
+            "Of the {claims} claims that were called contradicted, {sizes} are gains of {span} "
+            "points over a ResNet-50 that leaves {left:.1f}: a network without any error would "
+            "have been contradicted as well, and the trial that settled the recipe had shown so "
+            "before the first run, with {trial:.1f}%.",
+            claims=len(contradicted),
+            sizes=len(study.sizes),
+            span=span([*reported.values()], ".1f"),
+            left=left,
+            trial=100 * trial.accuracy,
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Block")),
     )
 
 
@@ -270,10 +370,10 @@ def training(study: Study) -> Lesson:
     found = {task: first_study.learned(networks) for task, networks in study.networks.items()}
     rows = {
         (TASK_TITLES[task], title): {
-            "Network": title,
-            "Training": f"{one.training:.1f}",
-            "Validation": f"{one.validation:.1f}",
-            "Difference": f"{one.gap:+.1f}",
+            _("Network"): title,
+            _("Training"): f"{one.training:.1f}",
+            _("Validation"): f"{one.validation:.1f}",
+            _("Difference"): f"{one.gap:+.1f}",
         }
         for task, networks in found.items()
         for title, one in networks.items()
@@ -290,20 +390,40 @@ def training(study: Study) -> Lesson:
         for task, of in found.items()
         if task != ANIMALS
     }
-    elsewhere = "; ".join(f"on {task} by {a:+.1f} to {b:+.1f}" for task, (a, b) in ranges.items())
-    table = pd.DataFrame(rows.values(), [task for task, _ in rows])
+    elsewhere = clauses(
+        say("on {task} by {low:+.1f} to {high:+.1f}", task=task, low=a, high=b)
+        for task, (a, b) in ranges.items()
+    )
+    table = pd.DataFrame(rows.values(), [key[0] for key in rows])
     return Lesson(
         plots.training_and_validation(found),
-        f"Accuracy on training and on validation images in the last epoch, and how much higher the "
-        f"first is: on {TASK_TITLES[ANIMALS]} by {low:+.1f} ({lowest}) to {high:+.1f} points "
-        f"({highest}); {elsewhere}.",
-        f"In its last epoch ResNet-50 was right on {plain.training:.1f}% of the training images of "
-        f"{TASK_TITLES[ANIMALS]} and on {plain.validation:.1f}% of the validation images, and no "
-        f"network was more than {high:.1f} points better on what it was trained on: what was "
-        f"compared there is how fast networks learn in {epochs} epochs (unlike "
-        f"{TASK_TITLES[CALTECH]}, where ResNet-50 has {other.training:.1f}% and "
-        f"{other.validation:.1f}%).",
-        table.rename_axis("Task"),
+        say(
+            "Accuracy on training and on validation images in the last epoch, and how much higher "
+            "the first is: on {task} by {low:+.1f} ({lowest}) to {high:+.1f} points ({highest}); "
+            "{elsewhere}.",
+            task=TASK_TITLES[ANIMALS],
+            low=low,
+            lowest=lowest,
+            high=high,
+            highest=highest,
+            elsewhere=elsewhere,
+        ),
+        say(
+            "In its last epoch ResNet-50 was right on {training:.1f}% of the training images of "
+            "{task} and on {validation:.1f}% of the validation images, and no network was more "
+            "than {high:.1f} points better on what it was trained on: what was compared there is "
+            "how fast networks learn in {epochs} epochs (unlike {other}, where ResNet-50 has "
+            "{other_training:.1f}% and {other_validation:.1f}%).",
+            training=plain.training,
+            task=TASK_TITLES[ANIMALS],
+            validation=plain.validation,
+            high=high,
+            epochs=epochs,
+            other=TASK_TITLES[CALTECH],
+            other_training=other.training,
+            other_validation=other.validation,
+        ),
+        table.rename_axis(_("Task")),
     )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
-from attn_book.analysis.words import listed
+from attn_book.analysis.words import clauses, listed, sentences
+from attn_book.language import _, say
 from attn_book.records.recorded import ended_of
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
@@ -42,9 +45,14 @@ def count(pages: dict[str, Plan]) -> str:
     found = [verdict.word for verdict in judged_claims(pages)]
     found += [NOT_TESTED] * (len(CLAIMS) - len(found))
     if set(found) == {NOT_TESTED}:
-        return f"None of the {len(CLAIMS)} claims is decided here."
-    numbers = [f"**{found.count(w)} {w}**" for w in (*OUTCOMES, NOT_TESTED) if w in found]
-    return f"Of {len(CLAIMS)} claims, {listed(numbers)}. {verdicts.ABOUT}"
+        return say("None of the {claims} claims is decided here.", claims=len(CLAIMS))
+    numbers = [
+        say("**{number} {outcome}**", number=found.count(word), outcome=_(word))
+        for word in (*OUTCOMES, NOT_TESTED)
+        if word in found
+    ]
+    text = say("Of {claims} claims, {numbers}.", claims=len(CLAIMS), numbers=listed(numbers))
+    return sentences([text, _(verdicts.ABOUT)])
 
 
 def decided(pages: dict[str, Plan]) -> str:
@@ -55,11 +63,15 @@ def decided(pages: dict[str, Plan]) -> str:
         found = [v for v in judged if v.word == word != OPEN and not v.constant]
         for outcome in sorted({verdict.outcome for verdict in found}):
             names = [v.claim.text for v in found if v.outcome == outcome]
-            lines.append(f"* {outcome.capitalize()}: {'; '.join(names)}.")
+            lines.append(_item(verdicts.outcome_in_words(outcome), names))
     constant = [v.claim.text for v in judged if v.constant]
     if constant:
-        lines.append(f"* {CONSTANT.capitalize()}: {'; '.join(constant)}.")
+        lines.append(_item(_(CONSTANT), constant))
     return "\n".join(lines)
+
+
+def _item(outcome: str, claims: Iterable[str]) -> str:
+    return say("* {outcome}: {claims}.", outcome=outcome.capitalize(), claims=clauses(claims))
 
 
 def under_way(pages: dict[str, Plan]) -> str | None:
@@ -76,4 +88,9 @@ def under_way(pages: dict[str, Plan]) -> str | None:
     done = len(wanted & found)
     if done == len(wanted):
         return None
-    return f"**The profile {profile} is under way:** {done} of {len(wanted)} runs are done."
+    return say(
+        "**The profile {profile} is under way:** {done} of {wanted} runs are done.",
+        profile=profile,
+        done=done,
+        wanted=len(wanted),
+    )

@@ -23,6 +23,7 @@ ROOMS = (
     "attn_blocks.models",
     "attn_blocks.datasets",
     "attn_blocks.native",
+    "attn_book.language",  # one file
     "attn_book.study",
     "attn_book.records",
     "attn_book.training",

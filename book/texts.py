@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from attn_book.analysis.words import plain
+from attn_book.language import say
 from attn_book.records import planned
 from attn_book.study.plan import Plan
 
@@ -17,8 +20,15 @@ def banner(line: str) -> str:
 def origin(plan: Plan) -> str:
     """Profile, data, seeds, device and dates of a page's runs."""
     days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
-    trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return plain(f"{plan.provenance} · trained {trained}")
+    line = say("{provenance} · trained {days}", provenance=plan.provenance, days=day_span(days))
+    return plain(line)
+
+
+def day_span(days: Sequence[str]) -> str:
+    """The first and the last of sorted days, or one of them where they are the same."""
+    if days[0] == days[-1]:
+        return days[0]
+    return say("{low} to {high}", low=days[0], high=days[-1])
 
 
 def table(frame: pd.DataFrame, style: str = ".results") -> str:

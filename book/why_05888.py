@@ -15,11 +15,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from lessons import Lesson
+from texts import day_span
 
 from attn_book.analysis.plots import faults as plots
-from attn_book.analysis.plots.faults import day_name
-from attn_book.analysis.tables import DASH, signed
-from attn_book.analysis.words import block_of, listed, percent, span
+from attn_book.analysis.plots.faults import day_name, short_day_name
+from attn_book.analysis.tables import DASH, setting, signed
+from attn_book.analysis.words import (
+    block_of,
+    clauses,
+    counted,
+    listed,
+    percent,
+    sentences,
+    span,
+)
+from attn_book.language import N_, _, say
 from attn_book.records import faults
 from attn_book.records.faults import AS_TRAINED, BATCH_OF_ONE, FAULTS, LEVEL
 from attn_book.records.recorded import runs_by_title
@@ -27,11 +37,12 @@ from attn_book.records.run import Run
 from attn_book.study import design
 from attn_book.study.claims import REPORTED
 from attn_book.study.pages import NINE, RESNET, SE
+from attn_book.study.plan import data_label
 from attn_book.study.recipes import PROFILES
 from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS
 
-EQUAL = "as the study trains it"
-NOT_TRAINED, NOT_MEASURED = "not trained yet", "not measured yet"
+EQUAL = N_("as the study trains it")
+NOT_TRAINED, NOT_MEASURED = N_("not trained yet"), N_("not measured yet")
 
 
 class Found:
@@ -73,9 +84,11 @@ class Found:
             if run.experiment.recipe == self.recipe
         ]
         pairs = [(RESNET.title, run) for run in study] or trials
+        template = N_("fold {fold}, seed {seed}")
+        if not study:
+            template = N_("pilot, {title}, fold {fold}, seed {seed}")
         return {
-            ("" if study else f"pilot, {title}, ")
-            + f"fold {run.experiment.fold}, seed {run.experiment.seed}": run
+            say(template, title=title, fold=run.experiment.fold, seed=run.experiment.seed): run
             for title, run in pairs
             if run.status == "finished"
         }
@@ -108,30 +121,33 @@ def lessons(found: Found) -> dict[str, Lesson]:
 def origin(found: Found) -> str:
     """Data, sizes, runs, device and dates in one line."""
     runs = found.runs
-    label = runs[0].record["data"]["label"]
+    label = data_label(runs[0].record["data"]["label"])
     days = sorted(run.metrics["finished"][:10] for run in runs if run.status == "finished")
-    size, width = found.recipe.image_size, found.recipe.width
-    number = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    trained = days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
-    return (
-        f"profile {found.folder.name} · {label}, {size} px, width {width:g} · "
-        f"{number} · trained {trained}"
+    return say(
+        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
+        profile=found.folder.name,
+        images=label,
+        pixels=found.recipe.image_size,
+        width=found.recipe.width,
+        runs=counted(len(runs), "run"),
+        days=day_span(days),
     )
 
 
-def write_ups(_: Found) -> Lesson:
+def write_ups(found: Found) -> Lesson:
     """What the write-ups themselves give away."""
     rows = {}
     for one in WRITE_UPS:
-        printed = "; ".join(
+        printed = clauses(
             f"{block_of(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
             for title, days in one.prints.items()
         )
+        prints = _("yes") if RESNET.title in one.prints else _("no")
         rows[one.name] = {
-            "Page dated": one.dated or "no date",
-            "Logs of": listed(map(day_name, one.logs)) if one.logs else "no date",
-            "Accuracy printed": printed or "none, curves alone",
-            f"{LEVEL:.4f} for {RESNET.title}": "yes" if RESNET.title in one.prints else "no",
+            _("Page dated"): one.dated or _("no date"),
+            _("Logs of"): listed(map(day_name, one.logs)) if one.logs else _("no date"),
+            _("Accuracy printed"): printed or _("none, curves alone"),
+            say("{level:.4f} for {network}", level=LEVEL, network=RESNET.title): prints,
         }
     sharing = [one for one in WRITE_UPS if RESNET.title in one.prints]
     (run_on,) = {one.prints[RESNET.title] for one in sharing}
@@ -142,8 +158,8 @@ def write_ups(_: Found) -> Lesson:
         if len(days) == 1 and days != run_on
     }
     by_day = {days: [t for t, of in later.items() if of == days] for days in later.values()}
-    order = "; ".join(
-        f"{listed(block_of(title) for title in titles)} on {day_name(days[0])}"
+    order = clauses(
+        say("{blocks} on {day}", blocks=listed(map(block_of, titles)), day=day_name(days[0]))
         for days, titles in by_day.items()
     )
     blocks = {
@@ -151,27 +167,47 @@ def write_ups(_: Found) -> Lesson:
         for one in WRITE_UPS
         if one.task == "animals10"
     }
-    levels = "; ".join(f"{span(values, '.4f')} in {name}" for name, values in blocks.items())
+    levels = clauses(
+        say("{levels} in {write_up}", levels=span(values, ".4f"), write_up=name)
+        for name, values in blocks.items()
+    )
     within = listed(
-        f"{100 * np.ptp(values):.1f} ({name})" for name, values in blocks.items() if len(values) > 1
+        say("{points:.1f} ({write_up})", points=100 * np.ptp(values), write_up=name)
+        for name, values in blocks.items()
+        if len(values) > 1
     )
     top = max(blocks, key=lambda name: min(blocks[name]))
     rest = max(max(values) for name, values in blocks.items() if name != top)
-    others = listed(one.name for one in WRITE_UPS if one.logs and one not in sharing)
+    values = {
+        "sharing": listed(one.name for one in sharing),
+        "network": RESNET.title,
+        "level": LEVEL,
+        "day": day_name(run_on[0]),
+        "order": order,
+        "levels": levels,
+    }
     return Lesson(
         plots.write_ups(WRITE_UPS, REPORTED),
-        f"Days of the logs: {RESNET.title} {LEVEL:.4f} on {day_name(run_on[0])}, the same run in "
-        f"{listed(one.name for one in sharing)}; then {order}. SRM and GE are of 13 or 22 February."
-        f" Levels with a block: {levels}.",
-        f"{listed(one.name for one in sharing)} print one and the same evaluation of "
-        f"{RESNET.title}: both logs read {SHARED_LOG['stamp']} and process "
-        f"{SHARED_LOG['process']}, with a loss of {SHARED_LOG['loss']} and an accuracy of "
-        f"{SHARED_LOG['accuracy']}. It was run once, on {day_name(run_on[0])}; then came, by "
-        f"the days of their logs, {order}. {others} prints no plain network at all. With a block "
-        f"the write-ups report {levels}: inside one of them the networks differ by at most "
-        f"{within} points, and the lowest of {top} lies {100 * (min(blocks[top]) - rest):.1f} "
-        f"above the highest of the others.",
-        pd.DataFrame(rows).T.rename_axis("Write-up"),
+        say(
+            "Days of the logs: {network} {level:.4f} on {day}, the same run in {sharing}; then "
+            "{order}. SRM and GE are of 13 or 22 February. Levels with a block: {levels}.",
+            **values,
+        ),
+        say(
+            "{sharing} print one and the same evaluation of {network}: both logs read {stamp} and "
+            "process {process}, with a loss of {loss} and an accuracy of {accuracy}. It was run "
+            "once, on {day}; then came, by the days of their logs, {order}. {others} prints no "
+            "plain network at all. With a block the write-ups report {levels}: inside one of them "
+            "the networks differ by at most {within} points, and the lowest of {top} lies "
+            "{above:.1f} above the highest of the others.",
+            **values,
+            **SHARED_LOG,
+            others=listed(one.name for one in WRITE_UPS if one.logs and one not in sharing),
+            within=within,
+            top=top,
+            above=100 * (min(blocks[top]) - rest),
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Write-up")),
     )
 
 
@@ -180,29 +216,49 @@ def curve(found: Found) -> Lesson:
     passed = {label: (run, faults.epoch_of(run)) for label, run in found.curves.items()}
     rows = {
         label: {
-            "Epochs": str(len(run.history["epoch"])),
-            f"Passes {LEVEL:.4f} after epoch": DASH if epoch is None else str(epoch),
-            "Accuracy there": DASH if epoch is None else percent(run.history["val_acc"][epoch - 1]),
-            "Accuracy at the end": percent(run.metrics["final_val_acc"]),
+            _("Epochs"): str(len(run.history["epoch"])),
+            _passing_epoch(): DASH if epoch is None else str(epoch),
+            _("Accuracy there"): DASH
+            if epoch is None
+            else percent(run.history["val_acc"][epoch - 1]),
+            _("Accuracy at the end"): percent(run.metrics["final_val_acc"]),
         }
         for label, (run, epoch) in passed.items()
     }
     each = listed(
-        f"{'never in' if epoch is None else f'{epoch} of'} {len(run.history['epoch'])} ({label})"
+        say(
+            N_("never in {epochs} ({run})") if epoch is None else N_("{epoch} of {epochs} ({run})"),
+            epoch=epoch,
+            epochs=len(run.history["epoch"]),
+            run=label,
+        )
         for label, (run, epoch) in passed.items()
     )
-    ends = [run.metrics["final_val_acc"] for run, _ in passed.values()]
     name, share, images = found.guessing
+    values = {
+        "network": RESNET.title,
+        "level": LEVEL,
+        "each": each,
+        "ends": span([run.metrics["final_val_acc"] for run in found.curves.values()], ".1%"),
+    }
     return Lesson(
         plots.passing(passed, LEVEL),
-        f"Validation accuracy of {RESNET.title} by epoch, with a line at {LEVEL:.4f}, which it "
-        f"passes after epoch {each}; at the end it has {span(ends, '.1%')}.",
-        f"{RESNET.title} passes {LEVEL:.4f} after epoch {each}, and ends at "
-        f"{span(ends, '.1%')}: a training that stops about there reports that number. It "
-        f"says less here than on the ten classes of the write-ups: of our {images:,} validation "
-        f"images {percent(share)} are of one class ({name}), so that always naming it gives that "
-        f"much.",
-        pd.DataFrame(rows).T.rename_axis("Run"),
+        say(
+            "Validation accuracy of {network} by epoch, with a line at {level:.4f}, which it "
+            "passes after epoch {each}; at the end it has {ends}.",
+            **values,
+        ),
+        say(
+            "{network} passes {level:.4f} after epoch {each}, and ends at {ends}: a training that "
+            "stops about there reports that number. It says less here than on the ten classes of "
+            "the write-ups: of our {images:,} validation images {share:.1%} are of one class "
+            "({name}), so that always naming it gives that much.",
+            **values,
+            images=images,
+            share=share,
+            name=name,
+        ),
+        pd.DataFrame(rows).T.rename_axis(_("Run")),
     )
 
 
@@ -211,11 +267,13 @@ def unequal(found: Found) -> Lesson:
     runs = {EQUAL: found.equal[RESNET.title], **found.unequal}
     entries = {entry.title: entry for entry in design.UNEQUAL.entries}
     rows = {
-        title: {
-            "Changed": _changes(found, entries[title].changes["study"]) if title != EQUAL else DASH,
-            "Accuracy": _accuracy(run),
-            f"Above {LEVEL:.4f}": _away(run),
-            f"Passes {LEVEL:.4f} after epoch": _passes(run),
+        _(title): {
+            _("Changed"): _changes(found, entries[title].changes["study"])
+            if title != EQUAL
+            else DASH,
+            _("Accuracy"): _accuracy(run),
+            say("Above {level:.4f}", level=LEVEL): _away(run),
+            _passing_epoch(): _passes(run),
         }
         for title, run in runs.items()
     }
@@ -225,47 +283,93 @@ def unequal(found: Found) -> Lesson:
     }
     there = {t: v for t, v in values.items() if t != EQUAL and isinstance(v, float)}
     ended = [run for run in found.unequal.values() if run is not None]
-    each = "; ".join(f"{title} {percent(value)}" for title, value in there.items())
+    each = clauses(f"{_(title)} {percent(value)}" for title, value in there.items())
     figure = plots.under_faults(values, LEVEL, found.guessing[1], EQUAL) if there else None
     return Lesson(
         figure,
-        f"Accuracy of {RESNET.title} under each fault of training, with a line at {LEVEL:.4f}: "
-        f"{each}; {EQUAL}: {_accuracy(runs[EQUAL])}.",
+        say(
+            "Accuracy of {network} under each fault of training, with a line at {level:.4f}: "
+            "{each}; {equal}: {accuracy}.",
+            network=RESNET.title,
+            level=LEVEL,
+            each=each,
+            equal=_(EQUAL),
+            accuracy=_accuracy(runs[EQUAL]),
+        ),
         _unequal_finding(found, there, len(ended), each),
-        pd.DataFrame(rows).T.rename_axis("Fault"),
+        pd.DataFrame(rows).T.rename_axis(_("Fault")),
     )
+
+
+def _passing_epoch() -> str:
+    return say("Passes {level:.4f} after epoch", level=LEVEL)
 
 
 def _unequal_finding(found: Found, there: dict[str, float], ended: int, each: str) -> str:
     count = len(found.unequal)
     if not ended:
-        return f"None of the {count} runs is trained yet."
-    text = f"{each}." if there else ""
-    diverged = [t for t, run in found.unequal.items() if run is not None and run.diverged]
+        return say("None of the {number} runs is trained yet.", number=count)
+    parts = [say("{text}.", text=each)] if there else []
+    diverged = [_(t) for t, run in found.unequal.items() if run is not None and run.diverged]
     if diverged:
-        text += f" {listed(diverged)} diverged."
+        parts.append(say("{faults} diverged.", faults=listed(diverged)))
     if found.nearest is None:
-        return f"{ended} of {count} runs are trained: {text} Which fault lands nearest is open."
+        return say(
+            "{ended} of {number} runs are trained: {text} Which fault lands nearest is open.",
+            ended=ended,
+            number=count,
+            text=sentences(parts),
+        )
     nearest = there[found.nearest]
-    close = [title for title, value in there.items() if abs(100 * (value - LEVEL)) < found.noise]
-    others = f"{len(close)} of the {count} ({'; '.join(close)})" if close else "None"
     equal = found.equal[RESNET.title]
-    reference = "" if equal is None else f" {EQUAL.capitalize()}: {_accuracy(equal)}."
-    return (
-        f"{RESNET.title} under each fault of training: {text}{reference} Nearest to "
-        f"{LEVEL:.4f} lands “{found.nearest}” with {percent(nearest)}, "
-        f"{signed(100 * (nearest - LEVEL), '+.1f')} points. {others} "
-        f"{'lies' if len(close) < 2 else 'lie'} within {found.noise:.1f} points of it, two "
-        f"standard errors that the images alone leave."
+    if equal is not None:
+        template = N_("As the study trains it: {accuracy}.")
+        parts.append(say(template, accuracy=_accuracy(equal)))
+    lead = say(
+        "{network} under each fault of training: {text}",
+        network=RESNET.title,
+        text=sentences(parts),
+    )
+    lands = say(
+        "Nearest to {level:.4f} lands “{fault}” with {accuracy}, {apart:+.1f} points.",
+        level=LEVEL,
+        fault=_(found.nearest),
+        accuracy=percent(nearest),
+        apart=100 * (nearest - LEVEL),
+    )
+    return sentences([lead, lands, _close(found, there)])
+
+
+def _close(found: Found, there: dict[str, float]) -> str:
+    """Which faults lie so near the level that the images alone could be the reason."""
+    close = [_(title) for title, v in there.items() if abs(100 * (v - LEVEL)) < found.noise]
+    none = N_(
+        "None lies within {noise:.1f} points of it, two standard errors that the images alone "
+        "leave."
+    )
+    one = N_(
+        "{close} of the {number} ({faults}) lies within {noise:.1f} points of it, two standard "
+        "errors that the images alone leave."
+    )
+    several = N_(
+        "{close} of the {number} ({faults}) lie within {noise:.1f} points of it, two standard "
+        "errors that the images alone leave."
+    )
+    return say(
+        (none, one)[len(close)] if len(close) < 2 else several,
+        noise=found.noise,
+        close=len(close),
+        number=len(found.unequal),
+        faults=clauses(close),
     )
 
 
 WHAT = {
     AS_TRAINED: DASH,
-    faults.NOT_NORMALISED: "pixels from 0 to 1 go in as they are",
-    faults.REVERSED: "blue where the network expects red",
-    faults.SQUEEZED: "the whole image as a square, not its middle",
-    BATCH_OF_ONE: "statistics of the one image in place of those from training",
+    faults.NOT_NORMALISED: N_("pixels from 0 to 1 go in as they are"),
+    faults.REVERSED: N_("blue where the network expects red"),
+    faults.SQUEEZED: N_("the whole image as a square, not its middle"),
+    BATCH_OF_ONE: N_("statistics of the one image in place of those from training"),
 }
 
 
@@ -273,42 +377,56 @@ def evaluation(found: Found) -> Lesson:
     """The finished network, seen wrongly."""
     seen = {title: found.seen.get(title) for title in (AS_TRAINED, *FAULTS)}
     rows = {
-        title: {
-            "What the network gets": WHAT[title],
-            "Accuracy": NOT_MEASURED if value is None else percent(value),
-            f"Above {LEVEL:.4f}": DASH if value is None else _points(value),
+        _(title): {
+            _("What the network gets"): _(WHAT[title]),
+            _("Accuracy"): _(NOT_MEASURED) if value is None else percent(value),
+            say("Above {level:.4f}", level=LEVEL): DASH if value is None else _points(value),
         }
         for title, value in seen.items()
     }
     values = {title: value for title, value in seen.items() if value is not None}
     figure, alt = None, ""
-    finding = (
-        f"{NOT_MEASURED.capitalize()}: the network that this is measured on, {RESNET.title} of "
-        "fold 0, is not published yet."
+    finding = say(
+        "Not measured yet: the network that this is measured on, {network} of fold 0, is not "
+        "published yet.",
+        network=RESNET.title,
     )
     if values:
         right = values.pop(AS_TRAINED)
-        each = "; ".join(
-            f"{title} {percent(v)} ({signed(100 * (v - right), '+.1f')})"
+        each = clauses(
+            say(
+                "{fault} {accuracy:.1%} ({change:+.1f})",
+                fault=_(title),
+                accuracy=v,
+                change=100 * (v - right),
+            )
             for title, v in values.items()
         )
         figure = plots.under_faults(
             {AS_TRAINED: right, **values}, LEVEL, found.guessing[1], AS_TRAINED
         )
-        alt = (
-            f"Accuracy of the finished {RESNET.title} under each fault of evaluation, with a line "
-            f"at {LEVEL:.4f}: {AS_TRAINED} {percent(right)}; {each}."
+        alt = say(
+            "Accuracy of the finished {network} under each fault of evaluation, with a line at "
+            "{level:.4f}: {as_trained} {right:.1%}; {each}.",
+            network=RESNET.title,
+            level=LEVEL,
+            as_trained=_(AS_TRAINED),
+            right=right,
+            each=each,
         )
-        finding = (
-            f"The finished network, whose weights did not change, gets {percent(right)} of the "
-            f"validation images {AS_TRAINED}, and with a fault, in points beside that: {each}."
+        finding = say(
+            "The finished network, whose weights did not change, gets {right:.1%} of the "
+            "validation images {as_trained}, and with a fault, in points beside that: {each}.",
+            right=right,
+            as_trained=_(AS_TRAINED),
+            each=each,
         )
-    return Lesson(figure, alt, finding, pd.DataFrame(rows).T.rename_axis("Seen"))
+    return Lesson(figure, alt, finding, pd.DataFrame(rows).T.rename_axis(_("Seen")))
 
 
 def rescue(found: Found) -> Lesson:
     """Does a block rescue a badly trained network?"""
-    fault = found.nearest or "the nearest fault"
+    fault = found.nearest or N_("the nearest fault")
     runs = {
         EQUAL: {RESNET.title: found.equal[RESNET.title], SE.title: found.equal[SE.title]},
         fault: {
@@ -317,22 +435,29 @@ def rescue(found: Found) -> Lesson:
         },
     }
     table = pd.DataFrame(
-        {training: {t: _accuracy(run) for t, run in of.items()} for training, of in runs.items()}
-    ).T.rename_axis("Training")
+        {_(training): {t: _accuracy(run) for t, run in of.items()} for training, of in runs.items()}
+    ).T.rename_axis(_("Training"))
     values = {
         training: {t: _value(run) for t, run in of.items() if run and not run.diverged}
         for training, of in runs.items()
     }
     shown = {training: of for training, of in values.items() if of}
     if found.nearest is None:
-        text = "Which fault it is shows once all of them are trained."
+        text = _("Which fault it is shows once all of them are trained.")
         return Lesson(None, "", text, table)
-    if found.rescued is None:
-        return Lesson(None, "", f"{SE.title} with “{fault}” is {NOT_TRAINED}.", table)
-    if found.rescued.diverged:
-        return Lesson(None, "", f"{SE.title} with “{fault}” {_accuracy(found.rescued)}.", table)
-    said = "; ".join(
-        f"{training}: " + listed(f"{t} {percent(value)}" for t, value in of.items())
+    if found.rescued is None or found.rescued.diverged:
+        template = N_("{network} with “{fault}” {outcome}.")
+        if found.rescued is None:
+            template = N_("{network} with “{fault}” is {outcome}.")
+        outcome = _accuracy(found.rescued)
+        text = say(template, network=SE.title, fault=_(fault), outcome=outcome)
+        return Lesson(None, "", text, table)
+    said = clauses(
+        say(
+            "{lead}: {text}",
+            lead=_(training),
+            text=listed(f"{t} {percent(value)}" for t, value in of.items()),
+        )
         for training, of in shown.items()
     )
     gains = {
@@ -340,32 +465,47 @@ def rescue(found: Found) -> Lesson:
         for training, of in values.items()
         if len(of) == 2
     }
-    text = (
-        f"With “{fault}” {SE.title} ends at {percent(values[fault][SE.title])}, "
-        f"{abs(gains[fault]):.1f} points {'above' if gains[fault] > 0 else 'below'} "
-        f"{RESNET.title}'s {percent(values[fault][RESNET.title])}."
+    above = N_(
+        "With “{fault}” {block} ends at {block_accuracy}, {gain:.1f} points above {network}'s "
+        "{accuracy}."
     )
+    below = N_(
+        "With “{fault}” {block} ends at {block_accuracy}, {gain:.1f} points below {network}'s "
+        "{accuracy}."
+    )
+    text = say(
+        above if gains[fault] > 0 else below,
+        fault=_(fault),
+        block=SE.title,
+        block_accuracy=percent(values[fault][SE.title]),
+        gain=abs(gains[fault]),
+        network=RESNET.title,
+        accuracy=percent(values[fault][RESNET.title]),
+    )
+    equal = ""
     if EQUAL in gains:
-        lost = 100 * (values[EQUAL][RESNET.title] - values[fault][RESNET.title])
-        text += (
-            f" As the study trains both, the difference on the same images is "
-            f"{signed(gains[EQUAL], '+.1f')}; the fault itself takes {lost:.1f} points from "
-            f"{RESNET.title}, and the reported difference is "
-            f"{signed(100 * (REPORTED['animals10', SE.title] - LEVEL), '+.1f')}."
+        equal = say(
+            "As the study trains both, the difference on the same images is {equal:+.1f}; the "
+            "fault itself takes {lost:.1f} points from {network}, and the reported difference is "
+            "{reported:+.1f}.",
+            equal=gains[EQUAL],
+            lost=100 * (values[EQUAL][RESNET.title] - values[fault][RESNET.title]),
+            network=RESNET.title,
+            reported=100 * (REPORTED["animals10", SE.title] - LEVEL),
         )
-    return Lesson(
-        plots.rescue(shown, LEVEL),
-        f"Accuracies of {RESNET.title} and {SE.title}, with a line at {LEVEL:.4f}: {said}.",
-        text,
-        table,
+    alt = say(
+        "Accuracies of {plain} and {block}, with a line at {level:.4f}: {said}.",
+        plain=RESNET.title,
+        block=SE.title,
+        level=LEVEL,
+        said=said,
     )
+    return Lesson(plots.rescue(shown, LEVEL), alt, sentences([text, equal]), table)
 
 
 def _changes(found: Found, changes: dict[str, object]) -> str:
     known = asdict(found.recipe)
-    return "; ".join(
-        f"{name.replace('_', ' ')} {known[name]} → {value}" for name, value in changes.items()
-    )
+    return clauses(f"{setting(name)} {known[name]} → {value}" for name, value in changes.items())
 
 
 def _value(run: Run) -> float:
@@ -374,8 +514,10 @@ def _value(run: Run) -> float:
 
 def _accuracy(run: Run | None) -> str:
     if run is None:
-        return NOT_TRAINED
-    return f"diverged in epoch {run.metrics['epoch']}" if run.diverged else percent(_value(run))
+        return _(NOT_TRAINED)
+    if run.diverged:
+        return say("diverged in epoch {epoch}", epoch=run.metrics["epoch"])
+    return percent(_value(run))
 
 
 def _away(run: Run | None) -> str:
@@ -384,7 +526,9 @@ def _away(run: Run | None) -> str:
 
 def _passes(run: Run | None) -> str:
     epoch = None if run is None or run.diverged else faults.epoch_of(run)
-    return DASH if epoch is None else f"{epoch} of {len(run.history['epoch'])}"
+    if epoch is None:
+        return DASH
+    return say("{done} of {wanted}", done=epoch, wanted=len(run.history["epoch"]))
 
 
 def _points(value: float) -> str:
@@ -395,6 +539,6 @@ def _logged(days: Sequence[tuple[int, int]]) -> str:
     """The days of a log in brackets, all of one month: " (13 or 22 Feb)"; empty without one."""
     if not days:
         return ""
-    number, month = day_name(days[-1]).split()
-    first = "".join(f"{day} or " for _, day in days[:-1])
-    return f" ({first}{number} {month[:3]})"
+    month = days[-1][0]
+    numbers = _(" or ").join(str(day[1]) for day in days)
+    return say(" ({days})", days=short_day_name((month, numbers)))

@@ -49,7 +49,7 @@ def test_every_folder_of_the_packages_is_a_room(rooms):
         for package in rooms.PACKAGES
         for path in (PROJECT / "src" / package).glob("*/__init__.py")
     }
-    assert folders | {"attn_blocks"} == set(rooms.ROOMS)
+    assert folders | {"attn_blocks", "attn_book.language"} == set(rooms.ROOMS)
 
 
 def heights(figure):

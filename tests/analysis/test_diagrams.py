@@ -9,6 +9,7 @@ from attn_blocks.layers import ATTNS, list_attns
 from attn_book.analysis.diagrams import DIAGRAMS, block_diagram, plain_diagram
 from attn_book.analysis.drawing import draw
 from attn_book.analysis.placements import PLACES, placement_diagram
+from attn_book.language import CHINESE, LANGUAGES, speaking
 
 
 @pytest.fixture
@@ -48,15 +49,19 @@ def _faults(figure, diagram, covered):
     return found + [f"{key} is not drawn" for key in drawn - shapes.keys()]
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("name", DIAGRAMS)
-def test_every_box_of_a_diagram_is_drawn_and_nothing_covers_anything(name, faults):
-    assert faults(DIAGRAMS[name]) == []
-    assert block_diagram(name).get_size_inches()[0] < 10  # readable at 700 pixels
+def test_every_box_of_a_diagram_is_drawn_and_nothing_covers_anything(name, language, faults):
+    with speaking(language):
+        assert faults(DIAGRAMS[name]) == []
+        assert block_diagram(name).get_size_inches()[0] < 10  # readable at 700 pixels
 
 
 @pytest.mark.parametrize("name", PLACES)
 def test_where_a_block_stands_is_drawn(name, faults):
     assert faults(PLACES[name]) == []
+    with speaking(CHINESE):
+        assert faults(PLACES[name]) == []
     figure = placement_diagram(name)
     assert figure.get_size_inches()[0] < 10
     [block] = [text for text in figure.axes[0].texts if text.get_gid() == "text-attn"]

@@ -399,6 +399,18 @@ def test_a_figure_has_its_own_words_and_else_its_name(book):
     assert build_module.alternative_text(nbformat.v4.new_code_cell("table"), "A block") is None
 
 
+def test_a_page_is_shown_as_it_was_executed_in_its_language_else_in_english(book, tmp_path):
+    executed_in = book("build").executed_in
+    assert executed_in("zh_CN", tmp_path, "04_sge") is None
+    english, chinese = tmp_path / "04_sge.ipynb", tmp_path / "zh_CN" / "04_sge.ipynb"
+    english.touch()
+    assert executed_in("zh_CN", tmp_path, "04_sge") == english
+    chinese.parent.mkdir()
+    chinese.touch()
+    assert executed_in("zh_CN", tmp_path, "04_sge") == chinese
+    assert executed_in("en", tmp_path, "04_sge") == english
+
+
 def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, front):
     folder = shutil.copytree(whole_study, tmp_path / "study")
     for path in (folder / "runs").glob("animals10-bat_resnet50-f[34]-*"):

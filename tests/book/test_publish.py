@@ -18,11 +18,14 @@ from attn_blocks.errors import CheckpointError
 from attn_blocks.files import PROJECT, load_tensors, read_json
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
+from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import check
+from attn_book.language import CHINESE, VARIABLE
 from attn_book.records import first_study, semantics
 from attn_book.records import published as records_published
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.reading import RECORDS
+from attn_book.records.recorded import recorded_plans
 from attn_book.records.reproduction import check_reproduction
 from attn_book.records.run import Run
 from attn_book.records.seal import SUMS, seal
@@ -178,6 +181,39 @@ def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
     )
     assert len(packed) < len(picture)
     np.testing.assert_array_equal(before, after)
+
+
+def in_chinese(folder, change=lambda text: text):
+    """The page of the made-up results as it is executed in Chinese."""
+    english = folder / "notebooks" / "04_sge.ipynb"
+    said = english.read_text(encoding="utf-8")
+    said = said.replace("profile smoke", "配置档 smoke").replace("· seeds", "· 种子")
+    path = folder / "notebooks" / CHINESE / "04_sge.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(change(said.replace("Final accuracy", "最终准确率")), encoding="utf-8")
+
+
+def test_a_page_in_another_language_is_published_beside_the_english_one(made_up, tmp_path):
+    in_chinese(made_up / "smoke")
+    notes = publishing.publish("smoke", made_up, tmp_path / "published")
+    assert not any("zh_CN" in note for note in notes)
+    pages = [name for name in files(tmp_path / "published" / "smoke") if name.endswith(".ipynb")]
+    assert pages == ["notebooks/04_sge.ipynb", "notebooks/zh_CN/04_sge.ipynb"]
+    assert check(tmp_path / "published") == []
+
+
+def test_tables_are_english_and_what_is_published_is_right_in_any_language(published, monkeypatch):
+    before = {name: (published / "smoke" / name).read_bytes() for name in verify.TABLES}
+    monkeypatch.setenv(VARIABLE, CHINESE)
+    assert check(published) == []
+    write_summary(published / "smoke", list(recorded_plans(published / "smoke").values()))
+    assert before == {name: (published / "smoke" / name).read_bytes() for name in verify.TABLES}
+
+
+def test_a_page_with_other_numbers_than_in_english_is_named(made_up, tmp_path):
+    in_chinese(made_up / "smoke", lambda text: text.replace("0.5000", "0.6000"))
+    with pytest.raises(PublishError, match="page 04_sge in zh_CN: shows other numbers than in Eng"):
+        publishing.publish("smoke", made_up, tmp_path / "published")
 
 
 def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):

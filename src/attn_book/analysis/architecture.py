@@ -13,6 +13,7 @@ from paddle import nn
 from attn_blocks import models
 from attn_blocks.layers.se import SqueezeExcite
 from attn_blocks.models.resnet import map_sizes
+from attn_book.language import _, say
 
 
 def summary(model: nn.Layer, image_size: int) -> pd.DataFrame:
@@ -51,18 +52,18 @@ def summary(model: nn.Layer, image_size: int) -> pd.DataFrame:
             hook.remove()
     rows = {
         name: {
-            "Kind": _kind(parts[name]),
-            "Output": output,
-            "Parameters": f"{models.count_params(parts[name]):,}",
+            _("Kind"): _kind(parts[name]),
+            _("Output"): output,
+            _("Parameters"): f"{models.count_params(parts[name]):,}",
         }
         for name, output in seen.items()
     }
-    rows["total"] = {
-        "Kind": type(model).__name__,
-        "Output": "",
-        "Parameters": f"{models.count_params(model):,}",
+    rows[_("total")] = {
+        _("Kind"): type(model).__name__,
+        _("Output"): "",
+        _("Parameters"): f"{models.count_params(model):,}",
     }
-    return pd.DataFrame(rows).T.rename_axis("Layer")
+    return pd.DataFrame(rows).T.rename_axis(_("Layer"))
 
 
 def _kind(part: nn.Layer) -> str:
@@ -102,14 +103,14 @@ def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
             for block in blocks
             for layer in (block.attn.fc1, block.attn.fc2)
         )
-        rows[f"stage {stage}"] = {
-            "Output": f"{side} × {side}",
-            "Layers": f"[{layers}] × {len(blocks)}",
-            "Blocks N": f"{len(blocks)}",
-            "Channels C": f"{first.channels:,}",
+        rows[say("stage {stage}", stage=stage)] = {
+            _("Output"): f"{side} × {side}",
+            _("Layers"): f"[{layers}] × {len(blocks)}",
+            _("Blocks N"): f"{len(blocks)}",
+            _("Channels C"): f"{first.channels:,}",
             "2NC²/r": f"{weights:,}",
         }
         total += np.array([len(blocks), weights])
-    in_all = dict(zip(("Blocks N", "2NC²/r"), (f"{value:,}" for value in total), strict=True))
-    frame = pd.DataFrame({**rows, "total": in_all}).T.rename_axis("Stage")
+    in_all = dict(zip((_("Blocks N"), "2NC²/r"), (f"{value:,}" for value in total), strict=True))
+    frame = pd.DataFrame({**rows, _("total"): in_all}).T.rename_axis(_("Stage"))
     return frame.fillna("")

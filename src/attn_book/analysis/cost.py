@@ -13,6 +13,7 @@ from paddle import nn
 
 from attn_blocks import device, models
 from attn_book.analysis.explain import attention_blocks
+from attn_book.language import _
 from attn_book.study.plan import Plan
 from attn_book.training import build
 
@@ -46,15 +47,15 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
     training, inference = _measure(networks, side, batch, classes, rounds)
     frame = pd.DataFrame(
         {
-            "Parameters": {title: f"{value:,}" for title, value in params.items()},
-            "Extra parameters (%)": _percent(params, plain),
+            _("Parameters"): {title: f"{value:,}" for title, value in params.items()},
+            _("Extra parameters (%)"): _percent(params, plain),
             "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
-            "Extra MACs (%)": _percent(macs, plain),
-            "Training step": ratios(training, plain),
-            "Inference": ratios(inference, plain),
+            _("Extra MACs (%)"): _percent(macs, plain),
+            _("Training step"): ratios(training, plain),
+            _("Inference"): ratios(inference, plain),
         }
     )
-    return frame.rename_axis("Model")
+    return frame.rename_axis(_("Model"))
 
 
 def image_seconds(plan: Plan, task: str) -> dict[str, tuple[float, float]]:

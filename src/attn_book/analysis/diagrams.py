@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from attn_blocks.errors import choose
 from attn_blocks.layers import ATTNS, list_attns
 from attn_book.analysis.drawing import Arrow, Diagram, Node, draw
+from attn_book.language import N_
 
 
 def learnt(x: float, y: float, text: str, width: float = 1.2) -> Node:
@@ -53,7 +54,7 @@ ROW = 0.95  # from the trunk down to the branch
 DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
     {
         "se": Diagram(
-            "Squeeze-and-Excitation: one gate for each channel",
+            N_("Squeeze-and-Excitation: one gate for each channel"),
             {
                 **trunk(7.9, "×"),
                 "pool": fixed(1.8, ROW, "squeeze: mean\nover H × W", 1.3),
@@ -73,7 +74,7 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
             ),
         ),
         "ge": Diagram(
-            "Gather-Excite: a gate from what is gathered over the map",
+            N_("Gather-Excite: a gate from what is gathered over the map"),
             {
                 **trunk(7.9, "×"),
                 "gather": learnt(1.9, ROW, "gather: depth-wise\nH × W conv, BN", 1.5),
@@ -91,12 +92,14 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("sigmoid", "join", C11, "across"),
                 Arrow("join", "y", CHW),
             ),
-            "Shown: θ at the global extent, as in the networks. Dashed, not in it: θ⁺ adds ReLU "
-            "and the two\nconvolutions; extents of 2, 4 and 8 gather to a smaller map and "
-            "stretch it. θ⁻ gathers by the mean.",
+            N_(
+                "Shown: θ at the global extent, as in the networks. Dashed, not in it: θ⁺ adds "
+                "ReLU and the two\nconvolutions; extents of 2, 4 and 8 gather to a smaller map and "
+                "stretch it. θ⁻ gathers by the mean."
+            ),
         ),
         "srm": Diagram(
-            "Style-based Recalibration: a gate from each channel's mean and deviation",
+            N_("Style-based Recalibration: a gate from each channel's mean and deviation"),
             {
                 **trunk(7.9, "×"),
                 "style": fixed(1.8, ROW, "mean μ and\ndeviation σ", 1.1),
@@ -116,7 +119,7 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
             ),
         ),
         "sge": Diagram(
-            "Spatial Group-wise Enhance: a gate for each pixel of a group",
+            N_("Spatial Group-wise Enhance: a gate for each pixel of a group"),
             {
                 **trunk(8.2, "×"),
                 "mean": fixed(1.75, ROW, "mean over\nH × W", 1.0),
@@ -139,11 +142,13 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("sigmoid", "join", HW, "across"),
                 Arrow("join", "y", shape("m", "H", "W")),
             ),
-            "One of the G groups, of m = C/G channels; each has its own γ and β.\n"
-            "The dot is the inner product at every pixel.",
+            N_(
+                "One of the G groups, of m = C/G channels; each has its own γ and β.\n"
+                "The dot is the inner product at every pixel."
+            ),
         ),
         "sa": Diagram(
-            "Shuffle Attention: half of a group's channels is gated by channel, half by pixel",
+            N_("Shuffle Attention: half of a group's channels is gated by channel, half by pixel"),
             {
                 "x": Node(0, 0.95, "word", "x"),
                 "split": fixed(1.3, 0.95, "G groups,\neach halved", 1.0),
@@ -182,10 +187,10 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("join1", "join", route="across"),
                 Arrow("join", "y", CHW),
             ),
-            "Each half of a group has m = C/2G channels. All groups share the parameters.",
+            N_("Each half of a group has m = C/2G channels. All groups share the parameters."),
         ),
         "nl": Diagram(
-            "Non-local: every pixel takes in a weighted mean over all pixels",
+            N_("Non-local: every pixel takes in a weighted mean over all pixels"),
             {
                 **trunk(8.1, "+", fork=0.55),
                 "theta": learnt(1.55, 0.7, "θ: 1×1 conv", 1.1),
@@ -211,10 +216,10 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("z", "join", CHW, "across"),
                 Arrow("join", "y", CHW),
             ),
-            "@ is the matrix product. The softmax takes θ · φ divided by the root of C/2.",
+            N_("@ is the matrix product. The softmax takes θ · φ divided by the root of C/2."),
         ),
         "gc": Diagram(
-            "Global context: one weighted mean over all pixels, added to every pixel",
+            N_("Global context: one weighted mean over all pixels, added to every pixel"),
             {
                 **trunk(8.3, "+", fork=0.55),
                 "mask": learnt(1.5, 1.55, "1×1 conv\nto 1 channel", 1.1),
@@ -237,10 +242,13 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("conv2", "join", C11, "across", below=True),
                 Arrow("join", "y", CHW),
             ),
-            "@ is the matrix product.",
+            N_("@ is the matrix product."),
         ),
         "bat": Diagram(
-            "Bilinear attentional transform: rows and columns are mixed by the image's own P and Q",
+            N_(
+                "Bilinear attentional transform: rows and columns are mixed by the image's own "
+                "P and Q"
+            ),
             {
                 **trunk(8.3, "+", fork=0.35),
                 "conv1": learnt(1.05, 0.75, "1×1 conv,\nBN, ReLU", 0.9),
@@ -272,8 +280,10 @@ DIAGRAMS: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("conv2", "join", route="across"),
                 Arrow("join", "y", CHW),
             ),
-            "@ is the matrix product: P mixes the s rows of blocks, Q the s columns of blocks,\n"
-            "in each of k groups of channels.",
+            N_(
+                "@ is the matrix product: P mixes the s rows of blocks, Q the s columns of "
+                "blocks,\nin each of k groups of channels."
+            ),
         ),
     }
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
@@ -16,11 +16,14 @@ from matplotlib.patches import Circle, FancyArrowPatch, FancyBboxPatch, Patch
 from matplotlib.path import Path
 
 from attn_blocks.errors import choose
+from attn_book.analysis.lettering import lettering
+from attn_book.analysis.words import clauses
+from attn_book.language import N_, _, say
 
 LINE = "#333333"
 SHAPE = "#1f5f99"
 FILL = {"learnt": "#ffe0b8", "fixed": "#e6ebf1"}
-LEGEND = {"learnt": "has parameters", "fixed": "has none"}
+LEGEND = {"learnt": N_("has parameters"), "fixed": N_("has none")}
 BOX_HEIGHT, SYMBOL = 0.5, 0.15
 ROUTES = ("straight", "down", "across")
 
@@ -72,9 +75,27 @@ class Diagram:
     arrows: tuple[Arrow, ...]
     note: str = ""
 
+    def translated(self) -> Diagram:
+        """The same in today's language."""
+        nodes = {
+            key: replace(node, text=_(node.text)) if node.kind in FILL else node
+            for key, node in self.nodes.items()
+        }
+        return replace(self, title=_(self.title), nodes=nodes, note=self.note and _(self.note))
+
 
 def draw(diagram: Diagram) -> Figure:
     """Draw one diagram, as large as its nodes need."""
+    with lettering():
+        figure = _draw(diagram.translated())
+    said = diagram.translated()
+    boxes = [node.text.replace("\n", " ") for node in said.nodes.values() if node.kind in FILL]
+    words = say("{title}. Boxes: {boxes}.", title=said.title, boxes=clauses(boxes))
+    figure.set_label(words)
+    return figure
+
+
+def _draw(diagram: Diagram) -> Figure:
     left, right = _extent(diagram, 0, margin=0.12)
     top, bottom = _extent(diagram, 1, margin=0.12)
     top, bottom = top - 0.45, bottom + 0.35 + 0.2 * len(diagram.note.splitlines())
@@ -89,15 +110,13 @@ def draw(diagram: Diagram) -> Figure:
     axis.text(left + 0.1, top + 0.08, diagram.title, fontsize=12, weight="bold", va="top")
     axis.text(left + 0.1, bottom - 0.08, diagram.note, fontsize=9, color="#555555", va="bottom")
     axis.legend(
-        handles=[Patch(facecolor=FILL[k], edgecolor=LINE, label=v) for k, v in LEGEND.items()],
+        handles=[Patch(facecolor=FILL[k], edgecolor=LINE, label=_(v)) for k, v in LEGEND.items()],
         loc="lower right",
         ncols=2,
         fontsize=9,
         frameon=False,
         borderaxespad=0.1,
     )
-    boxes = [node.text.replace("\n", " ") for node in diagram.nodes.values() if node.kind in FILL]
-    figure.set_label(f"{diagram.title}. Boxes: {'; '.join(boxes)}.")
     return figure
 
 

@@ -12,6 +12,8 @@ from attn_blocks import datasets
 from attn_blocks.errors import CheckpointError
 from attn_book.analysis import statistics
 from attn_book.analysis.statistics import Values
+from attn_book.analysis.words import counted
+from attn_book.language import say
 from attn_book.records.logits import read_logits
 from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED
@@ -80,13 +82,12 @@ class Evidence:
         """How many runs these networks share of those that are wanted: "3 of 5 folds"."""
         done = len(self.shared(*titles))
         wanted = len(set.intersection(*(set(self.wanted[title]) for title in titles)))
-        unit = ("fold" if self.folds else "seed") + "s" * (wanted != 1)
-        return f"{done} of {wanted} {unit}{self.ended_early(*titles)}"
+        return share_of_runs(done, wanted, self.folds) + self.ended_early(*titles)
 
     def ended_early(self, *titles: str) -> str:
         """ ", 1 run diverged" of these networks; empty if none did."""
         count = sum(len(self.diverged.get(title, ())) for title in titles)
-        return f", {count} run{'s' * (count > 1)} diverged" if count else ""
+        return say(", {runs} diverged", runs=counted(count, "run")) if count else ""
 
     def is_constant(self, title: str) -> bool:
         """Whether a network's blocks do the same to all images in every run, as it was measured."""
@@ -151,6 +152,12 @@ class Evidence:
             for (title, seed), of_run in zip(group, accuracies.T, strict=True):
                 found[title][seed] = of_run
         return found
+
+
+def share_of_runs(done: int, wanted: int, folds: bool) -> str:
+    """How many runs there are of those that are wanted: "3 of 5 folds", "1 of 1 seed"."""
+    unit = counted(wanted, "fold") if folds else counted(wanted, "seed")
+    return say("{done} of {wanted}", done=done, wanted=unit)
 
 
 def on_record(plan: Plan) -> dict[str, Evidence]:

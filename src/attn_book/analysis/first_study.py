@@ -16,12 +16,13 @@ import numpy as np
 from attn_blocks.errors import SettingError
 from attn_book.analysis import statistics
 from attn_book.analysis.statistics import Difference, Residual, Values
+from attn_book.language import N_
 from attn_book.records.first_study import OldRun
 from attn_book.study.claims import BETTER, CLAIMS, SIZE, Claim
 from attn_book.study.experiment import Recipe
 from attn_book.study.pages import CLASSICS, NINE, RESNET, SENETS
 
-SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+SUPPORTED, CONTRADICTED, UNDECIDED = N_("supported"), N_("contradicted"), N_("undecided")
 # In how many of ResNet-50's 53 convolutions a network of the same seed began with the same weights.
 # Today's code starts otherwise and cannot count them: measured with that of commit ``STARTS_AT``.
 CONVOLUTIONS, STARTS_AT = 53, "a6efa90"

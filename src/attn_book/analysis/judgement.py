@@ -11,18 +11,20 @@ import numpy as np
 from attn_book.analysis import statistics
 from attn_book.analysis.evidence import Evidence
 from attn_book.analysis.statistics import SHARED, Difference, Residual, dunnett_critical
+from attn_book.language import N_
 from attn_book.study.claims import CLAIMS, PRIMARY, REACH, SECONDARY, SIZE, Claim
 
 MARGIN = 1.5  # points
 LEVEL, INNER_LEVEL = 0.95, 0.90
-BETTER, WORSE, WITHIN, OPEN = "better", "worse", "within 1.5 points", "open"
-SMALLER, LARGER = "smaller than reported", "larger than reported"
-UNDER = " by under 1.5 points"
-HERE = ", on these images"
+# The protocol's words, as records have them; ``verdicts.outcome`` says them in today's language.
+BETTER, WORSE, WITHIN, OPEN = N_("better"), N_("worse"), N_("within 1.5 points"), N_("open")
+SMALLER, LARGER = N_("smaller than reported"), N_("larger than reported")
+UNDER = N_(" by under 1.5 points")
+HERE = N_(", on these images")
 OUTCOMES = (BETTER, WORSE, WITHIN, SMALLER, LARGER, OPEN)
-NOT_TESTED = "not tested"
-CONSTANT = "constant: no verdict on attention"
-CANNOT = "cannot occur here"
+NOT_TESTED = N_("not tested")
+CONSTANT = N_("constant: no verdict on attention")
+CANNOT = N_("cannot occur here")
 Interval = tuple[float, float]
 
 
@@ -146,7 +148,7 @@ def _measured(claim: Claim, evidence: Evidence, is_study: bool) -> _Case:
         claim,
         evidence.images,
         evidence.is_own,
-        unit={REACH: "%", SIZE: "log-odds"}.get(claim.kind, "points"),
+        unit={REACH: "%", SIZE: N_("log-odds")}.get(claim.kind, N_("points")),
         folds=folds,
         outcome=folds if is_study and claim.kind != REACH else NOT_TESTED,
         reported=reported,

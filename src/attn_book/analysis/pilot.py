@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from attn_book.analysis.tables import DASH
+from attn_book.language import _, say
 from attn_book.records.run import Run
 from attn_book.study.design import PILOT_SEEDS
 
@@ -72,13 +73,16 @@ def table(found: Sequence[Trial]) -> pd.DataFrame:
 
     rows = [
         {
-            "Rate": f"{trial.learning_rate:g}",
-            "Crops from": f"{trial.smallest_crop:g}",
-            "Epochs": trial.epochs,
-            **{f"Seed {seed}": percent(trial.validation.get(seed)) for seed in PILOT_SEEDS},
-            "Mean": percent(trial.mean),
-            "On training images": percent(float(np.mean([*trial.training.values()]))),
+            _("Rate"): f"{trial.learning_rate:g}",
+            _("Crops from"): f"{trial.smallest_crop:g}",
+            _("Epochs"): trial.epochs,
+            **{
+                say("Seed {seed}", seed=seed): percent(trial.validation.get(seed))
+                for seed in PILOT_SEEDS
+            },
+            _("Mean"): percent(trial.mean),
+            _("On training images"): percent(float(np.mean([*trial.training.values()]))),
         }
         for trial in found
     ]
-    return pd.DataFrame(rows).set_index("Rate")
+    return pd.DataFrame(rows).set_index(_("Rate"))

@@ -11,11 +11,12 @@ from attn_blocks.errors import choose
 from attn_blocks.models.resnet import PLACEMENTS
 from attn_book.analysis.diagrams import CHW, ROW, fixed, learnt, trunk
 from attn_book.analysis.drawing import Arrow, Diagram, Node, draw
+from attn_book.language import N_
 
 
 def _bottleneck(start: float) -> dict[str, Node]:
     """The three convolutions of a bottleneck, side by side."""
-    texts = ("1×1 conv,\nBN, ReLU", "3×3 conv,\nBN, ReLU", "1×1 conv,\nBN")
+    texts = N_("1×1 conv,\nBN, ReLU"), N_("3×3 conv,\nBN, ReLU"), N_("1×1 conv,\nBN")
     return {
         f"conv{i + 1}": learnt(start + 1.35 * i, ROW, text, 1.0) for i, text in enumerate(texts)
     }
@@ -25,7 +26,7 @@ def _bottleneck(start: float) -> dict[str, Node]:
 PLACES: Mapping[str, Diagram] = MappingProxyType(
     {
         "inside": Diagram(
-            "Inside: the block is the last thing on each residual branch",
+            N_("Inside: the block is the last thing on each residual branch"),
             {
                 **trunk(6.95, "+", fork=0.75),
                 **_bottleneck(1.6),
@@ -44,12 +45,14 @@ PLACES: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("join", "relu"),
                 Arrow("relu", "y", CHW),
             ),
-            "One bottleneck; its shortcut is a 1×1 convolution where shapes change. "
-            "So stand SE, GE, SRM, SGE\nand SA, in all 16 of ResNet-50 "
-            "(inside_c3_c5: in the 13 of stages 2 to 4).",
+            N_(
+                "One bottleneck; its shortcut is a 1×1 convolution where shapes change. "
+                "So stand SE, GE, SRM, SGE\nand SA, in all 16 of ResNet-50 "
+                "(inside_c3_c5: in the 13 of stages 2 to 4)."
+            ),
         ),
         "between": Diagram(
-            "Between: the block is a module of its own after a whole bottleneck",
+            N_("Between: the block is a module of its own after a whole bottleneck"),
             {
                 "x": Node(0, 0, "word", "x"),
                 "fork": Node(0.6, 0, "fork"),
@@ -70,8 +73,10 @@ PLACES: Mapping[str, Diagram] = MappingProxyType(
                 Arrow("relu", "attn", CHW),
                 Arrow("attn", "y", CHW),
             ),
-            "So stand NL, GC and BAT, after every second bottleneck of stages 2 and 3: in five "
-            "places of ResNet-50.",
+            N_(
+                "So stand NL, GC and BAT, after every second bottleneck of stages 2 and 3: in five "
+                "places of ResNet-50."
+            ),
         ),
     }
 )

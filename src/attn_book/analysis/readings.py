@@ -13,13 +13,14 @@ from attn_book.analysis.findings.compared import accuracy
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
 from attn_book.analysis.verdicts import verdicts
-from attn_book.analysis.words import Finding, listed, points
+from attn_book.analysis.words import Finding, clauses, listed, points, sentences
+from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
-NOTHING = "No run is finished, so there is nothing to see."
+NOTHING = N_("No run is finished, so there is nothing to see.")
 CONFUSIONS = 2  # of each network
 
 
@@ -31,28 +32,40 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
         loss = float(np.mean([run.history["val_loss"][-1] for run in of_title]))
         gaps[title] = 100 * (train - accuracy(of_title))
         ends.append(
-            f"{title} {accuracy(of_title):.3f} (on training images {train:.3f}, validation loss "
-            f"{loss:.3f})"
+            say(
+                "{network} {accuracy:.3f} (on training images {train:.3f}, validation loss "
+                "{loss:.3f})",
+                network=title,
+                accuracy=accuracy(of_title),
+                train=train,
+                loss=loss,
+            )
         )
     if not ends:
-        return _one(NOTHING)
-    text = f"Accuracy on validation images at the end of training: {listed(ends)}."
+        return _one(_(NOTHING))
+    parts = [
+        say("Accuracy on validation images at the end of training: {ends}.", ends=listed(ends))
+    ]
     if len(gaps) > 1:
         widest = max(gaps, key=lambda title: abs(gaps[title]))
-        side = "below" if gaps[widest] >= 0 else "above"
-        text += (
-            f" Farthest from its training images is {widest}, {abs(gaps[widest]):.1f} points "
-            f"{side} them."
-        )
-    return _one(text)
+        below = N_("Farthest from its training images is {network}, {gap:.1f} points below them.")
+        above = N_("Farthest from its training images is {network}, {gap:.1f} points above them.")
+        template = below if gaps[widest] >= 0 else above
+        parts.append(say(template, network=widest, gap=abs(gaps[widest])))
+    return _one(sentences(parts))
 
 
 def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
     """The networks in the order in which their curves end."""
     finished = _finished(runs)
     order = sorted(finished, key=lambda title: -accuracy(finished[title]))
-    ends = [f"{title} ({accuracy(finished[title]):.3f})" for title in order]
-    return _one(f"From the highest end to the lowest: {listed(ends)}." if ends else NOTHING)
+    ends = [
+        say("{network} ({accuracy:.3f})", network=title, accuracy=accuracy(finished[title]))
+        for title in order
+    ]
+    if not ends:
+        return _one(_(NOTHING))
+    return _one(say("From the highest end to the lowest: {ends}.", ends=listed(ends)))
 
 
 def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Finding:
@@ -67,42 +80,61 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Finding:
             if wrong[true, taken]:
                 names = of_title[0].classes
                 pairs.append(
-                    f"{names[true]} for {names[taken]} ({wrong[true, taken]:,} of "
-                    f"{confusion[true].sum():,} images)"
+                    say(
+                        "{true} for {taken} ({wrong:,} of {images:,} images)",
+                        true=names[true],
+                        taken=names[taken],
+                        wrong=wrong[true, taken],
+                        images=confusion[true].sum(),
+                    )
                 )
-        most = f"most often takes {listed(pairs)}" if pairs else "confuses nothing"
-        parts.append(f"{title} {most}")
-    return _one(f"{'; '.join(parts)}." if parts else NOTHING)
+        most = (
+            N_("{network} most often takes {pairs}") if pairs else N_("{network} confuses nothing")
+        )
+        parts.append(say(most, network=title, pairs=listed(pairs)))
+    return _one(say("{text}.", text=clauses(parts)) if parts else _(NOTHING))
 
 
 def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     """Which networks lie above the plain one, and what they have more of."""
     finished = _finished(runs)
     if not finished:
-        return _one(NOTHING)
+        return _one(_(NOTHING))
     without = [title for title, of in finished.items() if "blocks" not in of[0].metrics]
     plain = (without or list(finished))[0]
     others = {title: of_title for title, of_title in finished.items() if title != plain}
-    start = f"{plain} has {accuracy(finished[plain]):.3f}"
-    parts = []
-    for side, keep in (("above", lambda gain: gain > 0), ("not above", lambda gain: gain <= 0)):
-        lie = []
-        for title, of_title in others.items():
-            gain = 100 * (accuracy(of_title) - accuracy(finished[plain]))
-            if keep(gain):
-                lie.append(f"{title} ({points(gain)}{_dearer(of_title[0], finished[plain][0])})")
+    base = accuracy(finished[plain])
+    parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=base)]
+    gains = {title: 100 * (accuracy(of_title) - base) for title, of_title in others.items()}
+    above = [title for title, gain in gains.items() if gain > 0]
+    for titles, one, several in (
+        (above, N_("above it lies {networks}"), N_("above it lie {networks}")),
+        (
+            [title for title in gains if title not in above],
+            N_("not above it lies {networks}"),
+            N_("not above it lie {networks}"),
+        ),
+    ):
+        lie = [
+            say(
+                "{network} ({gain}, {more})",
+                network=title,
+                gain=points(gains[title]),
+                more=_dearer(others[title][0], finished[plain][0]),
+            )
+            for title in titles
+        ]
         if lie:
-            parts.append(f"{side} it lie{'s' * (len(lie) == 1)} {listed(lie)}")
-    return _one("; ".join([start, *parts]) + ".")
+            parts.append(say(one if len(lie) == 1 else several, networks=listed(lie)))
+    return _one(say("{text}.", text=clauses(parts)))
 
 
 def _dearer(run: Run, plain: Run) -> str:
     """What a network has more of than the plain one: parameters and multiply-adds, in percent."""
-    found = [
-        f"{100 * (run.metrics[name] / plain.metrics[name] - 1):+.1f}% {word}"
-        for name, word in (("params", "parameters"), ("macs", "multiply-adds"))
-    ]
-    return f", {', '.join(found)}"
+    params, macs = (
+        100 * (run.metrics[name] / plain.metrics[name] - 1) for name in ("params", "macs")
+    )
+    return say("{params:+.1f}% parameters, {macs:+.1f}% multiply-adds", params=params, macs=macs)
 
 
 def gain_forest(plan: Plan, task: str = "animals10") -> Finding:
@@ -130,10 +162,18 @@ def gains(found: Sequence[Verdict]) -> Finding:
             text += f" {interval(*verdict.interval, '+.1f')}"
         parts.append(text)
     if not parts:
-        return _one(NOTHING)
+        return _one(_(NOTHING))
     lacking = [v.claim.better for v in found if v.value is None]
-    text = f"Above {RESNET.title}, from the largest to the smallest: {listed(parts)}"
-    return _one(f"{text}; no finished run of {listed(lacking)}." if lacking else f"{text}.")
+    shown = [
+        say(
+            "Above {network}, from the largest to the smallest: {gains}",
+            network=RESNET.title,
+            gains=listed(parts),
+        )
+    ]
+    if lacking:
+        shown.append(say("no finished run of {networks}", networks=listed(lacking)))
+    return _one(say("{text}.", text=clauses(shown)))
 
 
 def _finished(runs: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:

@@ -24,6 +24,7 @@ from attn_blocks.files import PROJECT
 from attn_blocks.layers import list_attns
 from attn_blocks.models.torch_weights import load_torch_state_dict
 from attn_book.analysis.originals import build
+from attn_book.language import _, say
 
 VARIABLE = "ATTN_REFERENCE_DIR"
 SHIPPED = PROJECT / "tests" / "recordings"
@@ -58,9 +59,10 @@ def table(attn: str) -> pd.DataFrame | str:
     """
     named = os.environ.get(VARIABLE)
     if not named and not SHIPPED.is_dir():
-        return (
-            f"{VARIABLE} is not set and tests/recordings not there, so the block is not compared "
-            "with published code here."
+        return say(
+            "{variable} is not set and tests/recordings not there, so the block is not compared "
+            "with published code here.",
+            variable=VARIABLE,
         )
     rows = []
     for path in files(Path(named) if named else SHIPPED, attn):
@@ -70,15 +72,16 @@ def table(attn: str) -> pd.DataFrame | str:
         rows.append(
             {
                 "recording": path.stem,
-                "output": errors["y"],
-                "input gradient": errors["gx"],
-                "parameter gradients": max(gradients, default=0.0),
+                _("output"): errors["y"],
+                _("input gradient"): errors["gx"],
+                _("parameter gradients"): max(gradients, default=0.0),
                 # Last: long names would push the differences out of sight on a small screen.
-                "repository": meta["source"]["repo"],
+                _("repository"): meta["source"]["repo"],
             }
         )
     frame = pd.DataFrame(rows).set_index("recording").map(_short_form)
-    return frame.rename_axis(f"recording in {VARIABLE if named else 'tests/recordings'}")
+    place = VARIABLE if named else "tests/recordings"
+    return frame.rename_axis(say("recording in {place}", place=place))
 
 
 def meta_of(path: Path) -> Meta:

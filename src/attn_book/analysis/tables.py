@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from attn_blocks import datasets
-from attn_book.analysis.evidence import on_record
+from attn_book.analysis.evidence import on_record, share_of_runs
+from attn_book.language import N_, _, say
 from attn_book.records.planned import run_of, runs_of
 from attn_book.records.run import Run
 from attn_book.study.claims import REPORTED
@@ -19,6 +20,26 @@ from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
 DASH = "–"  # what is not known
+# The fields of a recipe, as ``setting`` shows them.
+SETTINGS = (
+    N_("width"),
+    N_("stem"),
+    N_("image size"),
+    N_("augmentation"),
+    N_("epochs"),
+    N_("batch size"),
+    N_("learning rate"),
+    N_("schedule"),
+    N_("momentum"),
+    N_("nesterov"),
+    N_("weight decay"),
+    N_("decay"),
+    N_("smallest crop"),
+    N_("drop last"),
+    N_("reversed statistics"),
+    N_("train images"),
+    N_("validation images"),
+)
 
 
 def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
@@ -38,13 +59,13 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
     for title, runs in runs_of(plan, task).items():
         reported = REPORTED.get((task, title)) if is_own else None
         row = {
-            "Model": title,
-            "Reported": DASH if reported is None else f"{reported:.4f}",
-            "Final accuracy": "failed" if title in failed else "not trained",
-            "Standard deviation": DASH,
-            "Runs": run_count(plan, task, title, runs) + evidence.ended_early(title),
-            "Best epoch (chosen on validation)": DASH,
-            "Parameters": DASH,
+            _("Model"): title,
+            _("Reported"): DASH if reported is None else f"{reported:.4f}",
+            _("Final accuracy"): _("failed") if title in failed else _("not trained"),
+            _("Standard deviation"): DASH,
+            _("Runs"): run_count(plan, task, title, runs) + evidence.ended_early(title),
+            _("Best epoch (chosen on validation)"): DASH,
+            _("Parameters"): DASH,
             "MMACs": DASH,
         }
         if runs:
@@ -53,16 +74,16 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
             )
             metrics = runs[0].metrics
             row |= {
-                "Final accuracy": f"{np.mean(accuracies):.4f}",
-                "Standard deviation": f"{np.std(accuracies, ddof=1):.4f}"
+                _("Final accuracy"): f"{np.mean(accuracies):.4f}",
+                _("Standard deviation"): f"{np.std(accuracies, ddof=1):.4f}"
                 if len(runs) > 1
                 else DASH,
-                "Best epoch (chosen on validation)": f"{np.mean(best):.4f}",
-                "Parameters": f"{metrics['params']:,}",
+                _("Best epoch (chosen on validation)"): f"{np.mean(best):.4f}",
+                _("Parameters"): f"{metrics['params']:,}",
                 "MMACs": f"{metrics['macs'] / 1e6:,.1f}",
             }
         rows.append(row)
-    return pd.DataFrame(rows).set_index("Model")
+    return pd.DataFrame(rows).set_index(_("Model"))
 
 
 def run_count(plan: Plan, task: str, title: str, runs: Sequence[Run]) -> str:
@@ -72,8 +93,7 @@ def run_count(plan: Plan, task: str, title: str, runs: Sequence[Run]) -> str:
     wanted = {*seeds_of(comparison.comparison, comparison.comparison.entry(title), seeds)}
     wanted |= {run.experiment.seed for run in runs}
     by_folds = settings.folds and not datasets.DATASETS[comparison.images.name].own_split
-    unit = ("fold" if by_folds else "seed") + "s" * (len(wanted) != 1)
-    return f"{len(runs)} of {len(wanted)} {unit}"
+    return share_of_runs(len(runs), len(wanted), bool(by_folds))
 
 
 def recipe_table(plan: Plan) -> pd.DataFrame:
@@ -83,21 +103,30 @@ def recipe_table(plan: Plan) -> pd.DataFrame:
         images, recipe = comparison.images, comparison.recipe
         runs = [experiment for _, experiment in comparison.experiments]
         columns[TASK_TITLES[comparison.task]] = {
-            "images": images.title,
-            "training / validation images": f"{len(images.train):,} / {len(images.val):,}",
-            "classes": f"{len(images.classes)} of {images.class_total}",
+            _("images"): images.title,
+            _("training / validation images"): f"{len(images.train):,} / {len(images.val):,}",
+            _("classes"): say(
+                "{done} of {wanted}", done=len(images.classes), wanted=images.class_total
+            ),
             **{
-                name.replace("_", " "): value
+                setting(name): value
                 for name, value in asdict(recipe).items()
                 if name not in ("train_images", "validation_images")
             },
-            "seeds": " ".join(map(str, sorted({run.seed for run in runs}))),
-            "validated on": (
-                "the fold of the seed's number" if any(run.fold for run in runs) else "one split"
+            _("seeds"): " ".join(map(str, sorted({run.seed for run in runs}))),
+            _("validated on"): (
+                _("the fold of the seed's number")
+                if any(run.fold for run in runs)
+                else _("one split")
             ),
-            "device": plan.device,
+            _("device"): plan.device,
         }
-    return pd.DataFrame(columns).rename_axis("setting").astype(str)
+    return pd.DataFrame(columns).rename_axis(_("setting")).astype(str)
+
+
+def setting(name: str) -> str:
+    """The name of a recipe's field in words."""
+    return _(name.replace("_", " "))
 
 
 def class_report(runs: Sequence[Run]) -> pd.DataFrame:
@@ -118,7 +147,15 @@ def class_report(runs: Sequence[Run]) -> pd.DataFrame:
     )
     rows = {name: report[name] for name in [*runs[0].classes, "macro avg"]}
     frame = pd.DataFrame(rows).T[["precision", "recall", "f1-score", "support"]]
-    return frame.round(3).astype({"support": int}).rename_axis("class")
+    frame = frame.round(3).astype({"support": int})
+    shown = {
+        "precision": _("precision"),
+        "recall": _("recall"),
+        "f1-score": _("f1-score"),
+        "support": _("support"),
+    }
+    frame = frame.rename(columns=shown, index={"macro avg": _("macro avg")})
+    return frame.rename_axis(_("class"))
 
 
 def known(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 from paddle import nn
 
 from attn_blocks.models import count_params
+from attn_book.language import _, say
 from attn_book.study.experiment import Experiment
 from attn_book.study.plan import Plan, load_images
 from attn_book.study.recipes import PROFILES
@@ -48,10 +49,13 @@ def try_out(
         # What the networks have in common starts equal.
         network = build_model(experiment, len(images.classes))
         history = list(train(prepare(network, images, recipe, seed, compute(plan.device))))
-        title = "no block" if block is None else getattr(block, "__name__", str(block))
+        title = _("no block") if block is None else getattr(block, "__name__", str(block))
         rows[title] = {
-            "parameters": f"{count_params(network):,}",
-            **{f"loss, epoch {each.epoch}": f"{each.train_loss:.3f}" for each in history},
-            "validation accuracy": f"{history[-1].val_acc:.3f}",
+            _("parameters"): f"{count_params(network):,}",
+            **{
+                say("loss, epoch {epoch}", epoch=each.epoch): f"{each.train_loss:.3f}"
+                for each in history
+            },
+            _("validation accuracy"): f"{history[-1].val_acc:.3f}",
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("ResNet-18")

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from attn_book.analysis.evidence import on_record
-from attn_book.analysis.judgement import BETTER, CANNOT, Interval, Verdict, judge
+from attn_book.analysis.judgement import (
+    BETTER,
+    CANNOT,
+    CONSTANT,
+    HERE,
+    UNDER,
+    Interval,
+    Verdict,
+    judge,
+)
 from attn_book.analysis.statistics import error_reduction
 from attn_book.analysis.tables import DASH, interval, known
+from attn_book.analysis.words import phrases
+from attn_book.language import N_, _, say
 from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
 from attn_book.study.claims import PRIMARY, SIZE
@@ -21,7 +32,8 @@ from attn_book.study.recipes import PROFILES
 if TYPE_CHECKING:
     from IPython.display import Markdown
 
-ABOUT = "An outcome is about these images, under this recipe, trained again with new seeds."
+ABOUT = N_("An outcome is about these images, under this recipe, trained again with new seeds.")
+NOTHING_OF_OURS = N_("No run of ours speaks to it.")
 VERDICT_COLUMNS = (
     "claim",
     "family",
@@ -71,6 +83,22 @@ def runs_behind(plan: Plan) -> list[Run]:
             for of_title in evidence.runs.values():
                 runs |= {run.folder.name: run for run in of_title.values()}
     return [runs[name] for name in sorted(runs)]
+
+
+def outcome(verdict: Verdict) -> str:
+    """A verdict's outcome in today's language, with what forbids to read it as one on attention."""
+    shown = outcome_in_words(verdict.outcome)
+    if not verdict.constant:
+        return shown
+    return say("{outcome} ({constant})", outcome=shown, constant=_(CONSTANT))
+
+
+def outcome_in_words(outcome: str) -> str:
+    """An outcome of the protocol, with what it adds, in today's language."""
+    for addition in (HERE, UNDER):
+        if outcome.endswith(addition):
+            return outcome_in_words(outcome.removesuffix(addition)) + _(addition)
+    return _(outcome)
 
 
 def row(verdict: Verdict) -> dict[str, Any]:
@@ -123,7 +151,7 @@ def verdict_table(plan: Plan) -> pd.DataFrame:
 
 def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
     """See ``verdict_table``; a column of which nothing is known is left out."""
-    return known(pd.DataFrame([_line(verdict) for verdict in found]).set_index("Claim"))
+    return known(pd.DataFrame([_line(verdict) for verdict in found]).set_index(_("Claim")))
 
 
 def _line(verdict: Verdict) -> dict[str, str]:
@@ -131,20 +159,20 @@ def _line(verdict: Verdict) -> dict[str, str]:
     is_primary = verdict.claim.family == PRIMARY
     paper = verdict.claim.paper if verdict.is_own else None
     return {
-        "Claim": verdict.claim.text,
-        "Outcome": verdict.in_full,
-        "Family": verdict.claim.family,
-        "Runs": verdict.folds,
-        "Reported": _reported(verdict) or DASH,
-        "On ImageNet": paper.text if paper else DASH,
-        "Ours": _measured(verdict) or DASH,
-        "Simultaneous 95%": _interval(verdict.interval if is_primary else None, digits),
-        "95%, not adjusted": _interval(None if is_primary else verdict.interval, digits),
-        "Shared training images": _interval(verdict.corrected, digits),
-        "Image noise alone": _interval(None if verdict.draws_seeds else verdict.noise, digits),
-        "Images and seeds": _interval(verdict.noise if verdict.draws_seeds else None, digits),
-        "Right alone": DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
-        "p, adjusted": _p(verdict.p_adjusted),
+        _("Claim"): verdict.claim.text,
+        _("Outcome"): outcome(verdict),
+        _("Family"): _(verdict.claim.family),
+        _("Runs"): verdict.folds,
+        _("Reported"): _reported(verdict) or DASH,
+        _("On ImageNet"): paper.text if paper else DASH,
+        _("Ours"): _measured(verdict) or DASH,
+        _("Simultaneous 95%"): _interval(verdict.interval if is_primary else None, digits),
+        _("95%, not adjusted"): _interval(None if is_primary else verdict.interval, digits),
+        _("Shared training images"): _interval(verdict.corrected, digits),
+        _("Image noise alone"): _interval(None if verdict.draws_seeds else verdict.noise, digits),
+        _("Images and seeds"): _interval(verdict.noise if verdict.draws_seeds else None, digits),
+        _("Right alone"): DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
+        _("p, adjusted"): _p(verdict.p_adjusted),
         "P(A > B)": _number(verdict.wins, ".2f"),
     }
 
@@ -152,9 +180,17 @@ def _line(verdict: Verdict) -> dict[str, str]:
 def verdict_text(plan: Plan) -> Markdown:
     """Each verdict as a sentence, with what stands against a write-up's number said plainly."""
     lines = [
-        f"* **{found.claim.text}: {found.in_full}.** {sentence(found)}" for found in verdicts(plan)
+        say(
+            "* **{claim}: {outcome}.** {sentence}",
+            claim=found.claim.text,
+            outcome=outcome(found),
+            sentence=sentence(found),
+        )
+        for found in verdicts(plan)
     ]
-    lines += [f"* Not counted, because the run failed: {line}" for line in failures(plan)]
+    lines += [
+        say("* Not counted, because the run failed: {line}", line=line) for line in failures(plan)
+    ]
     return _markdown(plan, lines)
 
 
@@ -162,53 +198,61 @@ def unsupported(plan: Plan) -> Markdown:
     """The write-ups' numbers that our runs speak against or cannot confirm, one line each."""
     judged = [found for found in verdicts(plan) if found.claim.reported is not None]
     if not any(found.is_decided for found in judged):
-        lines = ["There are no outcomes here: they take all runs of the study."]
+        lines = [_("There are no outcomes here: they take all runs of the study.")]
         return _markdown(plan, lines)
     lines = [
-        f"* **{found.claim.text}**: {found.in_full}. {sentence(found)}"
+        say(
+            "* **{claim}**: {outcome}. {sentence}",
+            claim=found.claim.text,
+            outcome=outcome(found),
+            sentence=sentence(found),
+        )
         for found in judged
         if found.is_decided and found.word != BETTER
     ]
-    return _markdown(plan, lines or ["None."])
+    return _markdown(plan, lines or [_("None.")])
 
 
 def _markdown(plan: Plan, lines: Sequence[str]) -> Markdown:
     from IPython.display import Markdown
 
-    about = [ABOUT] if any(found.is_decided for found in verdicts(plan)) else []
+    about = [_(ABOUT)] if any(found.is_decided for found in verdicts(plan)) else []
     return Markdown("\n".join([*lines, "", *about]))
 
 
 def sentence(verdict: Verdict) -> str:
     """The numbers behind a verdict in words."""
     if verdict.value is None:
-        return "No run of ours speaks to it."
-    digits = 3 if verdict.claim.kind == SIZE else 2
-    parts = [f"Ours: {_measured(verdict)}, {verdict.folds}"]
-    for name, found in (
-        (
-            "simultaneous 95% interval",
-            verdict.interval if verdict.claim.family == PRIMARY else None,
-        ),
-        ("unadjusted 95% interval", None if verdict.claim.family == PRIMARY else verdict.interval),
-        ("allowing for training images that folds share", verdict.corrected),
-        (
-            "images and seeds drawn again" if verdict.draws_seeds else "image noise alone",
-            verdict.noise,
-        ),
+        return _(NOTHING_OF_OURS)
+    parts = [say("Ours: {value}, {folds}", value=_measured(verdict), folds=verdict.folds)]
+    is_primary, digits = verdict.claim.family == PRIMARY, 3 if verdict.claim.kind == SIZE else 2
+    whole = N_("simultaneous 95% interval {}") if is_primary else N_("unadjusted 95% interval {}")
+    drawn = N_("image noise alone {}")
+    if verdict.draws_seeds:
+        drawn = N_("images and seeds drawn again {}")
+    shared = N_("allowing for training images that folds share {}")
+    for template, found in (
+        (whole, verdict.interval),
+        (shared, verdict.corrected),
+        (drawn, verdict.noise),
     ):
         if found is not None:
-            parts.append(f"{name} {_interval(found, digits)}")
+            parts.append(_(template).format(_interval(found, digits)))
     if verdict.is_decided:
-        parts.append(f"adjusted p {_p(verdict.p_adjusted)}")
-        parts.append(f"a new run wins with a probability of {_number(verdict.wins, '.2f')}")
-    text = ", ".join(parts)
+        parts.append(say("adjusted p {p}", p=_p(verdict.p_adjusted)))
+        wins = _number(verdict.wins, ".2f")
+        parts.append(say("a new run wins with a probability of {wins}", wins=wins))
+    text = phrases(parts)
     if _reported(verdict):
-        text += f"; the write-up reports {_reported(verdict)}"
+        text += say("; the write-up reports {value}", value=_reported(verdict))
     paper = verdict.claim.paper
     if paper is not None and verdict.is_own:
-        text += f"; on ImageNet it is {paper.points:+.2f} points ({paper.source})"
-    return f"{text}."
+        text += say(
+            "; on ImageNet it is {points:+.2f} points ({source})",
+            points=paper.points,
+            source=paper.source,
+        )
+    return say("{text}.", text=text)
 
 
 def _measured(verdict: Verdict) -> str:
@@ -216,7 +260,7 @@ def _measured(verdict: Verdict) -> str:
     if verdict.value is None or not math.isfinite(verdict.value):
         return ""
     text = _with_unit(verdict, verdict.value)
-    return f"{text}, {_errors(verdict.errors)}" if verdict.claim.kind == SIZE else text
+    return phrases([text, _errors(verdict.errors)]) if verdict.claim.kind == SIZE else text
 
 
 def _reported(verdict: Verdict) -> str:
@@ -226,21 +270,23 @@ def _reported(verdict: Verdict) -> str:
     text = _with_unit(verdict, verdict.reported)
     if verdict.claim.kind != SIZE:
         return text
-    in_points = f"{verdict.claim.reported:+.1f} points"
-    in_points += f" {CANNOT}" if verdict.in_points == CANNOT else ""
-    return f"{text}, {_errors(_reported_errors(verdict))}, {in_points}"
+    points = say("{points:+.1f} points", points=verdict.claim.reported)
+    if verdict.in_points == CANNOT:
+        points = say("{points} {cannot}", points=points, cannot=_(CANNOT))
+    return phrases([text, _errors(_reported_errors(verdict)), points])
 
 
 def _with_unit(verdict: Verdict, value: float) -> str:
     if verdict.unit == "%":
         return f"{value:.2f}%"
-    return f"{value:+.2f} {verdict.unit}"
+    return f"{value:+.2f} {_(verdict.unit)}"
 
 
 def _errors(share: float | None) -> str:
     if share is None or math.isnan(share):
-        return "no errors to reduce"
-    return f"{abs(share):.0%} {'fewer' if share >= 0 else 'more'} errors"
+        return _("no errors to reduce")
+    template = N_("{share:.0%} fewer errors") if share >= 0 else N_("{share:.0%} more errors")
+    return say(template, share=abs(share))
 
 
 def _reported_errors(verdict: Verdict) -> float | None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from attn_book.language import ENGLISH, _, language, say
 from attn_book.study.pages import RESNET
 
 # What Markdown and HTML take for more than text.
@@ -27,11 +28,14 @@ class Finding:
     lines: tuple[tuple[str, str], ...]
 
     def __str__(self) -> str:
-        return "\n".join(f"{lead}: {text}" if lead else text for lead, text in self.lines)
+        return "\n".join(
+            say("{lead}: {text}", lead=lead, text=text) if lead else text
+            for lead, text in self.lines
+        )
 
     def _repr_markdown_(self) -> str:
         marked = [
-            f"**{plain(lead)}:** {plain(text)}" if lead else plain(text)
+            say("**{lead}:** {text}", lead=plain(lead), text=plain(text)) if lead else plain(text)
             for lead, text in self.lines
         ]
         return "\n".join(f"* {line}" for line in marked) if len(marked) > 1 else "".join(marked)
@@ -45,18 +49,40 @@ def plain(value: object) -> str:
 def listed(items: Iterable[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     *first, last = [*items] or [""]
-    return f"{', '.join(first)} and {last}" if first else last
+    return say("{first} and {last}", first=_(", ").join(first), last=last) if first else last
+
+
+def joined(items: Iterable[str]) -> str:
+    """ "a, b, c"."""
+    return _(", ").join(items)
+
+
+def phrases(items: Iterable[str]) -> str:
+    """ "a, b, c": parts of a sentence rather than names."""
+    first, *more = items
+    return first + "".join(say(", {phrase}", phrase=phrase) for phrase in more)
+
+
+def clauses(items: Iterable[str]) -> str:
+    """ "a; b; c": parts of a sentence that have commas of their own."""
+    return _("; ").join(items)
+
+
+def sentences(items: Iterable[str]) -> str:
+    """Whole sentences one after the other, without those that are empty."""
+    return (" " if language() == ENGLISH else "").join(item for item in items if item)
 
 
 def counted(number: int, unit: str) -> str:
     """ "1 run", "2 runs", "1,412 images"."""
-    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+    several = "s" if number != 1 and language() == ENGLISH else ""
+    return f"{number:,} {_(unit)}{several}"
 
 
-def span(values: Sequence[float], form: str, to: str = " to ") -> str:
+def span(values: Sequence[float], form: str) -> str:
     """The lowest and the highest value, or one of them where both print alike."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
-    return low if low == high else f"{low}{to}{high}"
+    return low if low == high else say("{low} to {high}", low=low, high=high)
 
 
 def percent(share: float) -> str:
@@ -71,7 +97,7 @@ def block_of(title: str) -> str:
 
 def points(value: float) -> str:
     """A difference in points of accuracy, with its sign; never -0.0."""
-    return f"{round(value, 1) + 0.0:+.1f} points"
+    return say("{points:+.1f} points", points=round(value, 1) + 0.0)
 
 
 def place(name: str) -> str:
@@ -81,11 +107,11 @@ def place(name: str) -> str:
     ``blocks.0.attn`` "block 1"; any other name stays as it is.
     """
     if found := INSIDE.fullmatch(name):
-        return f"stage {found[1]}, block {int(found[2]) + 1}"
+        return say("stage {stage}, block {block}", stage=found[1], block=int(found[2]) + 1)
     if found := AFTER.fullmatch(name):
-        return f"stage {found[1]}, after block {int(found[2]) + 1}"
+        return say("stage {stage}, after block {block}", stage=found[1], block=int(found[2]) + 1)
     if found := IN_ROW.fullmatch(name):
-        return f"block {int(found[1]) + 1}"
+        return say("block {block}", block=int(found[1]) + 1)
     return name
 
 
@@ -94,5 +120,5 @@ def short_place(name: str) -> str:
     if found := INSIDE.fullmatch(name):
         return f"{found[1]}.{int(found[2]) + 1}"
     if found := AFTER.fullmatch(name):
-        return f"after {found[1]}.{int(found[2]) + 1}"
-    return place(name).removeprefix("block ")
+        return say("after {place}", place=f"{found[1]}.{int(found[2]) + 1}")
+    return f"{int(found[1]) + 1}" if (found := IN_ROW.fullmatch(name)) else name

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from attn_blocks.errors import AttnBlocksError
 from attn_blocks.files import need_checkout
+from attn_book.language import ENGLISH, LANGUAGES, VARIABLE, speaking
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if getattr(options, "checkout", None):  # asked before what the command needs is imported
             need_checkout(options.checkout)
-        return options.command(options)
+        with speaking(ENGLISH):  # what a command prints; pages have --language
+            return options.command(options)
     except AttnBlocksError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -70,6 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
         if name == "reproduce":
+            command.add_argument(
+                "--language",
+                default=os.environ.get(VARIABLE) or ENGLISH,
+                help=f"what the pages' outputs speak: {' or '.join(LANGUAGES)} "
+                f"(default: ${VARIABLE}, else {ENGLISH})",
+            )
             command.set_defaults(checkout=name)
 
     estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
@@ -172,6 +180,7 @@ def _reproduce(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         notebooks=options.notebooks,
         fresh=options.fresh,
+        language=getattr(options, "language", None) or ENGLISH,
         # Empty strings come from make variables that were not given.
         profile=options.profile or None,
         seeds=options.seeds or None,

@@ -25,16 +25,17 @@ from attn_blocks.files import (
 )
 from attn_book.analysis import reference
 from attn_book.driver.processes import PACKAGES, Task, WorkerError
+from attn_book.language import ENGLISH, LANGUAGES, _, catalogue_path, in_language, speaking
 from attn_book.records import planned
 from attn_book.study.plan import Plan
 
 NOTEBOOKS = PROJECT / "notebooks"
 
 
-def page_task(page: Plan, settings: Mapping[str, Any]) -> Task:
+def page_task(page: Plan, settings: Mapping[str, Any], language: str = ENGLISH) -> Task:
     """The task of executing a page; ``settings`` may hold the number of ``epochs``."""
     source = NOTEBOOKS / f"{page.page}.ipynb"
-    output = page.results_dir / "notebooks" / source.name
+    output = in_language(page.results_dir / "notebooks", language) / source.name
     parameters = {
         "profile": page.profile,
         "seeds": list(page.seeds),
@@ -48,6 +49,8 @@ def page_task(page: Plan, settings: Mapping[str, Any]) -> Task:
     # A page compares its block with the recordings of the paper's code where there are any.
     recordings = str(bool(os.environ.get(reference.VARIABLE)))
     digest = [sha256_of(source), json.dumps(parameters), recordings, *_package_hashes()]
+    if language != ENGLISH:
+        digest += [language, sha256_of(catalogue_path(language))]
     for experiment in page.experiments:
         metrics = planned.run_of(page, experiment).folder / "metrics.json"
         digest.append(sha256_of(metrics) if metrics.exists() else experiment.name)
@@ -58,6 +61,7 @@ def page_task(page: Plan, settings: Mapping[str, Any]) -> Task:
         "parameters": parameters,
         "key": key,
         "failures": planned.failures(page),
+        "language": language,
     }
     return Task(
         page.page,
@@ -84,7 +88,12 @@ def _key_of(executed: Path) -> str | None:
 
 
 def execute_page(
-    source: str, output: str, parameters: dict[str, Any], key: str, failures: Sequence[str] = ()
+    source: str,
+    output: str,
+    parameters: dict[str, Any],
+    key: str,
+    failures: Sequence[str] = (),
+    language: str = ENGLISH,
 ) -> None:
     """Execute one notebook, in a worker whose driver holds the page's lock.
 
@@ -94,6 +103,7 @@ def execute_page(
         key: what ``_key_of`` is to find in the executed page.
         failures: a line for each of its runs that failed. With any, the page goes on after a cell
             that fails, and says in its place that it was left out.
+        language: what its outputs speak.
 
     Raises:
         WorkerError: a cell failed; the page as far as it went is kept as ``<page>.failed.ipynb``.
@@ -109,18 +119,19 @@ def execute_page(
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     try:
-        papermill.execute_notebook(
-            source,
-            str(partial),
-            parameters=parameters,
-            kernel_name="python3",
-            cwd=str(Path(source).parent),
-            progress_bar=False,
-            # A kernel warns of its local socket each time, and calls it an error when it is
-            # interrupted, as every kernel is before it is ended.
-            extra_arguments=["--log-level=CRITICAL"],
-            allow_errors=bool(failures),
-        )
+        with speaking(language):
+            papermill.execute_notebook(
+                source,
+                str(partial),
+                parameters=parameters,
+                kernel_name="python3",
+                cwd=str(Path(source).parent),
+                progress_bar=False,
+                # A kernel warns of its local socket each time, and calls it an error when it is
+                # interrupted, as every kernel is before it is ended.
+                extra_arguments=["--log-level=CRITICAL"],
+                allow_errors=bool(failures),
+            )
     except papermill.PapermillExecutionError as error:
         if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
             partial.unlink(missing_ok=True)
@@ -140,7 +151,8 @@ def execute_page(
         raise
     notebook = nbformat.read(partial, as_version=4)
     if failures:
-        _leave_out_failed_cells(notebook, failures)
+        with speaking(language):
+            _leave_out_failed_cells(notebook, failures)
     notebook.metadata["attn_blocks"] = {"key": key}
     with atomic_write(target) as stream:
         nbformat.write(notebook, stream)
@@ -157,17 +169,21 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
-                line = f"Left out, it needs a run that failed. {'; '.join(failures)}"
+                text = _("Left out, it needs a run that failed.")
+                line = f"{text} {'; '.join(failures)}"
                 cell.outputs = [nbformat.v4.new_output("stream", text=f"{line}\n")]
                 break
 
 
 def set_aside_damaged_page(output: Path) -> list[str]:
     """Remove what an interrupted execution left, and set a damaged page aside; a line for each."""
-    page = output.stem
-    problems = remove_leftovers(output.parent, f".{page}.*.ipynb")
-    problems += remove_leftovers(output.parent, f".{page}.*.tmp")
-    problems += remove_leftovers(output.parent.parent / "figures", f".{page}_*.tmp")
+    page, notebooks = output.stem, output.parent
+    figures = notebooks.parent / "figures"
+    if notebooks.name in LANGUAGES:
+        figures = notebooks.parents[1] / "figures" / notebooks.name
+    problems = remove_leftovers(notebooks, f".{page}.*.ipynb")
+    problems += remove_leftovers(notebooks, f".{page}.*.tmp")
+    problems += remove_leftovers(figures, f".{page}_*.tmp")
     if output.exists():
         try:
             read_json(output)

@@ -32,6 +32,7 @@ from attn_book.driver.verify import (
     task_of,
     why_unfit,
 )
+from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError, weights_of
 from attn_book.records.reading import RECORDS
@@ -98,8 +99,10 @@ def publish(
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
         _draw_gains(plans)
-        for page in (*PAGES, *GUIDES):
-            notes += _copy_notebook(page, plans.get(page), [source, target], staging)
+        for chosen in LANGUAGES:
+            for page in (*PAGES, *GUIDES):
+                with speaking(chosen):
+                    notes += _copy_notebook(page, plans.get(page), [source, target], staging)
         seal(staging)
         problems = problems_of(staging)
         if problems:
@@ -212,12 +215,15 @@ def _copy_notebook(
 ) -> list[str]:
     """Copy a page from the first source whose execution shows the published runs, if it has any.
 
+    It is the page in today's language; in another than English it need not be there.
+
     Returns:
         Why a page was left out, or why an earlier execution of it stays.
     """
     reasons: list[str] = []
+    spoken = language()
     wanted = plan is not None or page in GUIDES
-    for path in [source / "notebooks" / f"{page}.ipynb" for source in sources]:
+    for path in [in_language(source / "notebooks", spoken) / f"{page}.ipynb" for source in sources]:
         if not path.exists():
             continue
         try:
@@ -232,14 +238,15 @@ def _copy_notebook(
             notebook.metadata["attn_blocks"] = {"executed": executed, "runs": runs}
         problems = notebook_problems(page, notebook, plan)
         if not problems:
-            target = staging / "notebooks" / path.name
-            target.parent.mkdir(exist_ok=True)
+            target = in_language(staging / "notebooks", spoken) / path.name
+            target.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(notebook, target)
             return [f"page {page} stays as it was: {reason}" for reason in reasons]
         reasons += problems
-    if not reasons and wanted:
+    if not reasons and wanted and spoken == ENGLISH:
         reasons = [f"it is not executed; run: make reproduce-{page} PROFILE={staging.name}"]
-    return [f"left out page {page}: {reason}" for reason in reasons]
+    name = page if spoken == ENGLISH else f"{page} in {spoken}"
+    return [f"left out page {name}: {reason}" for reason in reasons]
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from attn_blocks import device
-from attn_blocks.errors import SettingError, StorageError
+from attn_blocks.errors import SettingError, StorageError, choose
 from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
 from attn_book.driver.summary import write_summary
 from attn_book.driver.terminal import Progress, print_results, relative, say, titles_of
+from attn_book.language import ENGLISH, LANGUAGES
 from attn_book.records import planned, published, repair
 from attn_book.records import run as records_run
 from attn_book.study.design import EXTRA, ORDER
@@ -39,6 +40,7 @@ def reproduce(
     jobs: int | str | None = None,
     notebooks: bool = True,
     fresh: bool = False,
+    language: str = ENGLISH,
     **settings: Any,
 ) -> int:
     """Train and execute ``pages`` (all if there are none) and write the summary.
@@ -51,6 +53,7 @@ def reproduce(
             networks on the CPU, else one.
         notebooks: False trains only.
         fresh: whether runs that are published are trained all the same.
+        language: one of ``attn_book.language.LANGUAGES``, which the outputs of the pages speak.
         settings: profile, seeds, data_dir, results_dir, device and epochs, as in
             ``study.plan.plan``.
 
@@ -58,10 +61,11 @@ def reproduce(
         The number of runs and pages that failed.
 
     Raises:
-        SettingError: a setting that cannot be, or notebooks where the packages are installed
-            without them.
+        SettingError: a setting or a language that cannot be, or notebooks where the packages are
+            installed without them.
         StorageError: a disk is full, or the results folder cannot be written.
     """
+    choose("language", language, LANGUAGES)
     if notebooks:
         need_checkout("reproduce")
     plans: list[Plan] = []
@@ -71,7 +75,7 @@ def reproduce(
         prepare(plans, fresh)
         _announce(plans, jobs)
         started = time.monotonic()
-        failed = Schedule(plans, jobs, settings if notebooks else None).run()
+        failed = Schedule(plans, jobs, settings if notebooks else None, language).run()
         if _experiments(plans):  # guides have none to sum up
             with folder_lock(plans[0].results_dir, ".summary.lock"):
                 for problem in remove_leftovers(plans[0].results_dir):
@@ -193,10 +197,18 @@ class Schedule:
         plans: of the pages.
         jobs: how many runs and pages are made at once.
         settings: of the notebooks, as in ``study.plan.plan``; None trains only.
+        language: of the notebooks' outputs.
     """
 
-    def __init__(self, plans: Sequence[Plan], jobs: int, settings: Mapping[str, Any] | None):
+    def __init__(
+        self,
+        plans: Sequence[Plan],
+        jobs: int,
+        settings: Mapping[str, Any] | None,
+        language: str = ENGLISH,
+    ):
         self.plans, self.jobs, self.settings = plans, jobs, settings or {}
+        self.language = language
         self.missing = {experiment.name: experiment for experiment in missing_of(plans)}
         self.trainings = [_training_task(plans[0], e, jobs == 1) for e in self.missing.values()]
         self.pages = [] if settings is None else list(plans)  # whose runs are not all done
@@ -230,7 +242,7 @@ class Schedule:
             done = left.isdisjoint(experiment.name for experiment in page.experiments)
             (ready if done else waiting).append(page)
         self.pages = waiting
-        tasks = [page_task(page, self.settings) for page in ready]
+        tasks = [page_task(page, self.settings, self.language) for page in ready]
         stale = [task for task in tasks if not task.is_done()]
         self.up_to_date += len(tasks) - len(stale)
         return stale

@@ -10,19 +10,24 @@ from typing import Any
 
 from attn_blocks.files import atomic_write
 from attn_book.analysis import verdicts
+from attn_book.language import ENGLISH, speaking
 from attn_book.records.run import Run
 from attn_book.study.claims import CLAIMS
 from attn_book.study.plan import Plan
 
 
 def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
-    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the plans cover)."""
+    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the plans cover).
+
+    Both in English, whatever language is spoken.
+    """
     pages: dict[str, list[str]] = {}
     for page in plans:
         for experiment in page.experiments:
             pages.setdefault(experiment.name, []).append(page.page)
     write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, pages))
-    judged = {v.claim: verdicts.row(v) for page in plans for v in verdicts.verdicts(page)}
+    with speaking(ENGLISH):
+        judged = {v.claim: verdicts.row(v) for page in plans for v in verdicts.verdicts(page)}
     rows = [judged[claim] for claim in CLAIMS if claim in judged]
     write_csv(folder / "verdicts.csv", verdicts.VERDICT_COLUMNS, rows)
 

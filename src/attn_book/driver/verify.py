@@ -17,8 +17,10 @@ import numpy as np
 from attn_blocks.errors import CheckpointError, SettingError, choose
 from attn_blocks.files import PROJECT, sha256_of
 from attn_book.analysis import verdicts
+from attn_book.driver.numbers import other_numbers
 from attn_book.driver.processes import Task, Worker
 from attn_book.driver.summary import write_summary
+from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults, first_study, full_size
 from attn_book.records.logits import fits, read_logits
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
@@ -120,16 +122,24 @@ def problems_of(folder: Path) -> list[str]:
     ]
     problems += faults.problems(folder)
     problems += _table_problems(folder)
-    for path in sorted((folder / "notebooks").glob("*.ipynb")):
-        problems += [
-            f"page {path.stem}: {problem}" for problem in _page_problems(path, plans.get(path.stem))
-        ]
+    for chosen in LANGUAGES:
+        for path in sorted(in_language(folder / "notebooks", chosen).glob("*.ipynb")):
+            page = path.stem if chosen == ENGLISH else f"{path.stem} in {chosen}"
+            with speaking(chosen):
+                found = _page_problems(path, plans.get(path.stem))
+            problems += [f"page {page}: {problem}" for problem in found]
     return seals + problems
 
 
 def _page_problems(path: Path, plan: Plan | None) -> list[str]:
+    """What is wrong with a page in today's language."""
     try:
-        return notebook_problems(path.stem, read_page(path), plan)
+        page = read_page(path)
+        problems = notebook_problems(path.stem, page, plan)
+        english = path.parents[1] / path.name
+        if language() != ENGLISH and english.exists():
+            problems += other_numbers(read_page(english), page)
+        return problems
     except CheckpointError as error:
         return [str(error)]
 

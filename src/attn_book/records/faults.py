@@ -12,6 +12,7 @@ from typing import Any
 
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json, sha256_of
+from attn_book.language import N_
 from attn_book.records.recorded import runs_by_title
 from attn_book.records.run import Run
 from attn_book.study import design
@@ -21,11 +22,11 @@ from attn_book.study.recipes import PROFILES
 
 FILE = "faults.json"  # in the folder of a profile
 LEVEL = REPORTED["animals10", RESNET.title]
-AS_TRAINED = "seen as it was trained"
-NOT_NORMALISED = "images not normalised"
-REVERSED = "channels in reverse order"
-SQUEEZED = "squeezed instead of cropped"
-BATCH_OF_ONE = "batch norms in training mode, one image at a time"
+AS_TRAINED = N_("seen as it was trained")
+NOT_NORMALISED = N_("images not normalised")
+REVERSED = N_("channels in reverse order")
+SQUEEZED = N_("squeezed instead of cropped")
+BATCH_OF_ONE = N_("batch norms in training mode, one image at a time")
 FAULTS = (NOT_NORMALISED, REVERSED, SQUEEZED, BATCH_OF_ONE)
 # Of the images that a network sees as it was trained: how many may be judged otherwise than on
 # record by weights that were rounded to float16, or on another processor.

@@ -11,6 +11,7 @@ import numpy as np
 
 from attn_blocks.errors import choose
 from attn_blocks.files import read_json
+from attn_book.language import N_, say
 from attn_book.study.gains import Gain, published_gain
 from attn_book.study.pages import (
     BAT,
@@ -33,7 +34,7 @@ from attn_book.study.pages import (
     Entry,
 )
 
-PRIMARY, SECONDARY = "primary", "secondary"
+PRIMARY, SECONDARY = N_("primary"), N_("secondary")
 BETTER, SIZE, REACH = "better", "size", "reach"
 
 
@@ -69,9 +70,19 @@ class Claim:
     def text(self) -> str:
         """The claim as one line of a table."""
         if self.kind == REACH:
-            return f"{self.better} reaches {self.target:.0f}% on {TASK_TITLES[self.task]}"
-        size = f" by {self.reported:.1f} points" if self.kind == SIZE else ""
-        return f"{self.better} > {self.worse}{size} on {TASK_TITLES[self.task]}"
+            template = N_("{better} reaches {target:.0f}% on {task}")
+        elif self.kind == SIZE:
+            template = N_("{better} > {worse} by {reported:.1f} points on {task}")
+        else:
+            template = N_("{better} > {worse} on {task}")
+        return say(
+            template,
+            better=self.better,
+            worse=self.worse,
+            target=self.target,
+            reported=self.reported,
+            task=TASK_TITLES[self.task],
+        )
 
     @property
     def accuracies(self) -> tuple[float, float] | None:

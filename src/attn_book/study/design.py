@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from attn_book.language import N_
 from attn_book.study.pages import (
     CLASSICS,
     NINE,
@@ -70,13 +71,13 @@ WIDER = Comparison(
 UNEQUAL = Comparison(
     "animals10",
     (
-        _changed(RESNET, "5 epochs", epochs=5),
-        _changed(RESNET, "10 epochs", epochs=10),
-        _changed(RESNET, "a tenth of the rate", learning_rate=_RECIPE.learning_rate / 10),
-        _changed(RESNET, "ten times the rate", learning_rate=_RECIPE.learning_rate * 10),
-        _changed(RESNET, "no augmentation", augmentation="center_crop"),
-        _changed(RESNET, "a cosine stepped once a batch", schedule="cosine_by_batch"),
-        _changed(RESNET, "steps, taken once a batch", schedule="steps_by_batch"),
+        _changed(RESNET, N_("5 epochs"), epochs=5),
+        _changed(RESNET, N_("10 epochs"), epochs=10),
+        _changed(RESNET, N_("a tenth of the rate"), learning_rate=_RECIPE.learning_rate / 10),
+        _changed(RESNET, N_("ten times the rate"), learning_rate=_RECIPE.learning_rate * 10),
+        _changed(RESNET, N_("no augmentation"), augmentation="center_crop"),
+        _changed(RESNET, N_("a cosine stepped once a batch"), schedule="cosine_by_batch"),
+        _changed(RESNET, N_("steps, taken once a batch"), schedule="steps_by_batch"),
     ),
     runs=1,
 )

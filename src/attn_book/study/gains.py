@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from attn_book.language import N_
 from attn_book.study.pages import BAT, GC, GE, NL, SA, SE, SGE, SRM
 
 
@@ -46,7 +47,9 @@ class Gain:
 
 _SE_THREAD = "https://github.com/hujie-frank/SENet/issues/65"
 _INSIGHT = "https://github.com/implus/PytorchInsight/blob/2864528f8b83f52c3df76f7c3804aa468b91e5cf/README.md"
-_INSIGHT_RECIPE = "one for all: 100 epochs, rate 0.1 divided by 10 every 30, decay 1e-4, batch 256"
+_INSIGHT_RECIPE = N_(
+    "one for all: 100 epochs, rate 0.1 divided by 10 every 30, decay 1e-4, batch 256"
+)
 
 # The first of a block's own authors is the one that is printed beside our numbers.
 GAINS: tuple[Gain, ...] = (
@@ -56,7 +59,7 @@ GAINS: tuple[Gain, ...] = (
         "SE paper, table 2",
         _SE_THREAD,
         75.20,
-        "the authors' own baseline; batch 1,024, rate 0.6",
+        N_("the authors' own baseline; batch 1,024, rate 0.6"),
     ),
     Gain(
         SE.title,
@@ -64,7 +67,7 @@ GAINS: tuple[Gain, ...] = (
         "SE paper, tables 10 and 13",
         _SE_THREAD,
         76.70,
-        "another schedule than table 2's, say the authors",
+        N_("another schedule than table 2's, say the authors"),
     ),
     Gain(SE.title, 0.80, "SGE authors' README", _INSIGHT, 76.384, _INSIGHT_RECIPE, is_own=False),
     Gain(SGE.title, 1.20, "SGE authors' README", _INSIGHT, 76.384, _INSIGHT_RECIPE),
@@ -74,24 +77,33 @@ GAINS: tuple[Gain, ...] = (
         "SA paper, abstract",
         "https://arxiv.org/abs/2102.00240",
         None,
-        'not in the abstract, which says "more than 1.34%"',
+        N_('not in the abstract, which says "more than 1.34%"'),
     ),
 )
 
 # Blocks of which no gain could be read, with what could be.
 UNKNOWN: Mapping[str, str] = MappingProxyType(
     {
-        GE.title: "The official repository prints no accuracy, and the paper's tables could not "
-        "be read.",
-        SRM.title: "The official repository shows its table as a picture alone, and the paper's "
-        "could not be read.",
-        NL.title: "The official repository is about video: on Kinetics its five blocks bring "
-        "ResNet-50 from 72.0 to 73.9. It prints nothing on ImageNet.",
-        GC.title: "The official repository is about detection. By its issues 10 and 22, the "
-        "paper's networks on ImageNet are a trained ResNet-50, trained on with the block; their "
-        "accuracies could not be read. The placement is another as well: inside the bottlenecks, "
-        "and not at five places between them.",
-        BAT.title: "The official repository prints 78.3 with the block and no baseline beside it.",
+        GE.title: N_(
+            "The official repository prints no accuracy, and the paper's tables could not be read."
+        ),
+        SRM.title: N_(
+            "The official repository shows its table as a picture alone, and the paper's "
+            "could not be read."
+        ),
+        NL.title: N_(
+            "The official repository is about video: on Kinetics its five blocks bring "
+            "ResNet-50 from 72.0 to 73.9. It prints nothing on ImageNet."
+        ),
+        GC.title: N_(
+            "The official repository is about detection. By its issues 10 and 22, the "
+            "paper's networks on ImageNet are a trained ResNet-50, trained on with the block; "
+            "their accuracies could not be read. The placement is another as well: inside the "
+            "bottlenecks, and not at five places between them."
+        ),
+        BAT.title: N_(
+            "The official repository prints 78.3 with the block and no baseline beside it."
+        ),
     }
 )
 

@@ -6,6 +6,7 @@ there.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,10 +17,17 @@ from attn_blocks.datasets.folder import FOLDS
 from attn_blocks.device import gpu_problem, select_device
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.files import printable, project_folder
+from attn_book.language import N_, _, say
 from attn_book.study.design import EXTRA
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import GUIDES, PAGES, Comparison, Entry, seeds_of
 from attn_book.study.recipes import PROFILES, default_profile
+
+# What ``attn_blocks.datasets`` calls images: title, classes, and how many there are.
+LABEL = re.compile(
+    r"(?P<title>.+) \((?P<classes>\d+)( of (?P<total>\d+))? classes; "
+    r"(?P<train>[\d,]+) / (?P<val>[\d,]+) images\)"
+)
 
 
 class PlannedImages(Protocol):
@@ -106,20 +114,37 @@ class Plan:
     @property
     def provenance(self) -> str:
         """Profile, data, seeds and device in one line, for figures, tables and pages."""
-        data = "; ".join(dict.fromkeys(c.images.label for c in self.comparisons))
-        seeds = ", ".join(map(str, sorted(self.seeds)))
-        title = "seeds" if len(self.seeds) > 1 else "seed"
+        labels = dict.fromkeys(data_label(c.images.label) for c in self.comparisons)
+        template = N_("profile {profile} · {data} · seed {seeds} · {device}")
+        if len(self.seeds) > 1:
+            template = N_("profile {profile} · {data} · seeds {seeds} · {device}")
         if any(experiment.fold for experiment in self.experiments):
-            title = "folds and seeds"
-        return f"profile {self.profile} · {data} · {title} {seeds} · {self.device}"
+            template = N_("profile {profile} · {data} · folds and seeds {seeds} · {device}")
+        return say(
+            template,
+            profile=self.profile,
+            data="; ".join(labels),
+            seeds=", ".join(map(str, sorted(self.seeds))),
+            device=self.device,
+        )
 
     def _repr_markdown_(self) -> str:
-        warning = (
-            ""
-            if self.profile in ("study", "paper")
-            else "\n\nThis is a small run to see everything work. It is **not** a reproduction."
-        )
-        return f"**{self.page}** — {self.provenance}{warning}"
+        text = f"**{self.page}** — {self.provenance}"
+        if self.profile in ("study", "paper"):
+            return text
+        warning = _("This is a small run to see everything work. It is **not** a reproduction.")
+        return f"{text}\n\n{warning}"
+
+
+def data_label(label: str) -> str:
+    """A data set's label, such as ``ImageDataset.label``, in today's language."""
+    found = LABEL.fullmatch(label)
+    if found is None:
+        return label
+    template = N_("{title} ({classes} classes; {train} / {val} images)")
+    if found["total"]:
+        template = N_("{title} ({classes} of {total} classes; {train} / {val} images)")
+    return say(template, **found.groupdict())
 
 
 def plan(

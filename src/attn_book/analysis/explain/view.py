@@ -25,6 +25,7 @@ from attn_book.analysis.explain.probes import (
     predict,
     recording,
 )
+from attn_book.language import N_
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
@@ -34,6 +35,7 @@ from attn_book.training.modulation import attention_blocks
 # (row, column) as shares of the image: the middle, and points around it.
 QUERIES = ((0.5, 0.5), (0.2, 0.2), (0.35, 0.75), (0.8, 0.5))
 # Forms of attention: NL's, GC's and SGE's.
+IMAGE = "image: "  # and its label: the first step of a walk
 A_PIXEL, ONE, A_GROUP = "a map for each pixel", "one map for all pixels", "a map for each group"
 
 
@@ -212,10 +214,10 @@ class View:
             if hasattr(layer, method):
                 inner |= ask(layer, x)
         return {
-            f"image: {self.label}": self.picture,
-            "input": x[0].abs().mean(axis=0).numpy(),
+            f"{IMAGE}{self.label}": self.picture,
+            N_("input"): x[0].abs().mean(axis=0).numpy(),
             **{title: _as_map_or_profile(value) for title, value in inner.items()},
-            "output": layer(x)[0].abs().mean(axis=0).numpy(),
+            N_("output"): layer(x)[0].abs().mean(axis=0).numpy(),
         }
 
 
@@ -316,20 +318,24 @@ def _seen_attention(layer: nn.Layer, x: paddle.Tensor) -> dict[str, paddle.Tenso
     if form == A_PIXEL:
         maps = _maps_by_pixel(attention, x)
         middle = maps[maps.shape[0] // 2, maps.shape[1] // 2]
-        return {"attention of the middle": paddle.to_tensor(middle[None, None])}
-    return {"attention" if form == ONE else "gate, mean over groups": attention}
+        return {N_("attention of the middle"): paddle.to_tensor(middle[None, None])}
+    return {N_("attention") if form == ONE else N_("gate, mean over groups"): attention}
 
 
 # What the walk shows between input and output: what a block's own methods say of its input.
 INNER: dict[str, Callable[[nn.Layer, paddle.Tensor], dict[str, paddle.Tensor]]] = {
-    "gather": lambda layer, x: {"gathered": layer.gather(x)},
-    "style": lambda layer, x: dict(zip(("mean", "deviation"), layer.style(x), strict=True)),
-    "gate": lambda layer, x: {"gate": layer.gate(x)},
-    "channel_gate": lambda layer, x: {"channel gate": layer.channel_gate(_halves(layer, x)[0])},
-    "spatial_gate": lambda layer, x: {"pixel gate, mean": layer.spatial_gate(_halves(layer, x)[1])},
+    "gather": lambda layer, x: {N_("gathered"): layer.gather(x)},
+    "style": lambda layer, x: dict(zip((N_("mean"), N_("deviation")), layer.style(x), strict=True)),
+    "gate": lambda layer, x: {N_("gate"): layer.gate(x)},
+    "channel_gate": lambda layer, x: {N_("channel gate"): layer.channel_gate(_halves(layer, x)[0])},
+    "spatial_gate": lambda layer, x: {
+        N_("pixel gate, mean"): layer.spatial_gate(_halves(layer, x)[1])
+    },
     "attention": _seen_attention,
-    "context": lambda layer, x: {"context": layer.context(x)},
+    "context": lambda layer, x: {N_("context"): layer.context(x)},
     "transforms": lambda layer, x: dict(
-        zip(("P, mean over groups", "Q, mean over groups"), layer.transforms(x), strict=True)
+        zip(
+            (N_("P, mean over groups"), N_("Q, mean over groups")), layer.transforms(x), strict=True
+        )
     ),
 }

@@ -22,13 +22,23 @@ from attn_book.analysis.findings.compared import (
 )
 from attn_book.analysis.first_study import decay_limit
 from attn_book.analysis.verdicts import verdicts
-from attn_book.analysis.words import Finding, counted, listed, place, points, span
+from attn_book.analysis.words import (
+    Finding,
+    clauses,
+    counted,
+    listed,
+    place,
+    points,
+    sentences,
+    span,
+)
+from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.plan import Plan
 from attn_book.training.build import decayed_parameters
 
 STILL = 1e-6  # of a parameter's size: rounding, of what gets no gradient
-NOT_MEASURED = (
+NOT_MEASURED = N_(
     "Its records say nothing of its blocks, which were not measured when they were made: train it "
     "again."
 )
@@ -55,12 +65,11 @@ def constant_titles(plan: Plan, task: str) -> set[str]:
 
 def _learned(runs: Sequence[Run], is_constant: bool) -> str:
     if not runs:
-        return NO_RUN
+        return _(NO_RUN)
     measured = [run for run in runs if run.metrics.get("blocks")]
     if not measured:
-        return NOT_MEASURED
-    parts = [_movement(measured), *_modulations(measured), _rule(measured, is_constant)]
-    return " ".join(part for part in parts if part)
+        return _(NOT_MEASURED)
+    return sentences([_movement(measured), *_modulations(measured), _rule(measured, is_constant)])
 
 
 # Parameters --------------------------------------------------------------------------------------
@@ -78,7 +87,7 @@ def _movement(runs: Sequence[Run]) -> str:
                 if f"{block}.{kind}" in decayed:
                     decayed_kinds.add(kind)
     if not kinds:
-        return "Its blocks have no parameters."
+        return _("Its blocks have no parameters.")
     still = {
         kind
         for kind, rows in kinds.items()
@@ -93,28 +102,38 @@ def _movement(runs: Sequence[Run]) -> str:
     if under_decay:
         alone = np.mean([1 - decay_limit(run.experiment.recipe, _steps(run)) for run in runs])
         parts.append(
-            f"the weights that decay acts on moved by {_extremes(under_decay, '.1%')} of their "
-            f"first size, where decay alone moves them by {alone:.1%}"
+            say(
+                "the weights that decay acts on moved by {sizes} of their first size, where decay "
+                "alone moves them by {alone:.1%}",
+                sizes=_extremes(under_decay, ".1%"),
+                alone=alone,
+            )
         )
     if others:
-        parts.append(f"what decay spares moved by {_extremes(others, '.1%')} of its first size")
+        sizes = _extremes(others, ".1%")
+        parts.append(say("what decay spares moved by {sizes} of its first size", sizes=sizes))
     if from_zero:
-        parts.append(f"what began at 0 ended at a size of {_extremes(from_zero, '.3g')}")
+        sizes = _extremes(from_zero, ".3g")
+        parts.append(say("what began at 0 ended at a size of {sizes}", sizes=sizes))
     if still:
-        parts.append(f"{_naming(sorted(still))} did not move")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
+        parts.append(say("{kinds} did not move", kinds=_naming(sorted(still))))
+    text = clauses(parts)
+    return say("{text}.", text=f"{text[0].upper()}{text[1:]}")
 
 
 def _naming(kinds: Sequence[str]) -> str:
-    return listed(kinds) if len(kinds) < 4 else f"{len(kinds)} kinds such as {kinds[0]}"
+    if len(kinds) < 4:
+        return listed(kinds)
+    return say("{number} kinds such as {first}", number=len(kinds), first=kinds[0])
 
 
 def _extremes(sizes: dict[str, float], form: str) -> str:
     """The parameters with the smallest and the largest number, and both."""
     low, high = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    smallest = f"{sizes[low]:{form}} ({low})"
-    return smallest if low == high else f"{smallest} to {sizes[high]:{form}} ({high})"
+    smallest, largest = (
+        say("{size} ({kind})", size=f"{sizes[kind]:{form}}", kind=kind) for kind in (low, high)
+    )
+    return smallest if low == high else say("{low} to {high}", low=smallest, high=largest)
 
 
 def _median(rows: Sequence[dict[str, float]], of: Callable[[dict[str, float]], float]) -> float:
@@ -172,16 +191,29 @@ def _modulations(runs: Sequence[Run]) -> list[str]:
             _by_block(runs, "factor", name) for name in ("mean", "images", "classes")
         )
         parts.append(
-            f"The factor of its {number} is {span([*means.values()], '.3f')} on average; over the "
-            f"validation images it varies by {_most(images, '.3f')}, and over the means of classes "
-            f"by {span([*classes.values()], '.3f')}."
+            say(
+                "The factor of its {blocks} is {means} on average; over the validation images it "
+                "varies by {images}, and over the means of classes by {classes}.",
+                blocks=number,
+                means=span([*means.values()], ".3f"),
+                images=_most(images, ".3f"),
+                classes=span([*classes.values()], ".3f"),
+            )
         )
     if any("summand" in seen for seen in blocks.values()):
         images, classes = (_by_block(runs, "summand", name) for name in ("images", "classes"))
+        added = say(
+            N_("What its {blocks} adds") if len(blocks) == 1 else N_("What its {blocks} add"),
+            blocks=number,
+        )
         parts.append(
-            f"What its {number} add{'s' * (len(blocks) == 1)} varies over the validation images by "
-            f"{_most(images, '.1%')} of the size of what it is added to, and over the means of "
-            f"classes by {span([*classes.values()], '.1%')}."
+            say(
+                "{added} varies over the validation images by {images} of the size of what it is "
+                "added to, and over the means of classes by {classes}.",
+                added=added,
+                images=_most(images, ".1%"),
+                classes=span([*classes.values()], ".1%"),
+            )
         )
     return parts
 
@@ -204,9 +236,10 @@ def _by_block(runs: Sequence[Run], part: str, name: str) -> dict[str, float]:
 def _most(values: dict[str, float], form: str) -> str:
     """The span, and the block where it is widest."""
     shown = span([*values.values()], form)
-    if " to " not in shown:
+    if len({f"{value:{form}}" for value in values.values()}) == 1:
         return shown
-    return f"{shown} (most in {place(max(values, key=values.__getitem__))})"
+    most = place(max(values, key=values.__getitem__))
+    return say("{span} (most in {place})", span=shown, place=most)
 
 
 # Frozen ------------------------------------------------------------------------------------------
@@ -216,15 +249,18 @@ def _rule(runs: Sequence[Run], is_constant: bool) -> str:
     """The share of predictions that the protocol looks at, and its word once there is one."""
     frozen = [run.metrics["frozen"]["changed"] for run in runs if "frozen" in run.metrics]
     if not frozen:
-        return "No record says what replacing the modulation by its mean would change."
+        return _("No record says what replacing the modulation by its mean would change.")
     below = sum(changed < CONSTANT for changed in frozen)
-    beside = {0: "not below", len(frozen): "below"}.get(below, f"in {below} of them below")
-    text = (
-        f"Replacing it by its mean over these images changes {np.mean(frozen):.1%} of the "
-        f"predictions{over(frozen)}, {beside} the {CONSTANT:.1%} under which the protocol calls a "
-        "block constant"
+    some = say("in {number} of them below", number=below)
+    text = say(
+        "Replacing it by its mean over these images changes {changed:.1%} of the predictions"
+        "{over}, {beside} the {line:.1%} under which the protocol calls a block constant",
+        changed=np.mean(frozen),
+        over=over(frozen),
+        beside={0: _("not below"), len(frozen): _("below")}.get(below, some),
+        line=CONSTANT,
     )
-    return f"{text}: this one is." if is_constant else f"{text}."
+    return say("{text}: this one is.", text=text) if is_constant else say("{text}.", text=text)
 
 
 def frozen(plan: Plan, task: str, *titles: str) -> Finding:
@@ -236,26 +272,34 @@ def frozen(plan: Plan, task: str, *titles: str) -> Finding:
 def _frozen(found: Compared, title: str) -> str:
     runs = [run for run in found.of(title) if "frozen" in run.metrics]
     if not found.of(title):
-        return NO_RUN
+        return _(NO_RUN)
     if not runs:
-        return NOT_MEASURED
+        return _(NOT_MEASURED)
     left, changed = (
         float(np.mean([run.metrics["frozen"][name] for run in runs]))
         for name in ("accuracy", "changed")
     )
     whole = accuracy(runs)
-    text = (
+    text = say(
         "With every modulation replaced by its mean over the validation images, and nothing "
-        f"trained again, the accuracy is {left:.4f} in place of {whole:.4f}{over(runs)} and "
-        f"{changed:.1%} of the predictions change: what the blocks decide image by image is worth "
-        f"{points(100 * (whole - left))}."
+        "trained again, the accuracy is {left:.4f} in place of {whole:.4f}{over} and "
+        "{changed:.1%} of the predictions change: what the blocks decide image by image is worth "
+        "{worth}.",
+        left=left,
+        whole=whole,
+        over=over(runs),
+        changed=changed,
+        worth=points(100 * (whole - left)),
     )
     pairs = [(run, plain) for run, plain in found.pairs(title) if "frozen" in run.metrics]
     if not pairs:
         return text
     frozen = np.mean([run.metrics["frozen"]["accuracy"] for run, _ in pairs])
     beside = 100 * float(frozen - accuracy([plain for _, plain in pairs]))
-    return (
-        f"{text} Against {found.plain} the frozen network stands at {points(beside)}, the whole "
-        f"one at {points(gain(pairs))}."
+    against = say(
+        "Against {plain} the frozen network stands at {frozen}, the whole one at {whole}.",
+        plain=found.plain,
+        frozen=points(beside),
+        whole=points(gain(pairs)),
     )
+    return sentences([text, against])

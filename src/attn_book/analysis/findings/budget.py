@@ -17,14 +17,15 @@ from attn_book.analysis.findings.compared import (
     compared,
     over,
 )
-from attn_book.analysis.words import Finding, counted, points
+from attn_book.analysis.words import Finding, counted, joined, points, sentences
+from attn_book.language import N_, _, say
 from attn_book.records.recorded import entry_of
 from attn_book.records.run import Run
 from attn_book.study.design import HALF_THE_EPOCHS, TWICE_THE_EPOCHS
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
-STEP = "Training step"  # the column of ``cost.table``
+STEP = N_("Training step")  # the column of ``cost.table``
 BUDGETS = (HALF_THE_EPOCHS, TWICE_THE_EPOCHS)
 
 
@@ -47,30 +48,39 @@ def _cost(
     found: Compared, title: str, measured: pd.DataFrame | None, budgets: Mapping[int, list[Run]]
 ) -> str:
     if not found.of(title):
-        return NO_RUN
+        return _(NO_RUN)
     pairs = found.pairs(title)
     if not pairs:
-        return NO_PLAIN
+        return _(NO_PLAIN)
     ours, plain = (run.metrics for run in pairs[0])
-    text = (
-        f"Beside {found.plain} it has {_more(ours['params'], plain['params'])} parameters "
-        f"({ours['params']:,} against {plain['params']:,}) and "
-        f"{_more(ours['macs'], plain['macs'])} multiply-adds "
-        f"({ours['macs'] / 1e6:,.1f} against {plain['macs'] / 1e6:,.1f} million an image)."
+    text = say(
+        "Beside {network} it has {more_params} parameters ({params:,} against {plain_params:,}) "
+        "and {more_macs} multiply-adds ({macs:,.1f} against {plain_macs:,.1f} million an image).",
+        network=found.plain,
+        more_params=_more(ours["params"], plain["params"]),
+        params=ours["params"],
+        plain_params=plain["params"],
+        more_macs=_more(ours["macs"], plain["macs"]),
+        macs=ours["macs"] / 1e6,
+        plain_macs=plain["macs"] / 1e6,
     )
     if measured is None or title not in measured.index:
-        return f"{text} Its step time was not measured here."
-    ratio = float(measured.loc[title, STEP] / measured.loc[found.plain, STEP])
-    text += f" A training step takes {ratio:.2f} times as long, measured in turn on this machine."
-    return f"{text} {_same_time(found, title, ratio, budgets)}"
+        return sentences([text, _("Its step time was not measured here.")])
+    steps = measured[_(STEP)]
+    ratio = float(steps[title] / steps[found.plain])
+    step = say(
+        "A training step takes {ratio:.2f} times as long, measured in turn on this machine.",
+        ratio=ratio,
+    )
+    return sentences([text, step, _same_time(found, title, ratio, budgets)])
 
 
 def _more(ours: float, plain: float) -> str:
     if ours == plain:
-        return "equally many"
+        return _("equally many")
     share = 100 * abs(ours / plain - 1)
-    digits = 1 if share >= 0.1 else 3
-    return f"{share:.{digits}f}% {'fewer' if ours < plain else 'more'}"
+    shown = f"{share:.{1 if share >= 0.1 else 3}f}%"
+    return say(N_("{share} fewer") if ours < plain else N_("{share} more"), share=shown)
 
 
 def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, list[Run]]) -> str:
@@ -79,27 +89,43 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
     epochs = len(pairs[0][1].history["epoch"])
     bought = ratio * epochs
     if bought <= epochs:
-        return f"So it leaves no time in which {found.plain} could train for longer."
-    whole = (
-        f"In the time of its {counted(epochs, 'epoch')} {found.plain} could train for {bought:.1f}"
+        return say(
+            "So it leaves no time in which {network} could train for longer.", network=found.plain
+        )
+    whole = say(
+        "In the time of its {epochs} {network} could train for {bought:.1f}",
+        epochs=counted(epochs, "epoch"),
+        network=found.plain,
+        bought=bought,
     )
     longer = [number for number in budgets if number >= bought]
     if longer:
-        return f"{whole}: {_between(found, title, bought, budgets)}"
+        return say("{lead}: {text}", lead=whole, text=_between(found, title, bought, budgets))
     theirs = np.mean([plain.history["val_acc"] for _, plain in pairs], axis=0)
     mine = np.mean([run.history["val_acc"] for run, _ in pairs], axis=0)
     done, late = int(epochs / ratio), math.ceil(0.75 * epochs)
-    last = "epoch" if epochs - late == 1 else f"{epochs - late} epochs"
-    text = (
-        f"{whole}; no run of that length is on record. The last {last} of its own {epochs} brought "
-        f"it {points(100 * (theirs[-1] - theirs[late - 1]))}."
+    last = _("last epoch")
+    if epochs - late > 1:
+        last = say("last {number} epochs", number=epochs - late)
+    text = say(
+        "{whole}; no run of that length is on record. The {last} of its own {epochs} brought "
+        "it {gain}.",
+        whole=whole,
+        last=last,
+        epochs=epochs,
+        gain=points(100 * (theirs[-1] - theirs[late - 1])),
     )
     if done < 1 or len(mine) != len(theirs):
         return text
-    return (
-        f"{text} When {found.plain} had finished, the other had done {counted(done, 'epoch')} and "
-        f"stood at {mine[done - 1]:.4f} against {theirs[-1]:.4f}, with its rate not yet annealed."
+    then = say(
+        "When {network} had finished, the other had done {epochs} and stood at {ours:.4f} against "
+        "{theirs:.4f}, with its rate not yet annealed.",
+        network=found.plain,
+        epochs=counted(done, "epoch"),
+        ours=mine[done - 1],
+        theirs=theirs[-1],
     )
+    return sentences([text, then])
 
 
 def _between(found: Compared, title: str, bought: float, budgets: Mapping[int, list[Run]]) -> str:
@@ -116,17 +142,25 @@ def _between(found: Compared, title: str, bought: float, budgets: Mapping[int, l
         set(found.runs[title]),
     )
     if not seeds:
-        return "its runs of other lengths share no seed with these, so that nothing can be read."
+        return _("its runs of other lengths share no seed with these, so that nothing can be read.")
     at = {
         number: accuracy([run for run in runs if run.experiment.seed in seeds])
         for number, runs in sorted(lengths.items())
     }
     plain = float(np.interp(bought, [*at], [*at.values()]))
     mine = accuracy([found.runs[title][seed] for seed in sorted(seeds)])
-    read = ", ".join(f"{value:.4f} with {number}" for number, value in at.items())
-    return (
-        f"its own trainings end at {read} epochs{over(sorted(seeds))}, which makes {plain:.4f} for "
-        f"that time, against {mine:.4f} with the block ({points(100 * (mine - plain))})."
+    read = joined(
+        say("{accuracy:.4f} with {epochs}", accuracy=value, epochs=number)
+        for number, value in at.items()
+    )
+    return say(
+        "its own trainings end at {read} epochs{over}, which makes {plain:.4f} for that time, "
+        "against {ours:.4f} with the block ({gain}).",
+        read=read,
+        over=over(sorted(seeds)),
+        plain=plain,
+        ours=mine,
+        gain=points(100 * (mine - plain)),
     )
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from attn_blocks import models
 from attn_blocks.errors import choose
 from attn_book.analysis.words import counted
+from attn_book.language import N_, say
 from attn_book.records.planned import runs_of
 from attn_book.records.run import Run
 from attn_book.study.pages import Entry
 from attn_book.study.plan import Plan
 
-NO_RUN = "No run of it is finished."
-NO_PLAIN = "The comparison has no finished network without a block to hold it against."
+NO_RUN = N_("No run of it is finished.")
+NO_PLAIN = N_("The comparison has no finished network without a block to hold it against.")
 
 
 @dataclass(frozen=True)
@@ -85,4 +86,4 @@ def gain(pairs: Sequence[tuple[Run, Run]]) -> float:
 
 def over(runs: Sequence[object]) -> str:
     """ " (mean of 3 runs)"; nothing for one."""
-    return f" (mean of {counted(len(runs), 'run')})" if len(runs) > 1 else ""
+    return say(" (mean of {runs})", runs=counted(len(runs), "run")) if len(runs) > 1 else ""

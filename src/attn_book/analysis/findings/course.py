@@ -14,7 +14,8 @@ from attn_book.analysis.findings.compared import (
     compared,
     over,
 )
-from attn_book.analysis.words import Finding, counted, listed, points
+from attn_book.analysis.words import Finding, counted, listed, points, sentences
+from attn_book.language import _, say
 from attn_book.records.run import Run
 from attn_book.study.plan import Plan
 
@@ -35,27 +36,42 @@ def curve(plan: Plan, task: str, *titles: str) -> Finding:
 def _curve(found: Compared, title: str) -> str:
     runs = found.of(title)
     if not runs:
-        return NO_RUN
+        return _(NO_RUN)
     pairs = found.pairs(title)
     if not pairs:
-        return f"{NO_PLAIN} {_losses({title: runs})}"
+        return sentences([_(NO_PLAIN), _losses({title: runs})])
     ours, theirs = [run for run, _ in pairs], [plain for _, plain in pairs]
     mine, plain = mean_curve(ours, "val_acc"), mean_curve(theirs, "val_acc")
     if len(mine) != len(plain):
-        return (
-            f"It was trained for {len(mine)} epochs and {found.plain} for {len(plain)}: their "
-            "curves cannot be held against each other."
+        return say(
+            "It was trained for {ours} epochs and {network} for {theirs}: their curves cannot be "
+            "held against each other.",
+            ours=len(mine),
+            network=found.plain,
+            theirs=len(plain),
         )
     steps = [
-        f"{points(100 * (mine[epoch - 1] - plain[epoch - 1]))} after epoch {epoch}"
+        say(
+            "{gain} after epoch {epoch}",
+            gain=points(100 * (mine[epoch - 1] - plain[epoch - 1])),
+            epoch=epoch,
+        )
         for epoch in marks(len(mine))
     ]
     level = PART * accuracy(theirs)
-    return (
-        f"Against {found.plain} it stood at {listed(steps)} of {len(mine)}{over(pairs)}. To "
-        f"{level:.3f}, {PART:.0%} of where {found.plain} ended, it took {_first(mine, level)}, and "
-        f"{found.plain} {_first(plain, level)}. " + _losses({title: ours, str(found.plain): theirs})
+    text = say(
+        "Against {network} it stood at {steps} of {epochs}{over}. To {level:.3f}, {part:.0%} of "
+        "where {network} ended, it took {ours}, and {network} {theirs}.",
+        network=found.plain,
+        steps=listed(steps),
+        epochs=len(mine),
+        over=over(pairs),
+        level=level,
+        part=PART,
+        ours=_first(mine, level),
+        theirs=_first(plain, level),
     )
+    return sentences([text, _losses({title: ours, str(found.plain): theirs})])
 
 
 def marks(epochs: int) -> list[int]:
@@ -72,7 +88,7 @@ def _first(values: np.ndarray, level: float) -> str:
     """The number of epochs until the curve first reaches the level."""
     there = np.flatnonzero(values >= level)
     if not len(there):
-        return "more than its training"
+        return _("more than its training")
     return counted(int(there[0]) + 1, "epoch")
 
 
@@ -81,9 +97,11 @@ def _losses(runs: dict[str, list[Run]]) -> str:
     parts = []
     for title, of_title in runs.items():
         losses = mean_curve(of_title, "val_loss")
-        text = f"{losses[-1]:.3f} for {title}"
+        text = say("{loss:.3f} for {network}", loss=losses[-1], network=title)
         lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else len(losses) - 1
         if not losses[lowest] >= losses[-1]:  # so also where the last is no number
-            text += f", after {losses[lowest]:.3f} in epoch {lowest + 1}"
+            text += say(
+                ", after {loss:.3f} in epoch {epoch}", loss=losses[lowest], epoch=lowest + 1
+            )
         parts.append(text)
-    return f"The validation loss ended at {listed(parts)}."
+    return say("The validation loss ended at {losses}.", losses=listed(parts))

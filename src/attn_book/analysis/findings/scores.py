@@ -8,6 +8,7 @@ import numpy as np
 
 from attn_book.analysis.findings.compared import NO_RUN, Compared, accuracy, compared, over
 from attn_book.analysis.words import Finding, listed
+from attn_book.language import _, say
 from attn_book.records.logits import read_logits
 from attn_book.records.run import Run
 from attn_book.study.plan import Plan
@@ -27,7 +28,7 @@ def calibration(plan: Plan, task: str, *titles: str) -> Finding:
     shown = [found.plain] if found.plain else []
     lines = [(title, _calibrated(found.of(title))) for title in [*shown, *found.blocks]]
     lines += [
-        (f"{title} beside {found.plain}", _confusions(found, title))
+        (say("{one} beside {other}", one=title, other=found.plain), _confusions(found, title))
         for title in found.blocks
         if found.pairs(title)
     ]
@@ -36,17 +37,22 @@ def calibration(plan: Plan, task: str, *titles: str) -> Finding:
 
 def _calibrated(runs: Sequence[Run]) -> str:
     if not runs:
-        return NO_RUN
+        return _(NO_RUN)
     scored = [run for run in runs if (run.folder / LOGITS).exists()]
     if not scored:
-        return "Its scores of the validation images are not on record."
+        return _("Its scores of the validation images are not on record.")
     confidence, error = np.mean([_scores(run) for run in scored], axis=0)
     right = accuracy(scored)
-    way = "too sure" if confidence > right else "not sure enough"
-    return (
-        f"It is right on {right:.1%} of the validation images and gives its answers a probability "
-        f"of {confidence:.1%} on average{over(scored)}: {100 * abs(confidence - right):.1f} points "
-        f"{way}. Its expected calibration error is {100 * error:.1f} points."
+    return say(
+        "It is right on {right:.1%} of the validation images and gives its answers a probability "
+        "of {confidence:.1%} on average{over}: {apart:.1f} points {way}. Its expected calibration "
+        "error is {error:.1f} points.",
+        right=right,
+        confidence=confidence,
+        over=over(scored),
+        apart=100 * abs(confidence - right),
+        way=_("too sure") if confidence > right else _("not sure enough"),
+        error=100 * error,
     )
 
 
@@ -76,18 +82,25 @@ def _confusions(found: Compared, title: str) -> str:
     pairs = found.pairs(title)
     ours, plain = (np.sum([pair[i].confusion for pair in pairs], axis=0) for i in (0, 1))
     if ours.shape != plain.shape:
-        return "The two were trained on different classes."
+        return _("The two were trained on different classes.")
     classes, change = pairs[0][0].classes, ours - plain
     np.fill_diagonal(change, 0)
     parts = []
-    for word, place in (("rarer", change.argmin()), ("more frequent", change.argmax())):
+    for word, place in ((_("rarer"), change.argmin()), (_("more frequent"), change.argmax())):
         true, taken = np.unravel_index(place, change.shape)
         if change[true, taken] == 0:
-            parts.append(f"no confusion became {word}")
+            parts.append(say("no confusion became {word}", word=word))
             continue
         parts.append(
-            f"{classes[true]} taken for {classes[taken]} became {word} "
-            f"({ours[true, taken]:,} in place of {plain[true, taken]:,} of "
-            f"{ours[true].sum():,} images)"
+            say(
+                "{true} taken for {taken} became {word} ({ours:,} in place of {plain:,} of "
+                "{images:,} images)",
+                true=classes[true],
+                taken=classes[taken],
+                word=word,
+                ours=ours[true, taken],
+                plain=plain[true, taken],
+                images=ours[true].sum(),
+            )
         )
-    return f"Of all confusions these changed most: {listed(parts)}."
+    return say("Of all confusions these changed most: {confusions}.", confusions=listed(parts))

@@ -19,17 +19,18 @@ from attn_book.analysis.findings.compared import (
 from attn_book.analysis.findings.course import marks
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import run_count
-from attn_book.analysis.verdicts import ABOUT, sentence, verdicts
-from attn_book.analysis.words import Finding, points
+from attn_book.analysis.verdicts import ABOUT, NOTHING_OF_OURS, outcome, sentence, verdicts
+from attn_book.analysis.words import Finding, joined, points, sentences
+from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
-from attn_book.study.plan import Plan
+from attn_book.study.plan import Plan, data_label
 
-TESTS_NOTHING = (
+TESTS_NOTHING = N_(
     "These numbers test nothing: the run is too small, and differences of this size come and go "
     "with the seed."
 )
-NO_OUTCOME = (
+NO_OUTCOME = N_(
     "This is what was seen so far, and no outcome: outcomes take all runs of the study's family."
 )
 
@@ -51,67 +52,82 @@ def in_words(plan: Plan, task: str, *titles: str) -> Finding:
         for title in found.blocks
     ]
     lines += [
-        (f"{better} beside {worse}", _between(verdict))
+        (say("{one} beside {other}", one=better, other=worse), _between(verdict))
         for (better, worse), verdict in judged.items()
         if better in found.blocks and worse != found.plain
     ]
     constant = constant_titles(plan, task)
     if named := [title for title in found.blocks if title in constant]:
-        lines.append(("Constant", f"{', '.join(named)}: no verdict on attention."))
-    return Finding((("", f"{_scope(plan, task)} {_standing(plan, decided)}"), *lines))
+        text = say("{networks}: no verdict on attention.", networks=joined(named))
+        lines.append((_("Constant"), text))
+    return Finding((("", sentences([_scope(plan, task), _standing(plan, decided)])), *lines))
 
 
 def _scope(plan: Plan, task: str) -> str:
     """For whom it holds: profile, images, size of images and networks, length of training."""
     comparison = plan.comparison(task)
     recipe = comparison.recipe
-    width = "of the published width"
+    width = _("of the published width")
     if recipe.width != 1:
-        width = f"of {recipe.width:g} times the published width"
-    return (
-        f"Seen in the profile {plan.profile} on {comparison.images.label}, with images of "
-        f"{recipe.image_size} pixels, networks {width} and {recipe.epochs} epochs of training."
+        width = say("of {share:g} times the published width", share=recipe.width)
+    return say(
+        "Seen in the profile {profile} on {images}, with images of {pixels} pixels, networks "
+        "{width} and {epochs} epochs of training.",
+        profile=plan.profile,
+        images=data_label(comparison.images.label),
+        pixels=recipe.image_size,
+        width=width,
+        epochs=recipe.epochs,
     )
 
 
 def _standing(plan: Plan, decided: bool) -> str:
     """What may be concluded from it."""
     if plan.profile in ("smoke", "quick"):
-        return TESTS_NOTHING
-    return ABOUT if decided else NO_OUTCOME
+        return _(TESTS_NOTHING)
+    return _(ABOUT if decided else NO_OUTCOME)
 
 
 def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict | None) -> str:
     """A network's gain with its outcome, on the way and at the end, and frozen."""
     runs = found.of(title)
     if not runs:
-        return NO_RUN
+        return _(NO_RUN)
     pairs = found.pairs(title)
     if not pairs:
-        return f"It ended at {accuracy(runs):.4f}. {NO_PLAIN}"
-    ours, plain = [run for run, _ in pairs], [one for _, one in pairs]
-    text = (
-        f"It ended at {accuracy(ours):.4f} and {found.plain} at {accuracy(plain):.4f}, which is "
-        f"{points(gain(pairs))} ({run_count(plan, task, title, ours)}"
-        f"{on_record(plan)[task].ended_early(title)})"
+        ended = say("It ended at {accuracy:.4f}.", accuracy=accuracy(runs))
+        return sentences([ended, _(NO_PLAIN)])
+    ours, plain = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    ended = say(
+        "It ended at {ours:.4f} and {network} at {theirs:.4f}, which is {gain} ({runs}{early})",
+        ours=accuracy(ours),
+        network=found.plain,
+        theirs=accuracy(plain),
+        gain=points(gain(pairs)),
+        runs=run_count(plan, task, title, ours),
+        early=on_record(plan)[task].ended_early(title),
     )
     curves = [np.mean([run.history["val_acc"] for run in of], axis=0) for of in (ours, plain)]
     if len(curves[0]) == len(curves[1]):
         half = marks(len(curves[0]))[-2:][0]
         early = 100 * (curves[0][half - 1] - curves[1][half - 1])
-        text += f"; half way through it was {points(early)}"
-    text += f".{_frozen(ours)}"
+        ended = say("{ended}; half way through it was {gain}", ended=ended, gain=points(early))
+    parts = [say("{text}.", text=ended), _frozen(ours)]
     if verdict is not None and verdict.is_decided:
-        text += f" Outcome: {verdict.in_full}. {sentence(verdict)}"
-    return text
+        parts += [_outcome(verdict), sentence(verdict)]
+    return sentences(parts)
+
+
+def _outcome(verdict: Verdict) -> str:
+    return say("Outcome: {outcome}.", outcome=outcome(verdict))
 
 
 def _between(verdict: Verdict) -> str:
     """A difference that a claim is about and that is not one to the plain network."""
     if verdict.value is None:
-        return "No run of ours speaks to it."
-    text = f"{points(verdict.value)} ({verdict.folds})."
-    return f"{text} Outcome: {verdict.in_full}." if verdict.is_decided else text
+        return _(NOTHING_OF_OURS)
+    text = say("{gain} ({folds}).", gain=points(verdict.value), folds=verdict.folds)
+    return sentences([text, _outcome(verdict)]) if verdict.is_decided else text
 
 
 def _frozen(runs: Sequence[Run]) -> str:
@@ -124,8 +140,12 @@ def _frozen(runs: Sequence[Run]) -> str:
         for name in ("accuracy", "changed")
     )
     worth = 100 * (accuracy(frozen) - left)
-    return (
-        f" With its modulation frozen at the mean it would have {left:.4f}, so that its decisions "
-        f"about single images are worth {points(worth)}; they change {changed:.1%} of the "
-        f"predictions (the protocol's line is {CONSTANT:.1%})."
+    return say(
+        "With its modulation frozen at the mean it would have {left:.4f}, so that its decisions "
+        "about single images are worth {worth}; they change {changed:.1%} of the predictions (the "
+        "protocol's line is {line:.1%}).",
+        left=left,
+        worth=points(worth),
+        changed=changed,
+        line=CONSTANT,
     )

@@ -9,9 +9,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from attn_book.analysis.plots.maps import shared_range
-from attn_book.analysis.plots.style import DASHES, STYLE
-from attn_book.analysis.words import listed, place, short_place, span
+from attn_book.analysis.explain.view import IMAGE
+from attn_book.analysis.plots.maps import named, shared_range
+from attn_book.analysis.plots.style import DASHES, book_style
+from attn_book.analysis.words import clauses, listed, place, short_place, span
+from attn_book.language import _, say
 
 
 def channel_gates(
@@ -28,7 +30,7 @@ def channel_gates(
         blocks = blocks if len(blocks) > 1 else list(gates)[:: max(1, len(gates) // 4)][:4]
     columns = 2 if len(blocks) > 1 else 1
     rows = math.ceil(len(blocks) / columns)
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(
             rows, columns, figsize=(9, 2.5 * rows + 0.5), layout="constrained", squeeze=False
         )
@@ -41,15 +43,25 @@ def channel_gates(
                 look = {"color": f"C{i % 10}", "linestyle": DASHES[i % len(DASHES)]}
                 axis.plot(shown, values[i, shown], linewidth=1.1, label=name, **look)
             spread = gates_spread(gates[block])
-            axis.set_title(f"{place(block)}: spread between classes {spread:.3f}", fontsize=10)
-            axis.set(xlabel="channel", ylabel="gate", ylim=(-0.03, 1.03))
+            title = say(
+                "{place}: spread between classes {spread:.3f}", place=place(block), spread=spread
+            )
+            axis.set_title(title, fontsize=10)
+            axis.set(xlabel=_("channel"), ylabel=_("gate"), ylim=(-0.03, 1.03))
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(
             handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8
         )
-    spreads = [f"{gates_spread(gates[block]):.3f} in {place(block)}" for block in blocks]
-    names = listed(list(gates[blocks[0]]))
-    figure.set_label(f"Mean gates of {names}. Spread between classes: {listed(spreads)}.")
+    spreads = [
+        say("{spread:.3f} in {place}", spread=gates_spread(gates[block]), place=place(block))
+        for block in blocks
+    ]
+    words = say(
+        "Mean gates of {classes}. Spread between classes: {spreads}.",
+        classes=listed(gates[blocks[0]]),
+        spreads=listed(spreads),
+    )
+    figure.set_label(words)
     return figure
 
 
@@ -67,16 +79,16 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
         steps: ``explain.View.walk``.
     """
     low, high = shared_range([steps["input"], steps["output"]])
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             1, len(steps), figsize=(2.05 * len(steps), 2.5), layout="constrained", squeeze=False
         )
         for axis, (title, values) in zip(axes.flat, steps.items(), strict=True):
-            axis.set_title(title, fontsize=9)
+            axis.set_title(_step(title), fontsize=9)
             if values.ndim == 1:
                 axis.plot(values, color="#0072b2", linewidth=0.9)
                 axis.set_box_aspect(1)
-                axis.set_xlabel("channel", fontsize=8)
+                axis.set_xlabel(_("channel"), fontsize=8)
                 axis.tick_params(labelsize=7)
                 continue
             limits = {"vmin": low, "vmax": high} if title in ("input", "output") else {}
@@ -91,9 +103,19 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
                     ticks=plt.MaxNLocator(3, prune="both"),
                 )
                 bar.ax.tick_params(labelsize=7)
-    sizes = [f"{title} {values.mean():.3g}" for title, values in steps.items() if values.ndim < 3]
-    figure.set_label(f"An image on its way through a block. Means: {listed(sizes)}.")
+    sizes = [
+        f"{_step(title)} {values.mean():.3g}" for title, values in steps.items() if values.ndim < 3
+    ]
+    words = say("An image on its way through a block. Means: {sizes}.", sizes=listed(sizes))
+    figure.set_label(words)
     return figure
+
+
+def _step(title: str) -> str:
+    """A step of ``explain.View.walk`` in today's language."""
+    if title.startswith(IMAGE):
+        return say("image: {label}", label=title.removeprefix(IMAGE))
+    return named(title)
 
 
 def parameter_spread(
@@ -108,7 +130,7 @@ def parameter_spread(
     """
     start = start or {}
     blocks = list(next(iter(parameters.values())))
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(
             len(parameters),
             1,
@@ -133,13 +155,18 @@ def parameter_spread(
                 axis.axhline(start[name], color="#d55e00", linestyle="--", linewidth=1.2)
             axis.set_ylabel(name)
         axes.flat[-1].set_xticks(range(len(blocks)), [short_place(block) for block in blocks])
-        axes.flat[-1].set_xlabel("place: stage.block, counted from 1")
+        axes.flat[-1].set_xlabel(_("place: stage.block, counted from 1"))
         if start:
-            line = plt.Line2D([], [], color="#d55e00", linestyle="--", label="before training")
+            line = plt.Line2D([], [], color="#d55e00", linestyle="--", label=_("before training"))
             figure.legend(handles=[line], loc="outside upper right", fontsize=9)
     medians = [
-        f"{name}: medians {span([float(np.median(v)) for v in values.values()], '.3g')}"
+        say(
+            "{parameter}: medians {span}",
+            parameter=name,
+            span=span([float(np.median(v)) for v in values.values()], ".3g"),
+        )
         for name, values in parameters.items()
     ]
-    figure.set_label(f"Learnt parameters by block. {'; '.join(medians)}.")
+    words = say("Learnt parameters by block. {medians}.", medians=clauses(medians))
+    figure.set_label(words)
     return figure

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from attn_book.analysis.plots.first_study import DARK, GROUND, HOLLOW, NOTE, PALE, WIDTH
-from attn_book.analysis.plots.style import STYLE, colour, marker
+from attn_book.analysis.plots.style import book_style, colour, marker
 from attn_book.analysis.plots.training import MARKERS
+from attn_book.language import _, say
 from attn_book.study.pages import RESNET
 
 
@@ -22,7 +23,7 @@ def curves(tasks: Mapping[str, Mapping[str, np.ndarray]], height: float = 3.6) -
         tasks: title of a task -> title of a network -> accuracies from 0 to 1.
         height: of a panel, in inches.
     """
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(
             len(tasks), 1, figsize=(WIDTH, height * len(tasks)), layout="constrained", squeeze=False
         )
@@ -30,7 +31,7 @@ def curves(tasks: Mapping[str, Mapping[str, np.ndarray]], height: float = 3.6) -
             for title in sorted(networks, key=lambda title: -networks[title][-1]):
                 values = 100 * networks[title]
                 _line(axis, title, np.arange(1, len(values) + 1), values, f"{values[-1]:.1f}")
-            axis.set(title=task, xlabel="epoch", ylabel="validation accuracy (%)")
+            axis.set(title=task, xlabel=_("epoch"), ylabel=_("validation accuracy (%)"))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
@@ -45,7 +46,7 @@ def gains_of_trainings(
         gains: title -> points in each training, the block with the highest mean first.
         errors: of each, the standard error that the images alone leave; two to each side are drawn.
     """
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axis = plt.subplots(figsize=(WIDTH, 1.5 + 0.55 * len(gains)), layout="constrained")
         for place, (title, values) in enumerate(gains.items()):
             ink = colour(title)
@@ -59,11 +60,14 @@ def gains_of_trainings(
             axis.annotate(f"{mean:+.1f}", where, (8, 0), ha="left", **NOTE)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_yticks(range(len(gains)), [t.removesuffix(f"-{RESNET.title}") for t in gains])
-        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(gains) - 0.5, -0.5))
+        axis.set(
+            xlabel=say("points above {network}", network=RESNET.title),
+            ylim=(len(gains) - 0.5, -0.5),
+        )
         axis.margins(x=0.1)
         handles = [
-            plt.Line2D([], [], mec=DARK, label="a training, ± 2 errors of its images", **HOLLOW),
-            plt.Line2D([], [], ls="", marker="D", color=DARK, label="mean"),
+            plt.Line2D([], [], mec=DARK, label=_("a training, ± 2 errors of its images"), **HOLLOW),
+            plt.Line2D([], [], ls="", marker="D", color=DARK, label=_("mean")),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
@@ -71,13 +75,14 @@ def gains_of_trainings(
 
 def gains_in_time(gains: Mapping[str, Sequence[float]], epochs: Sequence[int]) -> Figure:
     """Points above ResNet-50 at some epochs, a line a block."""
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axis = plt.subplots(figsize=(WIDTH, 3.8), layout="constrained")
         axis.axhline(0, color=colour(RESNET.title), linewidth=2)
         for title in sorted(gains, key=lambda title: -gains[title][-1]):
             _line(axis, title, epochs, gains[title], f"{gains[title][-1]:+.1f}")
         axis.set_xticks(epochs)
-        axis.set(xlabel="after epoch", ylabel=f"points above {RESNET.title}")
+        axis.set_xlabel(_("after epoch"))
+        axis.set_ylabel(say("points above {network}", network=RESNET.title))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure
 
@@ -106,7 +111,7 @@ def small_and_full(gains: Mapping[str, tuple[float, float]]) -> Figure:
     Args:
         gains: title -> (small, full width).
     """
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axis = plt.subplots(figsize=(WIDTH, 1.3 + 0.4 * len(gains)), layout="constrained")
         for place, (title, (small, full)) in enumerate(gains.items()):
             ink = colour(title)
@@ -114,17 +119,16 @@ def small_and_full(gains: Mapping[str, tuple[float, float]]) -> Figure:
             axis.plot(small, place, mec=ink, **HOLLOW)
             axis.plot(full, place, "o", color=ink)
             where = (max(small, full), place), (8, 0)
-            text = f"{small:+.1f} and {full:+.1f}"
+            text = say("{first} and {last}", first=f"{small:+.1f}", last=f"{full:+.1f}")
             axis.annotate(text, *where, ha="left", bbox=GROUND, **NOTE)
         axis.axvline(0, color="black", linewidth=1)
         axis.set_yticks(range(len(gains)), list(gains))
-        axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(gains) - 0.5, -0.5))
+        axis.set_xlabel(say("points above {network}", network=RESNET.title))
+        axis.set_ylim(len(gains) - 0.5, -0.5)
         axis.margins(x=0.2)
         handles = [
-            plt.Line2D([], [], mec=DARK, label="small, mean of the study's folds", **HOLLOW),
-            plt.Line2D(
-                [], [], ls="", marker="o", color=DARK, label="full width, mean of the trainings"
-            ),
+            plt.Line2D([], [], mec=DARK, label=_("small, mean of the study's folds"), **HOLLOW),
+            plt.Line2D([], [], ls="", marker="o", color=DARK, label=_("full width, on average")),
         ]
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure

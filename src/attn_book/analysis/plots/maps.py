@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,8 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from attn_book.analysis.explain import Evidence, Transforms
-from attn_book.analysis.plots.style import STYLE
-from attn_book.analysis.words import listed
+from attn_book.analysis.plots.style import book_style
+from attn_book.analysis.words import joined, listed
+from attn_book.language import N_, _, say
+
+# Titles and labels that pages give.
+GIVEN = (N_("weight"), N_("weight / largest weight"), N_("published"), N_("intended"))
+NUMBERED = re.compile(r"(channel|group) (\d+)")
 
 
 def maps_over_image(
@@ -33,7 +39,7 @@ def maps_over_image(
     columns = columns or (len(maps) + 1 if len(maps) < 5 else 4)
     rows = math.ceil((len(maps) + 1) / columns)
     low, high = shared_range(maps.values())
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             rows,
             columns,
@@ -44,13 +50,26 @@ def maps_over_image(
         for axis in axes.flat:
             axis.axis("off")
         axes.flat[0].imshow(picture)
-        axes.flat[0].set_title("image", fontsize=9)
+        axes.flat[0].set_title(_("image"), fontsize=9)
         for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
             drawn = overlay(axis, picture, values, low, high)
-            axis.set_title(title, fontsize=9)
-        figure.colorbar(drawn, ax=axes, shrink=0.8, label=label).solids.set(alpha=1)
-    figure.set_label(f"An image and over it {_ranges(maps, label)}.")
+            axis.set_title(named(title), fontsize=9)
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label=_(label)).solids.set(alpha=1)
+    figure.set_label(say("An image and over it {maps}.", maps=_ranges(maps, label)))
     return figure
+
+
+def named(title: str) -> str:
+    """A title that ``explain.View`` or a page gives, in today's language, as far as known."""
+    whole = _(title)
+    return whole if whole != title else joined(map(_part, title.split(", ")))
+
+
+def _part(title: str) -> str:
+    if found := NUMBERED.fullmatch(title):
+        template = N_("channel {number}") if found[1] == "channel" else N_("group {number}")
+        return say(template, number=found[2])
+    return _(title)
 
 
 def shuffle_gates(
@@ -66,17 +85,17 @@ def shuffle_gates(
     columns = 4
     rows = math.ceil((len(spatial) + 1) / columns)
     low, high = shared_range(spatial.values())
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure = plt.figure(figsize=(2.1 * columns + 0.7, 1.9 + 2.3 * rows), layout="constrained")
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.7] + [1] * rows)
         bars = figure.add_subplot(grid[0, :])
         bars.bar(range(len(channel)), channel, width=0.9, color="#0072b2")
         bars.axhline(_sigmoid(1), color="black", linestyle="--", linewidth=1)
         bars.set(
-            xlabel="channel of the first halves",
-            ylabel="gate",
+            xlabel=_("channel of the first halves"),
+            ylabel=_("gate"),
             xlim=(-1, len(channel)),
-            title="gated by channel (dashed: where training began)",
+            title=_("gated by channel (dashed: where training began)"),
         )
         axes = [
             figure.add_subplot(grid[1 + i // columns, i % columns]) for i in range(len(spatial) + 1)
@@ -84,15 +103,19 @@ def shuffle_gates(
         for axis in axes:
             axis.axis("off")
         axes[0].imshow(picture)
-        axes[0].set_title("image", fontsize=9)
+        axes[0].set_title(_("image"), fontsize=9)
         for axis, (title, values) in zip(axes[1:], spatial.items(), strict=True):
             drawn = overlay(axis, picture, values, low, high)
-            axis.set_title(f"by pixel: {title}", fontsize=9)
-        figure.colorbar(drawn, ax=axes, shrink=0.8, label="gate").solids.set(alpha=1)
-    figure.set_label(
-        f"{len(channel)} channel gates from {channel.min():.3f} to {channel.max():.3f}, and over "
-        f"an image {_ranges(spatial, 'gate')}."
+            axis.set_title(say("by pixel: {channel}", channel=named(title)), fontsize=9)
+        figure.colorbar(drawn, ax=axes, shrink=0.8, label=_("gate")).solids.set(alpha=1)
+    words = say(
+        "{number} channel gates from {low:.3f} to {high:.3f}, and over an image {maps}.",
+        number=len(channel),
+        low=channel.min(),
+        high=channel.max(),
+        maps=_ranges(spatial, "gate"),
     )
+    figure.set_label(words)
     return figure
 
 
@@ -113,18 +136,18 @@ def query_attention(
         correlation: the mean correlation of all pixels' maps, written above the figure.
     """
     panels: list[tuple[str, np.ndarray | None, tuple[float, float] | None]]
-    panels = [("image", None, None)]
-    panels += [(f"query {i}", values, at) for i, (at, values) in enumerate(queries.items(), 1)]
+    panels = [(N_("image"), None, None)]
+    panels += [(N_("query {number}"), values, at) for at, values in queries.items()]
     if context is not None:
-        panels.append(("global context:\none map for all", context, None))
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+        panels.append((N_("global context:\none map for all"), context, None))
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             1, len(panels), figsize=(1.75 * len(panels), 2.5), layout="constrained", squeeze=False
         )
         side = len(picture)
-        for axis, (title, values, at) in zip(axes.flat, panels, strict=True):
+        for place, (axis, (title, values, at)) in enumerate(zip(axes.flat, panels, strict=True)):
             axis.axis("off")
-            axis.set_title(title, fontsize=9)
+            axis.set_title(say(title, number=place), fontsize=9)
             if values is None:
                 axis.imshow(picture)
                 dots = {str(i): place for i, place in enumerate(queries, 1)}
@@ -134,15 +157,20 @@ def query_attention(
             for number, (row, column) in dots.items():
                 _mark(axis, number, (column * side - 0.5, row * side - 0.5))
         if correlation is not None:
-            figure.suptitle(
-                f"mean correlation between the maps of all pixels: {correlation:.2f}", fontsize=10
+            title = say(
+                "mean correlation between the maps of all pixels: {correlation:.2f}",
+                correlation=correlation,
             )
-    words = f"Where {len(queries)} marked pixels of an image look"
+            figure.suptitle(title, fontsize=10)
+    words = say("Where {number} marked pixels of an image look", number=len(queries))
     if context is not None:
-        words += ", beside the one map of global context"
+        words += _(", beside the one map of global context")
     if correlation is not None:
-        words += f"; the maps of all pixels correlate by {correlation:.2f} on average"
-    figure.set_label(f"{words}.")
+        words += say(
+            "; the maps of all pixels correlate by {correlation:.2f} on average",
+            correlation=correlation,
+        )
+    figure.set_label(say("{text}.", text=words))
     return figure
 
 
@@ -163,7 +191,7 @@ def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
         seen: ``explain.View.transforms``.
     """
     groups = len(seen.rows)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             groups, 4, figsize=(8.2, 1.8 * groups + 0.3), layout="constrained", squeeze=False
         )
@@ -174,17 +202,25 @@ def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
                 weights = axis.imshow(matrix[group], cmap="Purples", vmin=0, vmax=largest)
             for axis, maps in zip(row[2:], (seen.before, seen.after), strict=True):
                 overlay(axis, picture, maps[group], low, high)
-            row[0].set_ylabel(f"group {group}")
+            row[0].set_ylabel(say("group {number}", number=group))
             for axis in row:
                 axis.set(xticks=[], yticks=[])
-        titles = ("P: mixes rows", "Q: mixes columns", "map before", "P · map · Q")
+        titles = (
+            _("P: mixes rows"),
+            _("Q: mixes columns"),
+            _("map before"),
+            _("P · map · Q"),
+        )
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=10)
-        figure.colorbar(weights, ax=axes, shrink=0.6, label="weight in P and Q")
-    figure.set_label(
-        f"The matrices of {groups} groups, with weights up to {largest:.2f}, and the mean map of "
-        "each group before and after them."
+        figure.colorbar(weights, ax=axes, shrink=0.6, label=_("weight in P and Q"))
+    words = say(
+        "The matrices of {groups} groups, with weights up to {largest:.2f}, and the mean map of "
+        "each group before and after them.",
+        groups=groups,
+        largest=largest,
     )
+    figure.set_label(words)
     return figure
 
 
@@ -199,7 +235,7 @@ def grad_cam(evidence: Sequence[Evidence]) -> Figure:
     titles = list(evidence[0].maps)
     columns = len(titles) + 1
     side = min(2.2, 12 / columns)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             len(evidence),
             columns,
@@ -216,11 +252,18 @@ def grad_cam(evidence: Sequence[Evidence]) -> Figure:
                 axis.set_title(f"{title}\np = {seen.probabilities[title]:.2f}", fontsize=8)
             for axis in row:
                 axis.axis("off")
-    words = [
-        f"{one.label} ({', '.join(f'{t} {p:.2f}' for t, p in one.probabilities.items())})"
+    images = [
+        say(
+            "{image} ({probabilities})",
+            image=one.label,
+            probabilities=joined(f"{t} {p:.2f}" for t, p in one.probabilities.items()),
+        )
         for one in evidence
     ]
-    figure.set_label(f"Grad-CAM, with the probability of the true class: {listed(words)}.")
+    words = say(
+        "Grad-CAM, with the probability of the true class: {images}.", images=listed(images)
+    )
+    figure.set_label(words)
     return figure
 
 
@@ -243,9 +286,11 @@ def overlay(
 
 def _ranges(maps: Mapping[str, np.ndarray], label: str) -> str:
     """Each map's title with its lowest and highest value."""
-    return f"maps of the {label}: " + listed(
-        [f"{title} {values.min():.3g} to {values.max():.3g}" for title, values in maps.items()]
-    )
+    ranges = [
+        say("{map} {low:.3g} to {high:.3g}", map=named(title), low=values.min(), high=values.max())
+        for title, values in maps.items()
+    ]
+    return say("maps of the {label}: {ranges}", label=_(label), ranges=listed(ranges))
 
 
 def shared_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:

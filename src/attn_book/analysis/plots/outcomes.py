@@ -11,9 +11,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attn_book.analysis import readings, verdicts
+from attn_book.analysis.findings.budget import STEP
 from attn_book.analysis.judgement import Verdict
-from attn_book.analysis.plots.style import STYLE, colour, marker
-from attn_book.analysis.words import block_of, listed, points
+from attn_book.analysis.plots.style import book_style, colour, marker
+from attn_book.analysis.words import block_of, listed, points, sentences
+from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
@@ -33,7 +35,7 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
     classes = next(iter(shown.values()))[0].classes
     columns = 2 if len(shown) == 4 else min(len(shown), 3)  # four as two by two
     rows = math.ceil(len(shown) / columns)
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             rows, columns, figsize=(4.2 * columns, 4 * rows), layout="constrained", squeeze=False
         )
@@ -46,11 +48,12 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
             axis.set_title(title)
             axis.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
             axis.set_yticks(range(len(classes)), classes, fontsize=7)
-            axis.set(xlabel="predicted", ylabel="true")
+            axis.set(xlabel=_("predicted"), ylabel=_("true"))
             if len(classes) <= MOST_NUMBERED:
                 _write_counts(axis, confusion, share)
-        figure.colorbar(image, ax=axes, shrink=0.6, label="share of the true class")
-    figure.set_label(f"Confusion matrices. {readings.confusion_matrices(runs)}")
+        figure.colorbar(image, ax=axes, shrink=0.6, label=_("share of the true class"))
+    read = str(readings.confusion_matrices(runs))
+    figure.set_label(sentences([_("Confusion matrices."), read]))
     return figure
 
 
@@ -74,13 +77,13 @@ def accuracy_against_cost(
             were not taken in turn, nor always on one machine.
     """
     costs: dict[str, Callable[[str, Run], float]] = {
-        "parameters (millions)": lambda _, run: run.metrics["params"] / 1e6,
-        "multiply-adds an image (millions)": lambda _, run: run.metrics["macs"] / 1e6,
+        N_("parameters (millions)"): lambda title, run: run.metrics["params"] / 1e6,
+        N_("multiply-adds an image (millions)"): lambda title, run: run.metrics["macs"] / 1e6,
     }
     if measured is not None:
-        steps = measured["Training step"]
-        costs["training step (times the plain network's)"] = lambda title, _: float(steps[title])
-    with plt.rc_context(STYLE):
+        steps, label = measured[_(STEP)], N_("training step (times the plain network's)")
+        costs[label] = lambda title, run: float(steps[title])
+    with book_style():
         figure, axes = plt.subplots(
             1, len(costs), figsize=(3.7 * len(costs), 3.6), sharey=True, layout="constrained"
         )
@@ -97,8 +100,8 @@ def accuracy_against_cost(
                     color=colour(title),
                     capsize=3,
                 )
-            axis.set_xlabel(label)
-        axes[0].set_ylabel("final validation accuracy")
+            axis.set_xlabel(_(label))
+        axes[0].set_ylabel(_("final validation accuracy"))
         figure.legend(
             handles=[
                 plt.Line2D([], [], ls="", color=colour(title), marker=marker(title), label=title)
@@ -108,7 +111,8 @@ def accuracy_against_cost(
             ncols=min(2 * len(costs) - 1, len(runs)),
             fontsize=8,
         )
-    figure.set_label(f"Accuracy against cost. {readings.accuracy_against_cost(runs)}")
+    read = str(readings.accuracy_against_cost(runs))
+    figure.set_label(sentences([_("Accuracy against cost."), read]))
     return figure
 
 
@@ -122,8 +126,8 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
     beside images that it is not about.
     """
     found = _against_resnet(plan, task)
-    handles = [plt.Line2D([], [], label="ours", marker="o", ls="", color=GREY)]
-    with plt.rc_context(STYLE):
+    with book_style():
+        handles = [plt.Line2D([], [], label=_("ours"), marker="o", ls="", color=GREY)]
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
             if verdict.is_own:
@@ -131,17 +135,28 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
         gains(axis, found)
         if any(verdict.interval for verdict in found):
             handles += [
-                plt.Line2D([], [], label="simultaneous 95% interval", color=GREY, linewidth=THICK),
-                plt.Line2D([], [], label="allowing for shared images", color=GREY, linewidth=THIN),
+                plt.Line2D([], [], label=label, color=GREY, linewidth=width)
+                for label, width in (
+                    (_("simultaneous 95% interval"), THICK),
+                    (_("allowing for shared images"), THIN),
+                )
             ]
         if any(verdict.is_own for verdict in found):
             handles += [
-                plt.Line2D([], [], label="the authors', on ImageNet", marker="D", ls="", **WHITE),
-                plt.Line2D([], [], label="as reported by the write-up", marker="X", ls="", **WHITE),
+                plt.Line2D([], [], label=label, marker=mark, ls="", **WHITE)
+                for label, mark in (
+                    (_("the authors', on ImageNet"), "D"),
+                    (_("as reported by the write-up"), "X"),
+                )
             ]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
-    figure.set_label(f"What each block adds, in points of accuracy. {readings.gains(found)}")
+    figure.set_label(_gains_in_words(found))
     return figure
+
+
+def _gains_in_words(found: Sequence[Verdict]) -> str:
+    what = _("What each block adds, in points of accuracy.")
+    return sentences([what, str(readings.gains(found))])
 
 
 def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
@@ -153,7 +168,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         full_size: title -> mean points above ResNet-50 at the published width.
     """
     found = _against_resnet(plan, "animals10")
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axis = plt.subplots(figsize=(4.8, 0.9 + 0.42 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
             if verdict.claim.better in full_size:
@@ -161,20 +176,20 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         gains(axis, found)
         names = [block_of(verdict.claim.better) for verdict in found]
         axis.set_yticks(range(len(found)), names)
-        handles = [plt.Line2D([], [], label="here", marker="o", ls="", color=GREY)]
+        handles = [plt.Line2D([], [], label=_("here"), marker="o", ls="", color=GREY)]
         if full_size:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
-            handles.append(plt.Line2D([], [], label="at full width, on average", **star))
+            handles.append(plt.Line2D([], [], label=_("at full width, on average"), **star))
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
-    words = f"What each block adds, in points of accuracy. {readings.gains(found)}"
+    words = [_gains_in_words(found)]
     if full_size:
         beside = [
             f"{verdict.claim.better} {points(full_size[verdict.claim.better])}"
             for verdict in found
             if verdict.claim.better in full_size
         ]
-        words += f" At full width, on average: {listed(beside)}."
-    figure.set_label(words)
+        words.append(say("At full width, on average: {gains}.", gains=listed(beside)))
+    figure.set_label(sentences(words))
     return figure
 
 
@@ -194,7 +209,8 @@ def gains(axis: plt.Axes, found: Sequence[Verdict]) -> None:
         _ours(axis, place, colour(verdict.claim.better), verdict)
     axis.axvline(0, color="black", linewidth=1)
     axis.set_yticks(range(len(found)), [verdict.claim.better for verdict in found])
-    axis.set(xlabel=f"points above {RESNET.title}", ylim=(len(found) - 0.4, -0.6))
+    label = say("points above {network}", network=RESNET.title)
+    axis.set(xlabel=label, ylim=(len(found) - 0.4, -0.6))
     axis.margins(x=0.06)
 
 
@@ -214,7 +230,7 @@ def _ours(axis: plt.Axes, place: float, ink: str, verdict: Verdict) -> None:
     """One line of the forest: our difference with its intervals, or that there is none."""
     style = {"textcoords": "offset points", "fontsize": 8}
     if verdict.value is None:
-        axis.annotate("no finished run", (0, place), (6, 4), color="#666666", **style)
+        axis.annotate(_("no finished run"), (0, place), (6, 4), color="#666666", **style)
         return
     for bounds, width in ((verdict.corrected, THIN), (verdict.interval, THICK)):
         if bounds is not None and math.isfinite(bounds[0]):

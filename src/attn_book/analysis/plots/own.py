@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from attn_book.analysis.own import Judged
 from attn_book.analysis.plots.outcomes import gains
-from attn_book.analysis.plots.style import DASHES, STYLE, colour, marker
+from attn_book.analysis.plots.style import DASHES, book_style, colour, marker
 from attn_book.records.run import Run
 from attn_book.study.pages import RESNET
 
@@ -24,7 +24,7 @@ def own_block(found: Judged, cost: Cost) -> Figure:
         found: what came of the block.
         cost: its row of ``cost.table``, which stands in the title.
     """
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(
             2, 2, figsize=(11, 7.5), layout="constrained", width_ratios=(1, 1.2)
         )

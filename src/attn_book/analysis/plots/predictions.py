@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from attn_blocks.datasets import ImageDataset
 from attn_blocks.errors import SettingError
 from attn_book.analysis.explain import network_input, pictures
-from attn_book.analysis.plots.style import STYLE
+from attn_book.analysis.plots.style import book_style
+from attn_book.language import say
 from attn_book.records.logits import read_logits
 from attn_book.records.run import Run
 
@@ -41,7 +42,7 @@ def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int 
     predicted = logits.argmax(axis=1)
     chosen = _half_wrong(predicted == labels, columns * rows)
     drawn = pictures(images, network_input(images, chosen, run.experiment.recipe))
-    with plt.rc_context(STYLE | {"axes.grid": False}):
+    with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             rows,
             columns,
@@ -57,17 +58,21 @@ def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int 
             axis.imshow(picture)
             words = f"{'✓' if right else '✗'} {images.classes[guess]} {shares[index, guess]:.0%}"
             if not right:
-                words += f"\nis {images.classes[labels[index]]}"
+                words += "\n" + say("is {name}", name=images.classes[labels[index]])
             ink = RIGHT if right else WRONG
             axis.set_xlabel(words, color=ink, fontsize=LABEL, parse_math=False)
             axis.spines[:].set(visible=True, color=ink, linewidth=2)
             axis.spines[:].set_linestyle("-" if right else "--")
     wrong = int((predicted != labels).sum())
-    figure.set_label(
-        f"{len(chosen)} validation images with the predicted class, "
-        f"{int((predicted[chosen] != labels[chosen]).sum())} of them wrong. Of all {len(labels):,} "
-        f"images {wrong:,} are taken for another class."
+    words = say(
+        "{shown} validation images with the predicted class, {shown_wrong} of them wrong. Of all "
+        "{images:,} images {wrong:,} are taken for another class.",
+        shown=len(chosen),
+        shown_wrong=int((predicted[chosen] != labels[chosen]).sum()),
+        images=len(labels),
+        wrong=wrong,
     )
+    figure.set_label(words)
     return figure
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from attn_blocks.files import atomic_write
+from attn_book.analysis.lettering import lettering
+from attn_book.language import in_language, language
 from attn_book.study.plan import Plan
 
 # A model has the same colour and marker on every page; the plain network is grey. The colours keep
@@ -62,6 +67,13 @@ STYLE = {
 }
 
 
+@contextmanager
+def book_style(more: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Draw in ``STYLE``, with ``more`` of matplotlib's settings, lettered in today's language."""
+    with plt.rc_context({**STYLE, **(more or {})}), lettering():
+        yield
+
+
 def _look(title: str) -> tuple[str, str]:
     return LOOKS.get(title) or CYCLE[zlib.crc32(title.encode()) % len(CYCLE)]
 
@@ -86,12 +98,13 @@ def show(plan: Plan, figure: Figure, name: str, shows: str | None = None) -> Fig
     the notebook's output, where nbconvert and the site look for it.
 
     Args:
-        name: what the figure shows; the file is ``<page>_<name>.png``.
+        name: what the figure shows; the file is ``<page>_<name>.png``, in a folder of its own for
+            a language other than English.
         shows: its provenance where that is not the page's, which then stays under it.
     """
-    stamp = save(
-        figure, shows or plan.provenance, plan.results_dir / "figures" / f"{plan.page}_{name}.png"
-    )
+    folder = in_language(plan.results_dir / "figures", language())
+    with lettering():
+        stamp = save(figure, shows or plan.provenance, folder / f"{plan.page}_{name}.png")
     stamp.set_visible(shows is not None)
     if words := figure.get_label():
         # IPython asks an object for this; nothing in the figure's class can hold the metadata.
@@ -107,15 +120,10 @@ def save(figure: Figure, provenance: str, path: Path) -> Text:
     """
     _freeze_layout(figure)
     box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    stamp = figure.text(
-        max(0, box.x0 / width),
-        (box.y0 - 0.06) / height,
-        provenance,
-        fontsize=7,
-        color="#666666",
-        va="top",
-        parse_math=False,
-    )
+    look = {"fontsize": 7, "color": "#666666", "va": "top", "parse_math": False}
+    with lettering():
+        place = max(0, box.x0 / width), (box.y0 - 0.06) / height
+        stamp = figure.text(*place, provenance, **look)
     with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
     # A notebook shows the figure that it is given; an open one would be shown a second time.

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from attn_blocks.datasets import ImageDataset
 from attn_book.analysis import readings
-from attn_book.analysis.plots.style import STYLE, colour, marker
-from attn_book.analysis.words import listed
+from attn_book.analysis.plots.style import book_style, colour, marker
+from attn_book.analysis.words import listed, sentences
+from attn_book.language import _, say
 from attn_book.records.run import Run
 
 MARKERS = 8  # on a line, about
@@ -21,7 +22,7 @@ def sample_grid(images: ImageDataset, columns: int = 8, rows: int = 2, seed: int
     """Training images with their class names, the classes in turn."""
     generator = np.random.default_rng(seed)
     labels = np.asarray(images.train.labels)
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(
             rows, columns, figsize=(1.25 * columns, 1.45 * rows), layout="constrained"
         )
@@ -32,7 +33,12 @@ def sample_grid(images: ImageDataset, columns: int = 8, rows: int = 2, seed: int
             axis.set_title(images.classes[label], fontsize=8)
             axis.axis("off")
     shown = list(dict.fromkeys(axis.get_title() for axis in axes.flat))
-    figure.set_label(f"{columns * rows} training images: {listed(shown)}, in turn.")
+    words = say(
+        "{number} training images: {classes}, in turn.",
+        number=columns * rows,
+        classes=listed(shown),
+    )
+    figure.set_label(words)
     return figure
 
 
@@ -47,7 +53,7 @@ def training_curves(
     Args:
         reported: a write-up's history with "epoch", "test_loss" and "test_acc", drawn behind.
     """
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axes = plt.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
         for axis, quantity in zip(axes, ("loss", "acc"), strict=True):
             if reported is not None:
@@ -57,28 +63,32 @@ def training_curves(
                     color="black",
                     alpha=0.35,
                     linewidth=3,
-                    label="as reported (validation)",
+                    label=_("as reported (validation)"),
                 )
             for title, title_runs in runs.items():
                 _curve(axis, title, title_runs, f"train_{quantity}", linestyle="--", label=None)
                 _curve(axis, title, title_runs, f"val_{quantity}", label=title)
-            axis.set(xlabel="epoch", ylabel={"loss": "cross-entropy", "acc": "accuracy"}[quantity])
-        axes[0].set_title("loss (dashed: training, solid: validation)")
-        axes[1].set_title("accuracy (dashed: training, solid: validation)")
+            axis.set_xlabel(_("epoch"))
+        axes[0].set_ylabel(_("cross-entropy"))
+        axes[1].set_ylabel(_("accuracy"))
+        axes[0].set_title(_("loss (dashed: training, solid: validation)"))
+        axes[1].set_title(_("accuracy (dashed: training, solid: validation)"))
         axes[1].legend(fontsize=8)
-    figure.set_label(f"Loss and accuracy by epoch. {readings.training_curves(runs)}")
+    read = str(readings.training_curves(runs))
+    figure.set_label(sentences([_("Loss and accuracy by epoch."), read]))
     return figure
 
 
 def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Figure:
     """The validation accuracy of all models of a comparison in one plot."""
-    with plt.rc_context(STYLE):
+    with book_style():
         figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         for title, title_runs in runs.items():
             _curve(axis, title, title_runs, "val_acc", label=_with_final(title, title_runs))
-        axis.set(xlabel="epoch", ylabel="validation accuracy")
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title="final epoch")
-    figure.set_label(f"Validation accuracy by epoch. {readings.validation_curves(runs)}")
+        axis.set(xlabel=_("epoch"), ylabel=_("validation accuracy"))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=_("final epoch"))
+    read = str(readings.validation_curves(runs))
+    figure.set_label(sentences([_("Validation accuracy by epoch."), read]))
     return figure
 
 
@@ -112,5 +122,6 @@ def _curve(
 
 def _with_final(title: str, runs: Sequence[Run]) -> str:
     if not runs:
-        return f"{title}: no finished run"
-    return f"{title}: {np.mean([run.metrics['final_val_acc'] for run in runs]):.3f}"
+        return say("{network}: no finished run", network=title)
+    mean = np.mean([run.metrics["final_val_acc"] for run in runs])
+    return say("{network}: {accuracy:.3f}", network=title, accuracy=mean)
