@@ -191,7 +191,7 @@ verify-published: $(STAMP) ## check what is published and train one short run ag
 	@$(BOOK) verify-published $(if $(filter 0,$(RETRAIN)),,--retrain $(RETRAIN)) $(if $(DATA),--data-dir "$(DATA)")
 
 book: $(STAMP) ## build the site from what is published, without network (RESULTS=results: yours too)
-	@$(BIN)/python book/build.py $(if $(RESULTS),--results "$(RESULTS)",--readme README.md)
+	@$(BIN)/python book/build.py $(if $(RESULTS),--results "$(RESULTS)",--readmes .)
 
 serve: $(STAMP) ## serve the site on 127.0.0.1:8000 (HOST= PORT=)
 	@test -f book/_build/html/index.html || $(BIN)/python book/build.py

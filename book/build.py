@@ -28,7 +28,7 @@ import rooms
 import translations
 import why_05888
 from published_results import count, foremost, judged_claims, under_way, widest
-from sites import SITES, render
+from sites import READMES, SITES, render
 from texts import banner, origin, table
 
 from attn_blocks.files import PROJECT
@@ -36,7 +36,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
 from attn_book.analysis.words import counted, joined, plain, sentences
 from attn_book.driver.publish import publish
-from attn_book.language import ENGLISH, VARIABLE, _, say
+from attn_book.language import VARIABLE, _, say
 from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
@@ -63,7 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the site from what is published")
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
-    parser.add_argument("--readme", type=Path, help="also put the front table into this README")
+    parser.add_argument(
+        "--readmes", type=Path, help="also put the front table into the READMEs in this folder"
+    )
     parser.add_argument("--results", type=Path, help="show the runs and pages of this folder too")
     parser.add_argument(
         "--languages", nargs="+", choices=SITES, default=[*SITES], help="default: all"
@@ -80,12 +82,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     for folder in ("source", "html"):
         shutil.rmtree(options.output / folder, ignore_errors=True)
-    os.environ[VARIABLE] = ENGLISH
-    if options.readme:
-        front.write_readme(foremost(plans), options.readme)
     codes = []
     for language in options.languages:
         os.environ[VARIABLE] = language
+        if options.readmes:
+            front.write_readme(foremost(plans), options.readmes / READMES[language])
         source = options.output / "source" / language
         lay_out(plans, source, language)
         plt.close("all")
@@ -114,7 +115,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> N
     Args:
         plans: profile -> page -> plan, the preferred profile first.
     """
-    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "*.py", "gains.png")
+    ignored = shutil.ignore_patterns("_build", "published", "__pycache__", "*.py", "gains*.png")
     shutil.copytree(BOOK, source, ignore=ignored)
     shutil.copy(BOOK / "conf.py", source)
     (source / "static" / "tex-svg-full.js").write_bytes(mathjax())

@@ -1,4 +1,4 @@
-"""The front page and the README: what was found, in a sentence, a figure and a table."""
+"""The front page and the READMEs: what was found, in a sentence, a figure and a table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SAID = {
     OPEN: N_("{number} cannot be told from it by these runs ({blocks})"),
 }
 assert set(SAID) <= set(OUTCOMES)
-README_PICTURE = "book/static/gains.png"  # beside the README
+README_PICTURE = "book/static/gains{}.png"  # beside the README, with its language's suffix
 
 
 def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
@@ -84,20 +84,22 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     """
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
-    _, after = rest.split(README_END)
+    after = rest.split(README_END)[1]
     plan, wide = subject(pages), gains_of(full_size_found())
-    width = "[At the published width](book/published/full_size/README.md)"
-    shown = [f"{answer(pages)} {at_full_size_in_words(width, wide)}"]
+    width = "[" + _("At the published width") + "](book/published/full_size/README.md)"
+    shown = [sentences([answer(pages), at_full_size_in_words(width, wide)])]
     if is_study(plan):
         figure = picture(plan, wide)
-        with atomic_write(path.parent / README_PICTURE, "wb") as stream:
+        image = README_PICTURE.format("".join(path.suffixes[:-1]))
+        with atomic_write(path.parent / image, "wb") as stream:
             figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
         shown += [
-            f"![{figure.get_label()}]({README_PICTURE})",
+            f"![{figure.get_label()}]({image})",
             headline(plan, wide).to_markdown(disable_numparse=True),
             say("Points of validation accuracy; {origin}.", origin=origin(plan)),
         ]
-    claims = sentences([count(pages), decided_by("[The protocol](book/protocol.md)")])
+    protocol = "[" + _("The protocol") + "](book/protocol.md)"
+    claims = sentences([count(pages), decided_by(protocol)])
     shown += [claims, decided(pages), under_way(pages) or ""]
     with atomic_write(path) as stream:
         stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))

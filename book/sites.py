@@ -11,6 +11,7 @@ import translations
 
 BOOK = Path(__file__).resolve().parent
 SITES = {"en": "", "zh_CN": "zh"}  # language -> its folder in that of the English site
+READMES = {"en": "README.md", "zh_CN": "README.zh.md"}
 
 
 def render(source: Path, language: str, output: Path) -> int:

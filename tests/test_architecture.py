@@ -75,7 +75,7 @@ def test_an_upward_import_would_be_seen(rooms):
     plt.close(figure)
 
 
-@pytest.mark.parametrize("page", ["README.md", "book/architecture.md"])
+@pytest.mark.parametrize("page", ["README.md", "README.zh.md", "book/architecture.md"])
 def test_every_room_has_its_line(rooms, page):
     text = (PROJECT / page).read_text(encoding="utf-8")
     for room in rooms.ROOMS:

@@ -146,14 +146,16 @@ def test_an_index_out_of_reach_is_said_in_one_sentence(tmp_path):
     assert not (tmp_path / ".ready-cu126").exists()
 
 
-def test_conda_and_readme_follow_the_same_table():
+def test_conda_and_the_texts_follow_the_same_table():
     conda = (PROJECT / "environment.yml").read_text(encoding="utf-8")
     assert f"- paddlepaddle-gpu=={VERSION}\n" in conda
     assert f"- --extra-index-url {gpu.INDEX}cu126/\n" in conda
+    launch = (PROJECT / "book" / "launch.md").read_text(encoding="utf-8")
+    assert f"paddlepaddle-gpu=={VERSION} --extra-index-url {gpu.INDEX}cu126/\n" in launch
     assert f"GPU_INDEX ?= {gpu.INDEX}$(PADDLE)/" in (PROJECT / "Makefile").read_text()
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    assert f"Paddle {VERSION}" in readme
+    readmes = [(PROJECT / f"README{of}.md").read_text(encoding="utf-8") for of in ("", ".zh")]
+    assert all(f"Paddle {VERSION}" in readme for readme in readmes)
     for build in gpu.BUILDS:
         row = r"{} \W*{}\.{} .*{}".format(build.name, *build.least, re.escape(build.driver))
-        for text in (conda, readme):
+        for text in (conda, *readmes):
             assert re.search(row, text.replace("`", "").replace("|", "")), row

@@ -168,3 +168,22 @@ def test_what_needs_more_says_so_in_one_sentence_and_writes_nothing(bare, comman
     [line] = answer.stderr.splitlines()
     needs = "pip install 'attn-blocks[book]'" if command == "models" else "a checkout of the book"
     assert needs in line
+
+
+def test_the_first_page_runs_with_the_wheel_alone(wheel, tmp_path):
+    """As book/launch.md says it; the packages of the extra "book" are those that are here."""
+    site, page = tmp_path / "site", tmp_path / "01_se.ipynb"
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", str(site)]
+    ours = ("ATTN_", "PYTHONPATH")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    environment["PYTHONPATH"] = str(site)
+    shutil.copy(PROJECT / "notebooks" / page.name, page)
+    run = ["-m", "papermill", page.name, page.name, "-p", "profile", "smoke", "-k", "python3"]
+    for arguments in ([*install, f"{wheel}[cpu,book]"], [*run, "--no-progress-bar"]):
+        command = [sys.executable, *arguments]
+        answer = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert answer.returncode == 0, answer.stderr
+    assert "profile smoke · Shapes (10 classes; 40 / 20 images)" in page.read_text("utf-8")
+    assert any((tmp_path / "results" / "smoke" / "runs").iterdir())

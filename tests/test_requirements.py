@@ -53,7 +53,8 @@ def test_every_import_is_declared():
 
 
 def test_every_make_target_that_is_named_exists():
-    places = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")]
+    texts = ("README.md", "README.zh.md", "CONTRIBUTING.md", "data/README.md")
+    places = [PROJECT / name for name in texts]
     for folder, ending in (("src", "py"), ("book", "py"), ("notebooks", "ipynb")):
         places += (PROJECT / folder).rglob(f"*.{ending}")
     places += (PROJECT / "book").glob("*.md")
@@ -87,3 +88,11 @@ def test_every_place_names_the_same_versions_of_python():
     assert f"python: [{named}]" in text(".github/workflows/tests.yml")
     for page in ("README.md", "environment.yml"):
         assert f"3.{minors[0]} to 3.{minors[-1]}" in text(page)
+    assert f"3.{minors[0]} 至 3.{minors[-1]}" in text("README.zh.md")
+
+
+def test_every_place_names_the_same_wheel():
+    version = metadata.version("attn-blocks")
+    for page in ("README.md", "README.zh.md", "book/launch.md"):
+        named = re.findall(r"attn_blocks-([\d.]+)-", (PROJECT / page).read_text(encoding="utf-8"))
+        assert {*named} == {version}, page

@@ -47,6 +47,7 @@ FLAGS = (
     "--disable-sync",
 )
 WIDE, NARROW = 1200, 400
+READMES = ("README.md", "README.zh.md")
 
 
 def build(published, output, *options, languages=("en",)):
@@ -75,18 +76,19 @@ def html(tmp_path_factory, published_once):
     """The sites of what is published, or of made-up results while nothing is."""
     published = PUBLISHED if shown() else published_once
     output = tmp_path_factory.mktemp("site")
-    readme = output / "README.md"
-    shutil.copy(PROJECT / "README.md", readme)
-    done = build(published, output, "--readme", str(readme), languages=("en", "zh_CN"))
+    for name in READMES:
+        shutil.copy(PROJECT / name, output)
+    done = build(published, output, "--readmes", str(output), languages=("en", "zh_CN"))
     assert done.returncode == 0, done.stderr
     return output / "html"
 
 
-def test_the_readme_shows_what_is_published(html):
+@pytest.mark.parametrize("name", READMES)
+def test_the_readme_shows_what_is_published(html, name):
     if not shown():
         pytest.skip("nothing is published yet")
-    made = (html.parent / "README.md").read_text(encoding="utf-8")
-    assert made == (PROJECT / "README.md").read_text(encoding="utf-8"), "run make book"
+    made = (html.parent / name).read_text(encoding="utf-8")
+    assert made == (PROJECT / name).read_text(encoding="utf-8"), "run make book"
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from collections import namedtuple
 import paddle
 import pytest
 
-from attn_blocks import device, native
+from attn_blocks import device, gpu, native
+from attn_blocks.files import PROJECT
 from attn_book.driver import cli, doctor
 
 RTX_4090 = "NVIDIA GeForce RTX 4090, 550.54.14, 8.9"
@@ -102,6 +103,27 @@ def test_the_instruction_set_is_named_and_can_be_held_back():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "AVX2"
+
+
+def test_a_mirror_is_named_with_its_line_and_is_nobodys_default(machine, examined, monkeypatch):
+    machine()
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    found = examined()
+    packages, builds = found["Packages from"], found["GPU builds from"]
+    assert packages.value.startswith("the index that pip is set to")
+    assert packages.value.endswith(f": export PIP_INDEX_URL={doctor.MIRROR}")
+    assert gpu.INDEX in builds.value and "make setup GPU_INDEX=" in builds.value
+    assert packages.problem == builds.problem == ""
+    assert "PIP_INDEX_URL" not in doctor.os.environ
+    # What is installed from by default names no mirror.
+    for name in ("Makefile", "pyproject.toml", "environment.yml", "constraints.txt"):
+        assert doctor.MIRROR.split("/")[2] not in (PROJECT / name).read_text(encoding="utf-8")
+
+
+def test_an_index_that_was_chosen_is_not_shown(examined, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "https://name:secret@example.org/simple")
+    value = examined()["Packages from"].value
+    assert value.startswith("the index that PIP_INDEX_URL names") and "secret" not in value
 
 
 def test_one_thread_a_full_disk_and_a_foreign_machine(examined, monkeypatch, tmp_path):

@@ -21,6 +21,9 @@ from attn_blocks.files import PROJECT, in_checkout
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest
 PLATFORMS = {("Linux", "x86_64"), ("Darwin", "arm64")}
 LEAST_FREE = 2e9  # bytes; a few runs at full size with their weights
+# Tsinghua University's mirror of PyPI, for readers in mainland China to whom pypi.org is slow. It
+# is named and never set: https://mirrors.tuna.tsinghua.edu.cn/help/pypi/.
+MIRROR = "https://pypi.tuna.tsinghua.edu.cn/simple"
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def examine(
     findings = [_machine(), _python(), _package(), paddle]
     if usable:
         findings += [_gpu(), _threads(), _native()]
-    findings += [_data(data_dir), *_disks(data_dir, results_dir)]
+    findings += [*_indexes(), _data(data_dir), *_disks(data_dir, results_dir)]
     return findings, usable
 
 
@@ -170,6 +173,15 @@ def _native() -> Finding:
         problem, fix = (part.strip() for part in reason.split(";"))
         return Finding("Native operators", value, problem, fix)
     return Finding("Native operators", value)
+
+
+def _indexes() -> list[Finding]:
+    """Where packages come from, and the lines that choose another place."""
+    chosen = "PIP_INDEX_URL names" if os.environ.get("PIP_INDEX_URL") else "pip is set to"
+    packages = f"the index that {chosen}; in mainland China also: export PIP_INDEX_URL={MIRROR}"
+    install = "make setup GPU_INDEX" if in_checkout() else "pip install --extra-index-url"
+    builds = f"Paddle's own index in mainland China, {gpu.INDEX}; another: {install}=https://..."
+    return [Finding("Packages from", packages), Finding("GPU builds from", builds)]
 
 
 def _data(data_dir: str | Path | None) -> Finding:
