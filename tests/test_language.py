@@ -159,6 +159,12 @@ def test_numbers_are_told_apart_from_the_marks_around_them():
     assert other_numbers(pages[0], pages[1]) == []
     [problem] = other_numbers(pages[0], pages[2])
     assert problem == "shows other numbers than in English (0.50, 0.60), from: x"
+    for cell, rest in zip(cells, ("4.4e-16", "4.4e-16", "5.6e-16"), strict=True):
+        cell.outputs = [NotebookNode(text=f"largest difference {rest}")]
+    assert other_numbers(pages[0], pages[2]) == []
+    for cell, size in zip(cells, ("4e-5", "4e-5", "5e-5"), strict=True):
+        cell.outputs = [NotebookNode(text=f"decay {size}")]
+    assert len(other_numbers(pages[0], pages[2])) == 1
     for cell in cells:
         cell.source = "cost.table(page)"  # measures time
     assert other_numbers(pages[0], pages[2]) == []

@@ -6,7 +6,8 @@ import re
 
 from nbformat import NotebookNode
 
-NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]\d+)?")
+ROUNDING = re.compile(r"e-(0[7-9]|[1-9]\d)$")  # how a number below a millionth ends
 HIDDEN = re.compile(r"<style.*?</style>|<[^>]*>", re.DOTALL)  # of HTML
 TIMED = ("cost.", "measured")  # in the source of a cell that measures time, or shows what did
 
@@ -14,8 +15,8 @@ TIMED = ("cost.", "measured")  # in the source of a cell that measures time, or 
 def other_numbers(english: NotebookNode, other: NotebookNode) -> list[str]:
     """Cells whose outputs hold other numbers than the same page's in English: a line for each.
 
-    A number counts once a cell, since a sentence may repeat one in one language alone. Times are
-    left out: they are of their own execution.
+    A number counts once a cell, since a sentence may repeat one in one language alone. Times and
+    what rounding leaves of a difference are left out: they are of their own execution.
     """
     pairs = zip(english.cells, other.cells, strict=False)
     same = [(one, two) for one, two in pairs if one.source == two.source]
@@ -35,4 +36,5 @@ def numbers(cell: NotebookNode) -> set[str]:
     for output in cell.get("outputs", ()):
         data = output.get("data", {})
         texts += [str(data[kind]) for kind in data if not kind.startswith("image/")]
-    return {number for text in texts for number in NUMBER.findall(HIDDEN.sub(" ", text))}
+    found = (number for text in texts for number in NUMBER.findall(HIDDEN.sub(" ", text)))
+    return {number for number in found if not ROUNDING.search(number)}
