@@ -331,6 +331,17 @@ def pilot_trials() -> str:
         epochs=best.epochs,
         mean=100 * best.mean,
     )
+    if any(trial.epochs > pilot.MOST_EPOCHS for trial in found):
+        words = sentences(
+            [
+                words,
+                say(
+                    "Trials of more than {epochs} epochs are shown beside and decide nothing "
+                    "either: the protocol lets none of them be chosen.",
+                    epochs=pilot.MOST_EPOCHS,
+                ),
+            ]
+        )
     return f"{table(pilot.table(found))}\n\n{words}"
 
 
