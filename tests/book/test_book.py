@@ -629,7 +629,8 @@ def test_the_switch_names_the_same_page_of_the_other_language(html):
 
 
 def test_a_section_has_the_same_anchor_in_both_languages(html):
-    for name in pages(html):
+    # The headings of all results are made from records, and no text leads to one of them.
+    for name in {*pages(html)} - {"results.html"}:
         english, chinese = (
             re.findall(r'<section [^>]*id="(.*?)"', (folder / name).read_text(encoding="utf-8"))
             for folder in (html, html / "zh")
