@@ -190,9 +190,11 @@ class Network:
 class Training:
     """Networks that are trained in step: every batch is made once and shown to all of them.
 
+    ``begin`` says from which initial values and on which images.
+
     Args:
         experiments: equal in all but the model and the weight decay.
-        images: see ``datasets.load``; those of another fold are given to ``begin``.
+        classes: how many there are.
         device: "cuda", where each step of a network is captured once and then replayed, those of
             different networks side by side; or "cpu".
         precision: one of ``PRECISIONS``.
@@ -205,15 +207,15 @@ class Training:
     def __init__(
         self,
         experiments: Sequence[Experiment],
-        images: datasets.ImageDataset,
+        classes: int,
         device: str,
         precision: str,
         workers: int,
     ) -> None:
         choose("precision", precision, PRECISIONS)
         self.recipe, self.workers = experiments[0].recipe, workers
-        if any(replace(one.recipe, weight_decay=self.recipe.weight_decay) != self.recipe
-               for one in experiments):  # fmt: skip
+        shared = [replace(one.recipe, weight_decay=0) for one in experiments]
+        if any(recipe != shared[0] for recipe in shared):
             raise SettingError("networks with different recipes cannot be trained in step")
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = (
@@ -225,14 +227,12 @@ class Training:
         self.labels = torch.zeros(batch, dtype=torch.int64, device=device)
         self.rate = torch.zeros((), device=device)
         self.networks = [
-            Network(one, len(images.classes), self.images, self.labels, self.rate, precision)
+            Network(one, classes, self.images, self.labels, self.rate, precision)
             for one in experiments
         ]
-        self.begin(images, experiments[0].seed)
         if device == "cuda":
             for network in self.networks:
                 network.capture()
-                network.begin(experiments[0].seed)
         names = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}
         names["precision"] = precision + " autocast" * (precision == "bfloat16")
         group = [one.variant for one in experiments]
@@ -261,12 +261,8 @@ class Training:
         """
         steps = len(self.batches)
         order = range(first * steps, self.recipe.epochs * steps)
-        pinned = self.images.is_cuda
-        batches = iter(
-            DataLoader(
-                self.batches, None, sampler=order, num_workers=self.workers, pin_memory=pinned
-            )
-        )
+        how = {"num_workers": self.workers, "pin_memory": self.images.is_cuda}
+        batches = iter(DataLoader(self.batches, batch_size=None, sampler=order, **how))
         for epoch in range(first, self.recipe.epochs):
             began = time.perf_counter()
             # Dropout draws from here on, so that a resumed epoch draws the same numbers.

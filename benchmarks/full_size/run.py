@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -25,7 +24,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))  # where it is not installed
 
-from attn_blocks import datasets
+from attn_blocks import datasets, device
 from attn_blocks.errors import AttnBlocksError, SettingError
 from attn_blocks.files import atomic_write, load_tensors, save_tensors, write_json
 from attn_book.study.design import ANNEALED
@@ -82,10 +81,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("results/full_size"), help="%(default)s")
     parser.add_argument("--data-dir", type=Path, help="where the data sets lie")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
-    parser.add_argument("--precision", choices=("bfloat16", "tf32", "float32"))
-    parser.add_argument("--workers", type=int, default=os.cpu_count() - 2, help="%(default)s")
-    parser.add_argument("--keep-every", type=int, default=1, metavar="EPOCHS",
-                        help="epochs to go on from, 0 for none")  # fmt: skip
+    parser.add_argument("--precision", help="bfloat16 (on a GPU), tf32 or float32 (else)")
+    workers = {"type": int, "default": max(0, device.cores() - 2)}
+    parser.add_argument("--workers", **workers, help="processes that make batches, %(default)s")
+    kept = {"type": int, "default": 1, "metavar": "EPOCHS"}
+    parser.add_argument("--keep-every", **kept, help="what to go on from; 0 for nothing")
     return parser.parse_args(arguments)
 
 
@@ -164,15 +164,14 @@ def train(options: argparse.Namespace) -> None:
     import loop  # PyTorch, which the command line does without
     import torch
 
-    device = "cpu" if options.cpu or not torch.cuda.is_available() else "cuda"
-    precision = options.precision or ("bfloat16" if device == "cuda" else "float32")
-    training = None
+    where = "cpu" if options.cpu or not torch.cuda.is_available() else "cuda"
+    precision = options.precision or ("bfloat16" if where == "cuda" else "float32")
+    training = None  # captured once for all seeds
     for seed in options.seeds:
         experiments, images = experiments_of(options, seed)
-        if training is None:
-            training = loop.Training(experiments, images, device, precision, options.workers)
-        else:
-            training.begin(images, seed)
+        how = (len(images.classes), where, precision, options.workers)
+        training = training or loop.Training(experiments, *how)
+        training.begin(images, seed)
         kept = [
             Kept(one, images, options.out, compute=training.compute, params=network.params)
             for one, network in zip(experiments, training.networks, strict=True)
