@@ -17,6 +17,7 @@ import pytest
 from attn_book.__main__ import main
 from attn_book.driver import pages
 from attn_book.driver.processes import WorkerError
+from attn_book.language import LANGUAGES, in_language
 from attn_book.records.run import Run
 
 # The command line with small pages in place of the book's.
@@ -289,12 +290,13 @@ def test_interrupted_pages_and_half_written_files(data_dir, results_dir, tmp_pat
     assert nbformat.read(smoke / "notebooks/04_sge.ipynb", as_version=4).cells
 
 
-def test_damaged_pages_are_named_and_executed_again(tmp_path):
-    output = tmp_path / "smoke/notebooks/04_sge.ipynb"
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_damaged_pages_are_named_and_executed_again(tmp_path, language):
+    output = in_language(tmp_path / "smoke/notebooks", language) / "04_sge.ipynb"
     rubbish = [
         output.with_name(".04_sge.ipynb.x.tmp"),
         output.with_name(".04_sge.partial.ipynb"),
-        tmp_path / "smoke/figures/.04_sge_curves.png.x.tmp",
+        in_language(tmp_path / "smoke/figures", language) / ".04_sge_curves.png.x.tmp",
     ]
     for path in (output, *rubbish):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from attn_blocks.files import (
 )
 from attn_book.analysis import reference
 from attn_book.driver.processes import PACKAGES, Task, WorkerError
-from attn_book.language import ENGLISH, LANGUAGES, _, catalogue_path, in_language, speaking
+from attn_book.language import ENGLISH, _, catalogue_path, in_language, speaking
 from attn_book.records import planned
 from attn_book.study.plan import Plan
 
@@ -178,9 +178,9 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
 def set_aside_damaged_page(output: Path) -> list[str]:
     """Remove what an interrupted execution left, and set a damaged page aside; a line for each."""
     page, notebooks = output.stem, output.parent
-    figures = notebooks.parent / "figures"
-    if notebooks.name in LANGUAGES:
-        figures = notebooks.parents[1] / "figures" / notebooks.name
+    # Beside the notebooks and divided as they are, see ``in_language``.
+    root = next(folder for folder in output.parents if folder.name == "notebooks")
+    figures = root.parent / "figures" / notebooks.relative_to(root)
     problems = remove_leftovers(notebooks, f".{page}.*.ipynb")
     problems += remove_leftovers(notebooks, f".{page}.*.tmp")
     problems += remove_leftovers(figures, f".{page}_*.tmp")
