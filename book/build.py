@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import sys
@@ -36,7 +35,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.analysis import pilot, tables, verdicts
 from attn_book.analysis.words import counted, joined, plain, sentences
 from attn_book.driver.publish import publish
-from attn_book.language import VARIABLE, _, say
+from attn_book.language import _, in_language, say, speaking
 from attn_book.records import first_study, full_size, planned
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.recorded import finished_runs, recorded_plans
@@ -50,7 +49,6 @@ RECORDS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
-
 LONG_CELL = 45  # letters; a table with a longer one lets its cells break
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
@@ -84,13 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(options.output / folder, ignore_errors=True)
     codes = []
     for language in options.languages:
-        os.environ[VARIABLE] = language
-        if options.readmes:
-            front.write_readme(foremost(plans), options.readmes / READMES[language])
-        source = options.output / "source" / language
-        lay_out(plans, source, language)
-        plt.close("all")
-        codes.append(render(source, language, options.output))
+        with speaking(language):
+            if options.readmes:
+                front.write_readme(foremost(plans), options.readmes / READMES[language])
+            source = options.output / "source" / language
+            lay_out(plans, source, language)
+            plt.close("all")
+            codes.append(render(source, language, options.output))
     return max(codes)
 
 
@@ -260,7 +258,7 @@ def chapter(page: str, plans: dict[str, dict[str, Plan]], source: Path, language
 
 def executed_in(language: str, folder: Path, page: str) -> Path | None:
     """The page as it was executed in a language, else in English; None if it was in neither."""
-    paths = (folder / language / f"{page}.ipynb", folder / f"{page}.ipynb")
+    paths = (place / f"{page}.ipynb" for place in (in_language(folder, language), folder))
     return next((path for path in paths if path.exists()), None)
 
 
@@ -286,9 +284,20 @@ def one_header(html: str) -> str:
 
 
 def all_results(pages: dict[str, Plan], records: Path) -> str:
-    """Everything that one profile found: accuracies per task, claims, and the files."""
+    """Everything that one profile found: accuracies per task, claims, and the files.
+
+    Headings have anchors of their own, so that these are the same in every language.
+    """
     profile = next(iter(pages.values())).profile
-    parts = [say("## Profile {profile}", profile=profile), under_way(pages) or ""]
+    title, claimed, files = (
+        f"{{#profile-{profile}{part}}}\n{heading}"
+        for part, heading in (
+            ("", say("## Profile {profile}", profile=profile)),
+            ("-claims", _("### Claims")),
+            ("-files", _("### Files")),
+        )
+    )
+    parts = [title, under_way(pages) or ""]
     for task, plan in widest(pages).items():
         parts += [
             f"### {TASK_TITLES[task]}",
@@ -297,7 +306,7 @@ def all_results(pages: dict[str, Plan], records: Path) -> str:
         ]
     protocol = front.decided_by("{doc}`" + _("The protocol") + " <protocol>`")
     said = sentences([count(pages), protocol])
-    parts += [_("### Claims"), said, table(claims(pages)), _("### Files")]
+    parts += [claimed, said, table(claims(pages)), files]
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
         shutil.copyfile(folder_of(pages) / name, copy)

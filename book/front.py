@@ -59,7 +59,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         coming.append(_("{doc}`All results <results>` has what was found so far."))
     width = "{doc}`" + _("At the published width") + " <full_size>`"
     text = [
-        sentences([answer(pages), at_full_size_in_words(width, wide)]),
+        sentences([answer(pages), at_full_size_in_words(width, found)]),
         ":::::{container} answer",
         f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
         table(rows, ".results .wide"),
@@ -85,9 +85,10 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
     after = rest.split(README_END)[1]
-    plan, wide = subject(pages), gains_of(full_size_found())
+    plan, found = subject(pages), full_size_found()
+    wide = gains_of(found)
     width = "[" + _("At the published width") + "](book/published/full_size/README.md)"
-    shown = [sentences([answer(pages), at_full_size_in_words(width, wide)])]
+    shown = [sentences([answer(pages), at_full_size_in_words(width, found)])]
     if is_study(plan):
         figure = picture(plan, wide)
         image = README_PICTURE.format("".join(path.suffixes[:-1]))
@@ -170,14 +171,15 @@ def gains_of(found: at_full_size.Found) -> dict[str, float]:
     return {title: found.gain(TASK, title) for title in found.blocks}
 
 
-def at_full_size_in_words(opening: str, wide: Mapping[str, float]) -> str:
+def at_full_size_in_words(opening: str, found: at_full_size.Found) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     return say(
-        "{opening}, trained on a GPU, they ended on average this many points beside {network}: "
-        "{gains}.",
+        "{opening}, trained {trainings} times each on a GPU, they ended on average this many "
+        "points beside {network}: {gains}.",
         opening=opening,
+        trainings=len(found.plain),
         network=RESNET.title,
-        gains=joined(f"{block_of(t)} {gain:+.1f}" for t, gain in wide.items()),
+        gains=joined(f"{block_of(t)} {gain:+.1f}" for t, gain in gains_of(found).items()),
     )
 
 

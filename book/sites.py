@@ -9,9 +9,11 @@ from pathlib import Path
 import conf
 import translations
 
+from attn_book.language import CHINESE, ENGLISH
+
 BOOK = Path(__file__).resolve().parent
-SITES = {"en": "", "zh_CN": "zh"}  # language -> its folder in that of the English site
-READMES = {"en": "README.md", "zh_CN": "README.zh.md"}
+SITES = {ENGLISH: "", CHINESE: "zh"}  # language -> its folder in that of the English site
+READMES = {ENGLISH: "README.md", CHINESE: "README.zh.md"}
 
 
 def render(source: Path, language: str, output: Path) -> int:
