@@ -170,7 +170,7 @@ def animals(found: Found) -> Lesson:
     }
     gains = {title: found.gains(ANIMALS, title) for title in found.blocks}
     errors = {title: found.error(title) for title in gains}
-    means = {title: float(np.mean(of)) for title, of in gains.items()}
+    means = {title: found.gain(ANIMALS, title) for title in gains}
     beyond = [t for t in gains if abs(means[t]) > 2 * errors[t]]
     turned = [t for t, of in gains.items() if min(of) < 0 < max(of)]
     widest = max(gains, key=lambda title: np.ptp(gains[title]))
@@ -216,10 +216,8 @@ def animals(found: Found) -> Lesson:
 
 def course(found: Found) -> Lesson:
     """When a block is ahead: a quarter, half, three quarters and all of the epochs."""
-    plain, epochs = (
-        np.mean([one.accuracies for one in found.plain], axis=0),
-        len(found.plain[0].history),
-    )
+    plain = np.mean([one.accuracies for one in found.plain], axis=0)
+    epochs = len(plain)
     at = [epochs * part // 4 for part in (1, 2, 3, 4)]
     means = {t: np.mean([one.accuracies for one in of], axis=0) for t, of in found.blocks.items()}
     gains = {t: [100 * float(of[e - 1] - plain[e - 1]) for e in at] for t, of in means.items()}

@@ -58,19 +58,23 @@ def gains_of_trainings(
             axis.plot(mean, place, "D", color=ink, markersize=6, zorder=3)
             where = (max(v + 2 * e for v, e in zip(values, errors[title], strict=True)), place)
             axis.annotate(f"{mean:+.1f}", where, (8, 0), ha="left", **NOTE)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.set_yticks(range(len(gains)), [t.removesuffix(f"-{RESNET.title}") for t in gains])
-        axis.set(
-            xlabel=say("points above {network}", network=RESNET.title),
-            ylim=(len(gains) - 0.5, -0.5),
-        )
+        names = [title.removesuffix(f"-{RESNET.title}") for title in gains]
+        _frame(axis, names, _("a training, ± 2 errors of its images"), _("mean"), "D")
         axis.margins(x=0.1)
-        handles = [
-            plt.Line2D([], [], mec=DARK, label=_("a training, ± 2 errors of its images"), **HOLLOW),
-            plt.Line2D([], [], ls="", marker="D", color=DARK, label=_("mean")),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
+
+
+def _frame(axis: plt.Axes, names: Sequence[str], hollow: str, full: str, sign: str) -> None:
+    """A row a network beside the plain one's line, and what hollow and full marks are."""
+    axis.axvline(0, color="black", linewidth=1)
+    axis.set_yticks(range(len(names)), names)
+    axis.set_xlabel(say("points above {network}", network=RESNET.title))
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    handles = [
+        plt.Line2D([], [], mec=DARK, label=hollow, **HOLLOW),
+        plt.Line2D([], [], ls="", marker=sign, color=DARK, label=full),
+    ]
+    axis.figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
 
 
 def gains_in_time(gains: Mapping[str, Sequence[float]], epochs: Sequence[int]) -> Figure:
@@ -121,14 +125,7 @@ def small_and_full(gains: Mapping[str, tuple[float, float]]) -> Figure:
             where = (max(small, full), place), (8, 0)
             text = say("{first} and {last}", first=f"{small:+.1f}", last=f"{full:+.1f}")
             axis.annotate(text, *where, ha="left", bbox=GROUND, **NOTE)
-        axis.axvline(0, color="black", linewidth=1)
-        axis.set_yticks(range(len(gains)), list(gains))
-        axis.set_xlabel(say("points above {network}", network=RESNET.title))
-        axis.set_ylim(len(gains) - 0.5, -0.5)
+        marks = _("small, mean of the study's folds"), _("full width, on average"), "o"
+        _frame(axis, list(gains), *marks)
         axis.margins(x=0.2)
-        handles = [
-            plt.Line2D([], [], mec=DARK, label=_("small, mean of the study's folds"), **HOLLOW),
-            plt.Line2D([], [], ls="", marker="o", color=DARK, label=_("full width, on average")),
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     return figure
