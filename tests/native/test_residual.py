@@ -32,13 +32,16 @@ def step(network, size):
     return {"logits": logits.numpy(), "images": x.grad.numpy(), **gradients}
 
 
+def pair(name, size, seed):
+    paddle.seed(seed)
+    plain = ab.create_model(name, 3, width=1 / 8, stem="small", image_size=size)
+    return plain, native.accelerate(copy.deepcopy(plain))
+
+
 @needs_native
 @pytest.mark.parametrize("name", NAMES)
-def test_a_network_gives_the_same(name):
-    size = 64 if name == "sa_inception" else 32
-    paddle.seed(0)
-    plain = ab.create_model(name, 3, width=1 / 8, stem="small", image_size=size)
-    fast = native.accelerate(copy.deepcopy(plain))
+def test_a_network_is_joined_and_keeps_its_names(name):
+    plain, fast = pair(name, 64, seed=0)
     assert list(fast.state_dict()) == list(plain.state_dict())
     for own, other in zip(
         plain.sublayers(include_self=True), fast.sublayers(include_self=True), strict=True
@@ -46,12 +49,32 @@ def test_a_network_gives_the_same(name):
         if isinstance(own, JOINED):
             assert type(other).__module__ == residual.__name__
             assert isinstance(other, type(own))
-    # Deep in the network a rounding error can pass a ReLU's edge: single values differ visibly.
-    expected, found = step(plain, size), step(fast, size)
+
+
+def far_off(expected, found):
+    """Names whose values differ by more than rounding, on average over the tensor."""
     assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        off, size = np.abs(found[key] - value).mean(), np.abs(value).mean()
-        assert off < 1e-2 * size + 1e-5, key  # biases before a norm: gradients of rounding alone
+    return [
+        key
+        for key, value in expected.items()  # biases before a norm: gradients of rounding alone
+        if np.abs(found[key] - value).mean() > 1e-3 * np.abs(value).mean() + 1e-5
+    ]
+
+
+@needs_native
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_gives_the_same(name):
+    size = 64 if name == "sa_inception" else 32
+    # Rounding that passes a ReLU's edge moves gradients visibly, in one draw of six and on other
+    # draws for other processors; a wrong operator does so in every draw.
+    wrong = []
+    for seed in range(5):
+        expected, found = (step(network, size) for network in pair(name, size, seed))
+        np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-4, atol=1e-4)
+        wrong = far_off(expected, found)
+        if not wrong:
+            return
+    pytest.fail(f"gradients differ in every draw, in the last one of {wrong}")
 
 
 @needs_native
