@@ -6,10 +6,18 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import at_full_size
 import pandas as pd
+from lessons import full_size
 from matplotlib.figure import Figure
-from published_results import count, decided, foremost, judged_claims, under_way, widest
+from published_results import (
+    count,
+    decided,
+    decided_by,
+    foremost,
+    judged_claims,
+    under_way,
+    widest,
+)
 from texts import banner, origin, table
 
 from attn_blocks.files import atomic_write
@@ -19,14 +27,12 @@ from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
 from attn_book.analysis.words import block_of, joined, listed, plain, sentences
 from attn_book.language import N_, _, say
-from attn_book.records import full_size, planned
-from attn_book.records.published import PUBLISHED
+from attn_book.records import planned
 from attn_book.study.claims import BETTER, PRIMARY, SIZE
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
-DECIDED_BY = N_("{protocol}, written before the first run, says how claims are decided.")
 TASK = "animals10"  # of the question that the book asks first
 SAID = {
     IS_BETTER: N_("{number} made ResNet-50 better ({blocks})"),
@@ -43,7 +49,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
 
     Until there is a study, figure and table are those of the networks at full width.
     """
-    pages, found = foremost(plans), full_size_found()
+    pages, found = foremost(plans), full_size.Found()
     plan, wide = subject(pages), gains_of(found)
     image = records / "figures" / f"{plan.page}_front.png"
     if is_study(plan):
@@ -51,8 +57,8 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         plots.save(figure, plan.provenance, image)
         words = str(figure.get_label())
     else:
-        lesson, source = at_full_size.animals(found), plain(at_full_size.origin(found))
-        plots.save(lesson.figure, at_full_size.origin(found), image)
+        lesson, source = full_size.animals(found), plain(full_size.origin(found))
+        plots.save(lesson.figure, full_size.origin(found), image)
         words, rows = lesson.alt, reported_beside(plan, wide)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
@@ -72,11 +78,6 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     (records / "front.md").write_text("\n\n".join(filter(None, text)) + "\n", encoding="utf-8")
 
 
-def decided_by(protocol: str) -> str:
-    """Where the rules stand, in a sentence that opens with a link to them."""
-    return say(DECIDED_BY, protocol=protocol)
-
-
 def write_readme(pages: dict[str, Plan], path: Path) -> None:
     """Put the front page's answer, figure and table between the README's result markers.
 
@@ -85,7 +86,7 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     before, rest = text.split(README_START)
     after = rest.split(README_END)[1]
-    plan, found = subject(pages), full_size_found()
+    plan, found = subject(pages), full_size.Found()
     wide = gains_of(found)
     width = "[" + _("At the published width") + "](book/published/full_size/README.md)"
     shown = [sentences([answer(pages), at_full_size_in_words(width, found)])]
@@ -161,17 +162,12 @@ def answer(pages: dict[str, Plan]) -> str:
     )
 
 
-def full_size_found() -> at_full_size.Found:
-    """The networks at the published width, in the GPU's records."""
-    return at_full_size.Found(PUBLISHED / full_size.FOLDER, PUBLISHED / "study")
-
-
-def gains_of(found: at_full_size.Found) -> dict[str, float]:
+def gains_of(found: full_size.Found) -> dict[str, float]:
     """Title -> points above ResNet-50 at the published width, the best first."""
     return {title: found.gain(TASK, title) for title in found.blocks}
 
 
-def at_full_size_in_words(opening: str, found: at_full_size.Found) -> str:
+def at_full_size_in_words(opening: str, found: full_size.Found) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     return say(
         "{opening}, trained {trainings} times each on a GPU, they ended on average this many "

@@ -6,6 +6,7 @@ Messages are the strings in ``_``, ``N_`` and ``say`` of ``attn_book.language``,
 
 from __future__ import annotations
 
+import argparse
 import string
 import sys
 from collections import Counter
@@ -26,19 +27,18 @@ SHOWN = 60  # letters of a message
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check or update the catalogues; return the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments not in (["check"], ["update"]):
-        print("usage: python book/messages.py check|update", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser(description="Check or update the messages' translations")
+    parser.add_argument("command", choices=("check", "update"))
+    command = parser.parse_args(arguments).command
     messages, found = extracted(), []
     for language in catalogues.TRANSLATED:
         path = catalogue_path(language)
-        if arguments == ["update"]:
+        if command == "update":
             catalogues.merge(messages, path, language)
         lines = problems(catalogues.read(path, language), messages)
         found += [f"{path.relative_to(PROJECT)}: {line}" for line in lines]
     print("\n".join(found), file=sys.stderr, end="\n" * bool(found))
-    return int(bool(found) and arguments == ["check"])
+    return int(bool(found) and command == "check")
 
 
 def extracted() -> list[str]:

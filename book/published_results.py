@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
 from attn_book.analysis.words import clauses, listed, sentences
-from attn_book.language import _, say
+from attn_book.language import N_, _, say
 from attn_book.records.recorded import ended_of
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
+
+DECIDED_BY = N_("{protocol}, written before the first run, says how claims are decided.")
+
+
+def folder_of(pages: dict[str, Plan]) -> Path:
+    """The published folder of a profile's pages."""
+    return next(iter(pages.values())).results_dir
 
 
 def foremost(plans: dict[str, dict[str, Plan]]) -> dict[str, Plan]:
@@ -53,6 +61,11 @@ def count(pages: dict[str, Plan]) -> str:
     ]
     text = say("Of {claims} claims, {numbers}.", claims=len(CLAIMS), numbers=listed(numbers))
     return sentences([text, _(verdicts.ABOUT)])
+
+
+def decided_by(protocol: str) -> str:
+    """Where the rules stand, in a sentence that opens with a link to them."""
+    return say(DECIDED_BY, protocol=protocol)
 
 
 def decided(pages: dict[str, Plan]) -> str:

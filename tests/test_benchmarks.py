@@ -115,7 +115,7 @@ def test_a_worker_that_ends_is_named(worker):
 
 
 def test_a_record_holds_conditions_and_rows_and_the_book_shows_both(script, tmp_path):
-    common, build = script("common"), script("build")
+    common, included = script("common"), script("included")
     rows = [{"model": "a", "train_ratio": "1.02"}, {"model": "b|c", "train_ratio": "0.90"}]
     peer = {"python": "3.12.1", "torch": "9.9.9"}
     words = {"title": "A title", "about": "Two\nlines.", "finding": "b is slower."}
@@ -128,7 +128,7 @@ def test_a_record_holds_conditions_and_rows_and_the_book_shows_both(script, tmp_
     assert re.search(rf"paddlepaddle(-gpu)? {paddle.__version__},", told["versions"])
     assert told["versions"].endswith("; python 3.12.1, torch 9.9.9")
 
-    shown = build.benchmarks(tmp_path)
+    shown = included.benchmarks(tmp_path)
     for words in ("### A title", "Two lines.", "b is slower.", "`a command`", "torch 9.9.9"):
         assert words in shown
     assert "| model | train ratio |" in shown
@@ -136,7 +136,7 @@ def test_a_record_holds_conditions_and_rows_and_the_book_shows_both(script, tmp_
 
 
 def test_without_records_the_page_says_so(script, tmp_path):
-    assert "No measurements" in script("build").benchmarks(tmp_path)
+    assert "No measurements" in script("included").benchmarks(tmp_path)
 
 
 def test_published_records_say_how_they_were_made():

@@ -40,7 +40,7 @@ def test_every_import_is_declared():
         for folder in ("src", "tests", "book", "benchmarks")
         for path in (PROJECT / folder).rglob("*.py")
     ]
-    own = {path.stem for path in files} | {"attn_blocks", "attn_book"}
+    own = {path.parent.name if path.stem == "__init__" else path.stem for path in files}
     files += (PROJECT / "notebooks").glob("*.ipynb")
     modules = {name.split(".")[0] for path in files for name in imported(code_of(path))}
     modules -= own | ELSEWHERE | set(sys.stdlib_module_names)

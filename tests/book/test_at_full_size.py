@@ -47,7 +47,7 @@ FINDINGS = {
 @pytest.fixture
 def made(book):
     """The page's parts while nothing of the study is published."""
-    module = book("at_full_size")
+    module = book("lessons.full_size")
     return module.lessons(module.Found(RECORDS, NOTHING))
 
 
@@ -98,7 +98,7 @@ def test_images_won_and_lost_are_those_of_the_confusion_matrices(made):
 
 
 def test_the_study_stands_beside_them_once_it_is_published(book, tmp_path, study_of):
-    module, small = book("at_full_size"), tmp_path / "study"
+    module, small = book("lessons.full_size"), tmp_path / "study"
     gain = {entry.title: 0.01 * place for place, entry in enumerate(NINE.entries)}
     gain["GC-ResNet-50"] = -0.02
 
@@ -126,7 +126,7 @@ def test_the_study_stands_beside_them_once_it_is_published(book, tmp_path, study
 
 def test_the_page_shows_every_part_and_its_own_numbers_are_right(book, tmp_path):
     text = PAGE.read_text(encoding="utf-8")
-    texts = book("build").full_size_texts(tmp_path)
+    texts = book("lessons.full_size").texts(tmp_path)
     assert sorted(re.findall(r"\{include\} records/(\w+)\.md", text)) == sorted(texts)
     pictures = re.findall(r"\{image\} records/(\S+)\n:alt: \"", "\n".join(texts.values()))
     assert sorted(pictures) == sorted(path.name for path in tmp_path.iterdir())

@@ -247,7 +247,7 @@ def test_the_time_of_a_run_counts_no_pause(tmp_path, monkeypatch, write_run):
     history = pd.read_csv(run.folder / "history.csv").assign(seconds=[120.0, 3600.0, 120.0])
     history.to_csv(run.folder / "history.csv", index=False)
     run.record["compute"]["processor"] = "A processor"
-    [(machine, speeds, minutes)] = importlib.import_module("build").by_machine([run])
+    [(machine, speeds, minutes)] = importlib.import_module("included").by_machine([run])
     assert machine == "A processor, 1 thread"
     assert minutes == [3 * 120 / 60]
     # 5.3 images a second over 3840 seconds, a third of them in an epoch of 120.
@@ -290,13 +290,13 @@ def test_records_reach_the_site_as_text_and_not_as_markup(published_once, tmp_pa
         record = json.loads(path.read_text())
         record["data"] |= {"classes": odd, "title": odd[0], "label": " ".join(odd)}
         path.write_text(json.dumps(record))
-    book = importlib.import_module("build")
-    pages = book.recorded_plans(published / "smoke")
+    included = importlib.import_module("included")
+    pages = recorded_plans(published / "smoke")
     # Both come with Sphinx's reader of Markdown.
     parser = importlib.import_module("markdown_it").MarkdownIt("commonmark")
     markdown = parser.use(importlib.import_module("mdit_py_plugins.dollarmath").dollarmath_plugin)
-    cells = book.images({"smoke": pages}).splitlines()[-1].split(" | ")
-    for text in (book.origin(pages["04_sge"]), *cells):
+    cells = included.images({"smoke": pages}).splitlines()[-1].split(" | ")
+    for text in (included.origin(pages["04_sge"]), *cells):
         parts = [p for token in markdown.parse(text) for p in token.children or ()]
         assert {part.type for part in parts} <= {"text", "text_special"}, text
     shown = "".join(p.content for token in markdown.parse(cells[-1]) for p in token.children or ())
@@ -386,21 +386,21 @@ def front(book):
 
 
 def test_a_figure_has_its_own_words_and_else_its_name(book):
-    build_module = book("build")
+    chapters = book("chapters")
     source = 'figure = draw()\nplots.show(page, figure, "two_words")'
     picture = {"image/png": "x"}
     cell = nbformat.v4.new_code_cell(
         source,
         outputs=[nbformat.v4.new_output("display_data", picture, metadata={"image/png": {}})],
     )
-    assert build_module.alternative_text(cell, "A block") == "A block: two words"
+    assert chapters.alternative_text(cell, "A block") == "A block: two words"
     cell.outputs[0].metadata = {"image/png": {"alt": "It ends at 0.5."}}
-    assert build_module.alternative_text(cell, "A block") == "It ends at 0.5."
-    assert build_module.alternative_text(nbformat.v4.new_code_cell("table"), "A block") is None
+    assert chapters.alternative_text(cell, "A block") == "It ends at 0.5."
+    assert chapters.alternative_text(nbformat.v4.new_code_cell("table"), "A block") is None
 
 
 def test_a_page_is_shown_as_it_was_executed_in_its_language_else_in_english(book, tmp_path):
-    executed_in = book("build").executed_in
+    executed_in = book("chapters").executed_in
     assert executed_in("zh_CN", tmp_path, "04_sge") is None
     english, chinese = tmp_path / "04_sge.ipynb", tmp_path / "zh_CN" / "04_sge.ipynb"
     english.touch()

@@ -41,11 +41,11 @@ FINDINGS = {
 @pytest.fixture
 def study(book):
     parts = (first_study.runs(KEPT, part) for part in (first_study.RUNS, first_study.TRIALS))
-    return book("lessons").Study(*parts)
+    return book("lessons.first_study").Study(*parts)
 
 
 def test_what_was_found(book, study):
-    found = book("lessons").lessons(study)
+    found = book("lessons.first_study").lessons(study)
     assert {name: lesson.finding for name, lesson in found.items()} == FINDINGS
     for name, lesson in found.items():
         assert re.search(r"\d\.\d", lesson.alt) or name == "matches", lesson.alt
@@ -55,7 +55,7 @@ def test_what_was_found(book, study):
 
 
 def test_figures_show_the_numbers_that_their_words_say(book, study):
-    found = book("lessons").lessons(study)
+    found = book("lessons.first_study").lessons(study)
     shown = {
         name: [t.get_text() for t in lesson.figure.findobj(plt.Text) if t.get_visible()]
         for name, lesson in found.items()
@@ -79,7 +79,7 @@ def test_figures_show_the_numbers_that_their_words_say(book, study):
 
 def test_the_page_shows_every_lesson_and_its_own_numbers_are_right(book, study, tmp_path):
     text = PAGE.read_text(encoding="utf-8")
-    made = book("build").first_study_texts(tmp_path)
+    made = book("lessons.first_study").texts(tmp_path)
     assert re.findall(r"\{include\} records/(\w+)\.md", text) == sorted(
         made, key=lambda name: (name.endswith("_table"), [*made].index(name))
     )
@@ -103,7 +103,7 @@ def test_what_the_page_says_is_not_on_record_is_not(study):
 
 
 def test_the_origin_names_data_sizes_seeds_device_and_dates(book, study):
-    assert book("lessons").origin(study) == (
+    assert book("lessons.first_study").origin(study) == (
         "first study · Animals-10 (4 of 10 classes; 9,013 / 2,256 images), 56 px, width 0.25; "
         "Caltech-101 (16 classes; 1,412 / 359 images), 64 px, width 0.25; CIFAR-10 (10 classes; "
         "50,000 / 10,000 images), 32 px, width 0.25 · 48 runs, seeds 0, 1, 2 · cpu · trained "

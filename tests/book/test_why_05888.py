@@ -55,7 +55,7 @@ def test_what_the_write_ups_print_is_what_the_sources_say(book):
         assert {REPORTED[one.task, title] for title in one.prints} <= printed
     shared = SOURCES.partition("### One run behind three baselines")[2]
     assert all(value in shared for value in SHARED_LOG.values())
-    lesson = book("why_05888").write_ups(None)
+    lesson = book("lessons.why_05888").write_ups(None)
     assert lesson.finding == (
         "sge and srm print one and the same evaluation of ResNet-50: both logs read W0213 "
         "21:34:50.038996 and process 12684, with a loss of 1.4232028 and an accuracy of 0.5888278. "
@@ -81,7 +81,7 @@ def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
     for entry in (trial, design.PILOT[0].entry("rate 0.05, crop from 0.35, 20 epochs")):
         for seed in (100, 101):
             study_run(folder, "animals10", entry, seed, 0.7)
-    made = book("why_05888").lessons(book("why_05888").Found(folder))
+    made = book("lessons.why_05888").lessons(book("lessons.why_05888").Found(folder))
     assert made["curve"].finding.startswith(
         f"ResNet-50 passes 0.5888 after epoch 3 of {epochs} (pilot, {trial.title}, fold 0, seed "
         f"100) and 3 of {epochs} (pilot, {trial.title}, fold 1, seed 101), and ends at 70.0%: "
@@ -92,7 +92,7 @@ def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
     assert made["rescue"].finding == "Which fault it is shows once all of them are trained."
     assert [name for name in PARTS if made[name].figure is None] == PARTS[2:]
     study_run(folder, "animals10", design.UNEQUAL.entries[0], 0, 0.6)
-    made = book("why_05888").lessons(book("why_05888").Found(folder))
+    made = book("lessons.why_05888").lessons(book("lessons.why_05888").Found(folder))
     assert made["unequal"].finding == (
         "1 of 7 runs are trained: 5 epochs 60.0%. Which fault lands nearest is open."
     )
@@ -101,7 +101,7 @@ def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
 
 
 def test_the_finished_page_follows_from_the_records(book, finished):
-    module = book("why_05888")
+    module = book("lessons.why_05888")
     found = module.Found(finished)
     made = module.lessons(found)
     assert made["curve"].finding == (
@@ -146,7 +146,7 @@ def test_the_finished_page_follows_from_the_records(book, finished):
 
 
 def test_a_block_that_diverges_with_the_fault_is_said_to(book, finished):
-    module = book("why_05888")
+    module = book("lessons.why_05888")
     run = module.Found(finished).rescued
     write_json(
         run.folder / "metrics.json",
@@ -164,7 +164,7 @@ def test_the_page_shows_every_part(book, finished, tmp_path):
     for number, folder in enumerate((PUBLISHED / "study", finished)):
         pictures = tmp_path / str(number)
         pictures.mkdir()
-        made = book("build").why_05888_texts(pictures, folder)
+        made = book("lessons.why_05888").texts(pictures, folder)
         assert sorted(re.findall(r"\{include\} records/(\w+)\.md", text)) == sorted(made)
         shown = re.findall(r"\{image\} records/(\S+)\n:alt: \"", "\n".join(made.values()))
         assert sorted(shown) == sorted(path.name for path in pictures.iterdir())

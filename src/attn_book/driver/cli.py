@@ -8,10 +8,14 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from attn_blocks.errors import AttnBlocksError
 from attn_blocks.files import need_checkout
 from attn_book.language import ENGLISH, LANGUAGES, VARIABLE, speaking
+
+if TYPE_CHECKING:  # argparse has no public name for it
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells know
 
@@ -49,27 +53,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="attn-book", description="Attention blocks, reproduced")
     commands = parser.add_subparsers(required=True, metavar="command")
+    for add in (_add_runs, _add_estimate, _add_data, _add_doctor, _add_predict, _add_judge):
+        add(commands)
+    for add in (_add_models, _add_publish, _add_verify_published):
+        add(commands)
+    return parser
 
+
+def _add_folders(command: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        default = f"default: $ATTN_BLOCKS_{name.upper()}, else {name}"
+        command.add_argument(f"--{name}-dir", help=default)
+
+
+def _add_run_settings(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+    command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+
+
+# Training and the pages --------------------------------------------------------------------------
+
+
+def _add_runs(commands: Commands) -> None:
     for name, help_text in (
         ("reproduce", "train what is missing, run the notebooks, write the summary"),
         ("train", "train what is missing, without the notebooks"),
     ):
         command = commands.add_parser(name, help=help_text)
-        command.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
-        command.add_argument("--profile", help="smoke, quick, study or paper")
-        command.add_argument("--seeds", help='such as "0 1 2"')
-        command.add_argument("--epochs", type=int, help="instead of the recipe's")
-        command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
+        _add_choice(command)
+        _add_run_settings(command)
         command.add_argument(
             "--fresh", action="store_true", help="train here what is published already, too"
         )
-        command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
         command.add_argument("--devices", help="GPUs that train each run together, such as 0,1")
         command.add_argument("--nproc", help="processes on this machine that train each run")
         command.add_argument("--nnodes", help="machines that train each run, with --master")
         command.add_argument("--master", help="host:port where the machines meet")
-        command.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-        command.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
+        _add_folders(command, "data", "results")
         command.set_defaults(command=_reproduce, notebooks=name == "reproduce")
         if name == "reproduce":
             command.add_argument(
@@ -80,92 +100,12 @@ def _parser() -> argparse.ArgumentParser:
             )
             command.set_defaults(checkout=name)
 
-    estimate = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
-    estimate.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
-    estimate.add_argument("--profile", help="smoke, quick, study or paper (default: paper)")
-    estimate.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
-    estimate.add_argument("--seeds", help='such as "0 1 2"')
-    estimate.add_argument("--epochs", type=int, help="instead of the recipe's")
-    estimate.set_defaults(command=_estimate)
 
-    data = commands.add_parser("data", help="show the data sets; prepare one")
-    data.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    data.set_defaults(command=_data_status)
-    actions = data.add_subparsers(metavar="prepare")
-    prepare = actions.add_parser("prepare", help="take a folder, zip or tar into the data folder")
-    prepare.add_argument("name", help="animals10, caltech16 or cifar10")
-    prepare.add_argument("source", nargs="?", help="folder or archive; with --download not needed")
-    prepare.add_argument("--download", action="store_true", help="fetch it from its public address")
-    prepare.add_argument("--replace", action="store_true", help="replace what is there")
-    prepare.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    prepare.set_defaults(command=_data_prepare)
-
-    doctor = commands.add_parser(
-        "doctor", help="say what this machine has, what is wrong with it, and what fixes it"
-    )
-    doctor.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    doctor.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
-    doctor.set_defaults(command=_doctor)
-
-    predict = commands.add_parser("predict", help="say what trained weights see in images")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="files to classify")
-    network = predict.add_mutually_exclusive_group()
-    network.add_argument(
-        "--weights",
-        help="a run's folder (its last weights), or best.safetensors or last.safetensors in it",
-    )
-    network.add_argument(
-        "--model", help="without --weights: whose published weights (default: resnet50)"
-    )
-    predict.add_argument(
-        "--cam", metavar="FOLDER", help="also draw Grad-CAM of the likeliest class into a folder"
-    )
-    predict.add_argument("--top", type=int, default=1, help="classes shown an image (default: 1)")
-    predict.set_defaults(command=_predict)
-
-    judge = commands.add_parser(
-        "judge",
-        help="train ResNet-50 with a block of your own by the study's protocol, and judge it",
-        description="Train ResNet-50 with a block of your own by the study's protocol (same folds, "
-        "start and recipe), take the plain network's records where they are published for the "
-        "same images or train it too, and print and draw accuracy by fold, what the block learnt, "
-        "its cost, and its outcome beside the eight blocks. Your code is run. The hash of its "
-        "file's text names the runs: an edited block is trained anew.",
-    )
-    judge.add_argument("block", help="my_block.py:MyBlock or module:MyBlock, made from channels")
-    judge.add_argument("--folds", type=int, default=3, help="2 to 5 (default: 3)")
-    judge.add_argument(
-        "--placement", default="inside", help="inside (default), inside_c3_c5 or between"
-    )
-    judge.add_argument("--profile", default="study", help="only study, the default, has outcomes")
-    judge.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
-    judge.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
-    judge.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    judge.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
-    judge.set_defaults(command=_judge)
-
-    models = commands.add_parser("models", help="list the models with their parameters and MACs")
-    models.set_defaults(command=_models)
-
-    publish = commands.add_parser("publish", help="copy finished runs and pages to book/published")
-    publish.add_argument("--profile", help="smoke, quick, study or paper")
-    publish.add_argument("--results-dir", help="default: $ATTN_BLOCKS_RESULTS, else results")
-    publish.set_defaults(command=_publish, checkout="publish")
-
-    verify = commands.add_parser("verify-published", help="check what book/published holds")
-    verify.add_argument(
-        "--retrain",
-        nargs="?",
-        const="",
-        metavar="RUN",
-        help="also train a published run again (default: a short one, at random)",
-    )
-    verify.add_argument(
-        "--faults", action="store_true", help="also evaluate the plain network wrongly again"
-    )
-    verify.add_argument("--data-dir", help="default: $ATTN_BLOCKS_DATA, else data")
-    verify.set_defaults(command=_verify_published, checkout="verify-published")
-    return parser
+def _add_choice(command: argparse.ArgumentParser, default: str = "") -> None:
+    command.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
+    command.add_argument("--profile", help=f"smoke, quick, study or paper{default}")
+    command.add_argument("--seeds", help='such as "0 1 2"')
+    command.add_argument("--epochs", type=int, help="instead of the recipe's")
 
 
 def _reproduce(options: argparse.Namespace) -> int:
@@ -192,6 +132,13 @@ def _reproduce(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _add_estimate(commands: Commands) -> None:
+    command = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
+    _add_choice(command, " (default: paper)")
+    command.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
+    command.set_defaults(command=_estimate)
+
+
 def _estimate(options: argparse.Namespace) -> int:
     from attn_book.analysis import estimate
     from attn_book.study.pages import page_name
@@ -204,6 +151,23 @@ def _estimate(options: argparse.Namespace) -> int:
     }
     print(estimate.report(pages, options.gpu or None, **settings))
     return 0
+
+
+# Data and the machine ----------------------------------------------------------------------------
+
+
+def _add_data(commands: Commands) -> None:
+    command = commands.add_parser("data", help="show the data sets; prepare one")
+    _add_folders(command, "data")
+    command.set_defaults(command=_data_status)
+    actions = command.add_subparsers(metavar="prepare")
+    prepare = actions.add_parser("prepare", help="take a folder, zip or tar into the data folder")
+    prepare.add_argument("name", help="animals10, caltech16 or cifar10")
+    prepare.add_argument("source", nargs="?", help="folder or archive; with --download not needed")
+    prepare.add_argument("--download", action="store_true", help="fetch it from its public address")
+    prepare.add_argument("--replace", action="store_true", help="replace what is there")
+    prepare.add_argument("--data-dir", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    prepare.set_defaults(command=_data_prepare)
 
 
 def _data_status(options: argparse.Namespace) -> int:
@@ -222,12 +186,41 @@ def _data_prepare(options: argparse.Namespace) -> int:
     return _data_status(options)
 
 
+def _add_doctor(commands: Commands) -> None:
+    command = commands.add_parser(
+        "doctor", help="say what this machine has, what is wrong with it, and what fixes it"
+    )
+    _add_folders(command, "data", "results")
+    command.set_defaults(command=_doctor)
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from attn_book.driver import doctor
 
     findings, usable = doctor.examine(options.data_dir or None, options.results_dir or None)
     print(doctor.report(findings))
     return 0 if usable else 1
+
+
+# Networks ----------------------------------------------------------------------------------------
+
+
+def _add_predict(commands: Commands) -> None:
+    command = commands.add_parser("predict", help="say what trained weights see in images")
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="files to classify")
+    network = command.add_mutually_exclusive_group()
+    network.add_argument(
+        "--weights",
+        help="a run's folder (its last weights), or best.safetensors or last.safetensors in it",
+    )
+    network.add_argument(
+        "--model", help="without --weights: whose published weights (default: resnet50)"
+    )
+    command.add_argument(
+        "--cam", metavar="FOLDER", help="also draw Grad-CAM of the likeliest class into a folder"
+    )
+    command.add_argument("--top", type=int, default=1, help="classes shown an image (default: 1)")
+    command.set_defaults(command=_predict)
 
 
 def _predict(options: argparse.Namespace) -> int:
@@ -249,6 +242,27 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_judge(commands: Commands) -> None:
+    command = commands.add_parser(
+        "judge",
+        help="train ResNet-50 with a block of your own by the study's protocol, and judge it",
+        description="Train ResNet-50 with a block of your own by the study's protocol (same folds, "
+        "start and recipe), take the plain network's records where they are published for the "
+        "same images or train it too, and print and draw accuracy by fold, what the block learnt, "
+        "its cost, and its outcome beside the eight blocks. Your code is run. The hash of its "
+        "file's text names the runs: an edited block is trained anew.",
+    )
+    command.add_argument("block", help="my_block.py:MyBlock or module:MyBlock, made from channels")
+    command.add_argument("--folds", type=int, default=3, help="2 to 5 (default: 3)")
+    command.add_argument(
+        "--placement", default="inside", help="inside (default), inside_c3_c5 or between"
+    )
+    command.add_argument("--profile", default="study", help="only study, the default, has outcomes")
+    _add_run_settings(command)
+    _add_folders(command, "data", "results")
+    command.set_defaults(command=_judge)
+
+
 def _judge(options: argparse.Namespace) -> int:
     from attn_book.driver.judge import judge
 
@@ -265,6 +279,11 @@ def _judge(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _add_models(commands: Commands) -> None:
+    command = commands.add_parser("models", help="list the models with their parameters and MACs")
+    command.set_defaults(command=_models)
+
+
 def _models(options: argparse.Namespace) -> int:
     import pandas as pd
 
@@ -279,6 +298,16 @@ def _models(options: argparse.Namespace) -> int:
     return 0
 
 
+# What is published -------------------------------------------------------------------------------
+
+
+def _add_publish(commands: Commands) -> None:
+    command = commands.add_parser("publish", help="copy finished runs and pages to book/published")
+    command.add_argument("--profile", help="smoke, quick, study or paper")
+    _add_folders(command, "results")
+    command.set_defaults(command=_publish, checkout="publish")
+
+
 def _publish(options: argparse.Namespace) -> int:
     from attn_book.driver import publish as publishing
     from attn_book.study.recipes import default_profile
@@ -288,6 +317,22 @@ def _publish(options: argparse.Namespace) -> int:
         print(note)
     print(f"Published: book/published/{profile}; see it with: make book serve")
     return 0
+
+
+def _add_verify_published(commands: Commands) -> None:
+    command = commands.add_parser("verify-published", help="check what book/published holds")
+    command.add_argument(
+        "--retrain",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="also train a published run again (default: a short one, at random)",
+    )
+    command.add_argument(
+        "--faults", action="store_true", help="also evaluate the plain network wrongly again"
+    )
+    _add_folders(command, "data")
+    command.set_defaults(command=_verify_published, checkout="verify-published")
 
 
 def _verify_published(options: argparse.Namespace) -> int:

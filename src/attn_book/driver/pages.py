@@ -111,32 +111,51 @@ def execute_page(
         StorageError: the disk is full.
     """
     import nbformat
-    import papermill
 
     target = Path(output)
     for problem in set_aside_damaged_page(target):
         warnings.warn(problem, stacklevel=2)
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     failed = target.with_name(f"{target.stem}.failed.ipynb")
+    with speaking(language):
+        _run_cells(Path(source), partial, parameters, None if failures else failed)
+        notebook = nbformat.read(partial, as_version=4)
+        if failures:
+            _leave_out_failed_cells(notebook, failures)
+    notebook.metadata["attn_blocks"] = {"key": key}
+    with atomic_write(target) as stream:
+        nbformat.write(notebook, stream)
+    partial.unlink()
+    failed.unlink(missing_ok=True)
+
+
+def _run_cells(
+    source: Path, partial: Path, parameters: dict[str, Any], failed: Path | None
+) -> None:
+    """Execute a notebook into ``partial``, which goes to ``failed`` when a cell fails.
+
+    Without such a path it goes on after a cell that fails.
+    """
+    import papermill
+
     try:
-        with speaking(language):
-            papermill.execute_notebook(
-                source,
-                str(partial),
-                parameters=parameters,
-                kernel_name="python3",
-                cwd=str(Path(source).parent),
-                progress_bar=False,
-                # A kernel warns of its local socket each time, and calls it an error when it is
-                # interrupted, as every kernel is before it is ended.
-                extra_arguments=["--log-level=CRITICAL"],
-                allow_errors=bool(failures),
-            )
+        papermill.execute_notebook(
+            str(source),
+            str(partial),
+            parameters=parameters,
+            kernel_name="python3",
+            cwd=str(source.parent),
+            progress_bar=False,
+            # A kernel warns of its local socket each time, and calls it an error when it is
+            # interrupted, as every kernel is before it is ended.
+            extra_arguments=["--log-level=CRITICAL"],
+            allow_errors=failed is None,
+        )
     except papermill.PapermillExecutionError as error:
         if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
             partial.unlink(missing_ok=True)
             raise StorageError(error.evalue, OSError(errno.ENOSPC, "")) from error
-        if not failures:
+        if failed is not None:
             partial.replace(failed)
             raise WorkerError(str(error)) from error
     except RuntimeError as error:  # "Kernel died", while it started or later
@@ -149,15 +168,6 @@ def execute_page(
             partial.unlink(missing_ok=True)
             raise storage_error(error, partial) from error
         raise
-    notebook = nbformat.read(partial, as_version=4)
-    if failures:
-        with speaking(language):
-            _leave_out_failed_cells(notebook, failures)
-    notebook.metadata["attn_blocks"] = {"key": key}
-    with atomic_write(target) as stream:
-        nbformat.write(notebook, stream)
-    partial.unlink()
-    failed.unlink(missing_ok=True)
 
 
 def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:

@@ -127,14 +127,15 @@ EXTRA: Mapping[str, tuple[Comparison, ...]] = MappingProxyType(
     }
 )
 # The order in which the study is trained, with the seeds where they are not all of a comparison's.
+# The nine go fold by fold, so that whenever it is stopped, each network has as many runs.
 ORDER: tuple[tuple[str, tuple[int, ...] | None], ...] = (
     ("pilot", None),
-    ("nine", (0, 1, 2)),
+    *(("nine", (fold,)) for fold in (0, 1, 2)),
     ("unequal", None),
     *((("rescued", None),) if RESCUED else ()),
     ("caltech16", None),
     ("controls", None),
-    ("nine", (3, 4)),
+    *(("nine", (fold,)) for fold in (3, 4)),
     ("cifar10", None),
     ("half_the_epochs", None),
     ("wider", None),

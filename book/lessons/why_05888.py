@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lessons import Lesson
 from texts import day_span
 
 from attn_book.analysis.plots import faults as plots
@@ -32,6 +31,7 @@ from attn_book.analysis.words import (
 from attn_book.language import N_, _, say
 from attn_book.records import faults
 from attn_book.records.faults import AS_TRAINED, BATCH_OF_ONE, FAULTS, LEVEL
+from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import runs_by_title
 from attn_book.records.run import Run
 from attn_book.study import design
@@ -40,6 +40,8 @@ from attn_book.study.pages import NINE, RESNET, SE
 from attn_book.study.plan import data_label
 from attn_book.study.recipes import PROFILES
 from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS
+
+from . import Lesson, page_texts
 
 EQUAL = N_("as the study trains it")
 NOT_TRAINED, NOT_MEASURED = N_("not trained yet"), N_("not measured yet")
@@ -110,6 +112,12 @@ class Found:
     def noise(self) -> float:
         """Two standard errors of an accuracy of 0.5888 on so many images, in points."""
         return 200 * math.sqrt(LEVEL * (1 - LEVEL) / self.guessing[2])
+
+
+def texts(records: Path, folder: Path = PUBLISHED / "study") -> dict[str, str]:
+    """What ``why_05888.md`` includes; the figures are written to ``records``."""
+    found = Found(folder)
+    return page_texts("why_05888", origin(found), lessons(found), records)
 
 
 def lessons(found: Found) -> dict[str, Lesson]:
@@ -437,11 +445,6 @@ def rescue(found: Found) -> Lesson:
     table = pd.DataFrame(
         {_(training): {t: _accuracy(run) for t, run in of.items()} for training, of in runs.items()}
     ).T.rename_axis(_("Training"))
-    values = {
-        training: {t: _value(run) for t, run in of.items() if run and not run.diverged}
-        for training, of in runs.items()
-    }
-    shown = {training: of for training, of in values.items() if of}
     if found.nearest is None:
         text = _("Which fault it is shows once all of them are trained.")
         return Lesson(None, "", text, table)
@@ -452,6 +455,11 @@ def rescue(found: Found) -> Lesson:
         outcome = _accuracy(found.rescued)
         text = say(template, network=SE.title, fault=_(fault), outcome=outcome)
         return Lesson(None, "", text, table)
+    values = {
+        training: {t: _value(run) for t, run in of.items() if run and not run.diverged}
+        for training, of in runs.items()
+    }
+    shown = {training: of for training, of in values.items() if of}
     said = clauses(
         say(
             "{lead}: {text}",
@@ -460,6 +468,18 @@ def rescue(found: Found) -> Lesson:
         )
         for training, of in shown.items()
     )
+    alt = say(
+        "Accuracies of {plain} and {block}, with a line at {level:.4f}: {said}.",
+        plain=RESNET.title,
+        block=SE.title,
+        level=LEVEL,
+        said=said,
+    )
+    return Lesson(plots.rescue(shown, LEVEL), alt, _rescued(fault, values), table)
+
+
+def _rescued(fault: str, values: dict[str, dict[str, float]]) -> str:
+    """What SE adds with the fault, and beside it as the study trains both where it has."""
     gains = {
         training: 100 * (of[SE.title] - of[RESNET.title])
         for training, of in values.items()
@@ -482,25 +502,18 @@ def rescue(found: Found) -> Lesson:
         network=RESNET.title,
         accuracy=percent(values[fault][RESNET.title]),
     )
-    equal = ""
-    if EQUAL in gains:
-        equal = say(
-            "As the study trains both, the difference on the same images is {equal:+.1f}; the "
-            "fault itself takes {lost:.1f} points from {network}, and the reported difference is "
-            "{reported:+.1f}.",
-            equal=gains[EQUAL],
-            lost=100 * (values[EQUAL][RESNET.title] - values[fault][RESNET.title]),
-            network=RESNET.title,
-            reported=100 * (REPORTED["animals10", SE.title] - LEVEL),
-        )
-    alt = say(
-        "Accuracies of {plain} and {block}, with a line at {level:.4f}: {said}.",
-        plain=RESNET.title,
-        block=SE.title,
-        level=LEVEL,
-        said=said,
+    if EQUAL not in gains:
+        return text
+    equal = say(
+        "As the study trains both, the difference on the same images is {equal:+.1f}; the "
+        "fault itself takes {lost:.1f} points from {network}, and the reported difference is "
+        "{reported:+.1f}.",
+        equal=gains[EQUAL],
+        lost=100 * (values[EQUAL][RESNET.title] - values[fault][RESNET.title]),
+        network=RESNET.title,
+        reported=100 * (REPORTED["animals10", SE.title] - LEVEL),
     )
-    return Lesson(plots.rescue(shown, LEVEL), alt, sentences([text, equal]), table)
+    return sentences([text, equal])
 
 
 def _changes(found: Found, changes: dict[str, object]) -> str:

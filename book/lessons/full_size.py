@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lessons import Lesson
 
 from attn_blocks.files import PROJECT
 from attn_book.analysis.evidence import share_of_runs
@@ -25,6 +24,7 @@ from attn_book.analysis.words import block_of, clauses, joined, listed, percent,
 from attn_book.language import N_, _, say
 from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
+from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import runs_by_title
 from attn_book.study.pages import (
     CLASSICS,
@@ -38,9 +38,12 @@ from attn_book.study.pages import (
 )
 from attn_book.study.recipes import PROFILES
 
+from . import Lesson, page_texts
+
 ANIMALS, CALTECH, CIFAR = "animals10", "caltech16", "cifar10"
 COMPARISONS = {ANIMALS: NINE, CALTECH: CLASSICS, CIFAR: SENETS}
 BASELINES = {ANIMALS: RESNET.title, CALTECH: RESNET.title, CIFAR: SENET_WITHOUT.title}
+RECORDS, STUDY = PUBLISHED / full_size.FOLDER, PUBLISHED / "study"
 NOT_YET = N_("not yet")
 PROCESSOR = PROJECT / "benchmarks" / "results" / "models.csv"  # training at full width
 
@@ -49,14 +52,14 @@ class Found:
     """The records of the GPU, and the study's runs that stand beside them.
 
     Args:
-        folder: ``book/published/full_size``.
-        study: the published folder of the profile "study".
+        folder: the published folder of these records.
+        study: that of the profile "study".
 
     Attributes:
         trainings: task -> seed -> title -> record. The networks of one seed share their images.
     """
 
-    def __init__(self, folder: Path, study: Path) -> None:
+    def __init__(self, folder: Path = RECORDS, study: Path = STUDY) -> None:
         self.records = full_size.records(folder)
         self.study = study
         self.trainings = {
@@ -130,6 +133,12 @@ class Found:
 def _titled(comparison: Comparison, records: Iterable[FullSize]) -> dict[str, FullSize]:
     known = {title_for(record.model, record.options): record for record in records}
     return {e.title: known[e.title] for e in comparison.entries if e.title in known}
+
+
+def texts(records: Path, study: Path = STUDY) -> dict[str, str]:
+    """What ``full_size.md`` includes; the figures are written to ``records``."""
+    found = Found(RECORDS, study)
+    return page_texts("full_size", origin(found), lessons(found), records)
 
 
 def lessons(found: Found) -> dict[str, Lesson]:

@@ -6,11 +6,11 @@ All of it is made from that study's records; a finding is the text under its fig
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from attn_book.analysis import first_study, statistics
 from attn_book.analysis.first_study import CONVOLUTIONS, EQUAL_STARTS, STARTS_AT, UNDECIDED
@@ -18,26 +18,17 @@ from attn_book.analysis.plots import first_study as plots
 from attn_book.analysis.tables import interval, signed
 from attn_book.analysis.words import block_of, clauses, joined, listed, phrases, span
 from attn_book.language import _, say
+from attn_book.records import first_study as kept
 from attn_book.records.first_study import OldRun
+from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import SIZE
 from attn_book.study.pages import BAT, RESNET, SRM, TASK_TITLES
 from attn_book.study.plan import data_label
 
+from . import Lesson, page_texts
+
 ANIMALS, CALTECH = "animals10", "caltech16"
 GENTLE = 1e-4  # the second study's decay, to compare with
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """A part of a page: a figure and what it shows in words, the finding, the numbers.
-
-    There is no figure where nothing is on record yet that it could show.
-    """
-
-    figure: Figure | None
-    alt: str
-    finding: str
-    table: pd.DataFrame
 
 
 class Study:
@@ -57,6 +48,13 @@ class Study:
             for verdict in self.signs
             if (verdict.claim.task, verdict.claim.worse) == (ANIMALS, RESNET.title)
         }
+
+
+def texts(records: Path) -> dict[str, str]:
+    """What ``first_study.md`` includes; the figures are written to ``records``."""
+    folder = PUBLISHED / kept.FOLDER
+    study = Study(kept.runs(folder), kept.runs(folder, part=kept.TRIALS))
+    return page_texts("first_study", origin(study), lessons(study), records)
 
 
 def lessons(study: Study) -> dict[str, Lesson]:

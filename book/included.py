@@ -1,0 +1,190 @@
+"""What the pages include of the records: results, claims, recipes, data sets and speed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+from published_results import count, decided_by, folder_of, judged_claims, under_way, widest
+from texts import banner, origin, table
+
+from attn_blocks.layers import ATTNS
+from attn_book.analysis import pilot, tables, verdicts
+from attn_book.analysis.words import counted, joined, plain, sentences
+from attn_book.language import _, say
+from attn_book.records import planned
+from attn_book.records.published import PUBLISHED
+from attn_book.records.recorded import finished_runs
+from attn_book.records.run import Run
+from attn_book.study.gains import GAINS, UNKNOWN
+from attn_book.study.pages import TASK_TITLES
+from attn_book.study.plan import Plan
+
+
+def blocks() -> str:
+    """Every attention block's class, as its docstring documents it."""
+    lines = [f".. autoclass:: {cls.__module__}.{cls.__name__}" for cls in ATTNS.values()]
+    return "\n".join(["```{eval-rst}", *lines, "```"])
+
+
+def on_imagenet() -> str:
+    """What the blocks gain on ImageNet, by whom, and of which of them nothing could be read."""
+    heads = _("Network"), _("Gain"), _("ResNet-50 beside it"), _("Source"), _("Training")
+    lines = ["{.results .wide}", f"| {' | '.join(heads)} |", "|---|---|---|---|---|"]
+    for gain in GAINS:
+        source = f"[{plain(gain.source)}]({gain.url})"
+        baseline = _("not printed") if gain.baseline is None else f"{gain.baseline:.2f}"
+        cells = gain.block, f"{gain.points:+.2f}", baseline, source, plain(_(gain.recipe))
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", _("No number stands for the others:"), ""]
+    for block, why in UNKNOWN.items():
+        lines.append(say("* **{block}**: {why}", block=block, why=plain(_(why))))
+    return "\n".join(lines)
+
+
+def results(pages: dict[str, Plan], records: Path) -> str:
+    """Everything that one profile found: accuracies per task, claims, and the files.
+
+    Headings have anchors of their own, so that these are the same in every language.
+    """
+    profile = next(iter(pages.values())).profile
+    title, claimed, files = (
+        f"{{#profile-{profile}{part}}}\n{heading}"
+        for part, heading in (
+            ("", say("## Profile {profile}", profile=profile)),
+            ("-claims", _("### Claims")),
+            ("-files", _("### Files")),
+        )
+    )
+    parts = [title, under_way(pages) or ""]
+    for task, plan in widest(pages).items():
+        parts += [
+            f"### {TASK_TITLES[task]}",
+            banner(origin(plan.alone(task))),
+            table(tables.accuracy_table(plan, task)),
+        ]
+    protocol = decided_by("{doc}`" + _("The protocol") + " <protocol>`")
+    said = sentences([count(pages), protocol])
+    parts += [claimed, said, table(claims(pages)), files]
+    for name in ("summary.csv", "verdicts.csv"):
+        copy = records / f"{profile}-{name}"
+        shutil.copyfile(folder_of(pages) / name, copy)
+        parts.append(f"* {{download}}`{name} <records/{copy.name}>`")
+    return "\n\n".join(parts)
+
+
+def claims(pages: dict[str, Plan]) -> pd.DataFrame:
+    """Every claim with its outcome and the numbers behind it."""
+    return verdicts.table_of(judged_claims(pages))
+
+
+def recipes(pages: dict[str, Plan]) -> str:
+    """The settings of every task."""
+    columns = [tables.recipe_table(plan.alone(task)) for task, plan in widest(pages).items()]
+    plan = next(iter(pages.values()))
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.concat(columns, axis=1).fillna(tables.DASH))}"
+
+
+def pilot_trials() -> str:
+    """The pilot's trials, and the recipe that they choose."""
+    found = pilot.trials(finished_runs(PUBLISHED / "study").values())
+    best = pilot.chosen(found)
+    words = say(
+        "Chosen: a rate of {rate:g}, crops from {crop:g} of the image, {epochs} epochs, with a "
+        "mean of {mean:.1f}%. The accuracy on training images was taken after training, without "
+        "augmentation, and decides nothing.",
+        rate=best.learning_rate,
+        crop=best.smallest_crop,
+        epochs=best.epochs,
+        mean=100 * best.mean,
+    )
+    if any(trial.epochs > pilot.MOST_EPOCHS for trial in found):
+        words = sentences(
+            [
+                words,
+                say(
+                    "Trials of more than {epochs} epochs are shown beside and decide nothing "
+                    "either: the protocol lets none of them be chosen.",
+                    epochs=pilot.MOST_EPOCHS,
+                ),
+            ]
+        )
+    return f"{table(pilot.table(found))}\n\n{words}"
+
+
+def images(plans: dict[str, dict[str, Plan]]) -> str:
+    """The data sets behind the published results."""
+    rows = {}
+    for profile, pages in plans.items():
+        for task, plan in widest(pages).items():
+            found = plan.comparison(task).images
+            rows[profile, TASK_TITLES[task]] = {
+                _("Profile"): profile,
+                _("Task"): TASK_TITLES[task],
+                _("Images"): found.title,
+                _("Classes"): say(
+                    "{done} of {wanted}", done=len(found.classes), wanted=found.class_total
+                ),
+                _("Training / validation"): f"{len(found.train):,} / {len(found.val):,}",
+                _("Names"): joined(found.classes),
+            }
+    return table(pd.DataFrame(rows.values()).set_index(_("Profile")), ".results .wide")
+
+
+def speed(pages: dict[str, Plan]) -> str:
+    """Training speed as the runs recorded it."""
+    rows = []
+    for task, plan in widest(pages).items():
+        for title, runs in planned.runs_of(plan, task).items():
+            for compute, speeds, minutes in by_machine(runs):
+                rows.append(
+                    {
+                        _("Model"): title,
+                        _("Task"): TASK_TITLES[task],
+                        _("Pixels"): runs[0].experiment.recipe.image_size,
+                        "MMACs": f"{runs[0].metrics['macs'] / 1e6:,.1f}",
+                        _("Images/s"): f"{sorted(speeds)[len(speeds) // 2]:,.0f}",
+                        _("Run (min)"): f"{max(minutes):,.1f}",
+                        _("Device"): compute,
+                    }
+                )
+    plan = next(iter(pages.values()))
+    line = say("profile {profile}", profile=plan.profile)
+    return f"{banner(line)}\n{table(pd.DataFrame(rows).set_index(_('Model')))}"
+
+
+def by_machine(runs: Iterable[Run]) -> Iterable[tuple[str, list[float], list[float]]]:
+    """Speeds and minutes of runs, those on like machines together."""
+    groups: dict[str, list[Run]] = {}
+    for one in runs:
+        compute = one.record["compute"]
+        name = compute.get("gpu") or compute["processor"]
+        threads = counted(compute["threads"], "thread")
+        machine = say("{processor}, {threads}", processor=name, threads=threads)
+        groups.setdefault(machine, []).append(one)
+    for name, members in groups.items():
+        minutes = [one.epoch_seconds * one.experiment.recipe.epochs / 60 for one in members]
+        yield name, [one.images_per_second for one in members], minutes
+
+
+def benchmarks(folder: Path) -> str:
+    """Every record of a folder: its words, the conditions it was made in, and its table."""
+    parts = []
+    for path in sorted(folder.glob("*.csv")):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        fields = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        title = fields.pop("title", path.stem.replace("_", " ").capitalize())
+        words = [fields.pop(key) for key in ("about", "finding") if key in fields]
+        command = f"`{fields.pop('command')}`"
+        frame = pd.read_csv(path, dtype=str, comment="#").fillna("–")
+        frame.columns = [name.replace("_", " ") for name in frame.columns]
+        parts += [
+            f"### {title}",
+            *words,
+            banner(" · ".join([command, *fields.values()])),
+            table(frame.set_index(frame.columns[0])),
+        ]
+    return "\n\n".join(parts or ["No measurements are kept in `benchmarks/results/` yet."])
