@@ -31,6 +31,23 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    target, rename = tmp_path / "study", files.Path.rename
+    target.mkdir()
+    (target / "record").write_text("old")
+
+    def refuse_the_new(path, place):
+        if path.name == target.name and place == target:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(path, place)
+
+    monkeypatch.setattr(files.Path, "rename", refuse_the_new)
+    with pytest.raises(PermissionError), files.atomic_folder(target) as space:
+        (space / "record").write_text("new")
+    assert (target / "record").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_named_with_the_room_that_is_needed(tmp_path, monkeypatch, reason):
     def full(descriptor):

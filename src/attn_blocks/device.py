@@ -61,7 +61,7 @@ def tuned_environment(cpu: Mapping[str, Any], available_cores: int) -> dict[str,
     # its own operators, which a reader can do nothing about.
     level = "1" if installed_version("paddlepaddle-gpu") else "2"
     settings = {"OMP_NUM_THREADS": str(available_cores), "GLOG_minloglevel": level}
-    if sys.platform == "linux":
+    if sys.platform == "linux":  # read when a process starts: for those that this one starts
         settings["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     if cpu["vendor"] in ("AuthenticAMD", "HygonGenuine"):
         if cpu["flags"] >= AVX512:
@@ -153,7 +153,7 @@ def has_gpu() -> bool:
 
 
 def _lacks_code() -> str:
-    """What this build of Paddle has no code for, its first GPU; "" where it has."""
+    """Why this build cannot compute on its first GPU, part of a sentence; "" where it can."""
     import paddle
 
     capability, archs = paddle.device.cuda.get_device_capability(0), compiled_for()
@@ -261,7 +261,7 @@ def select_device(name: str | None = None) -> str:
         problem = gpu_problem() or "there is none with a driver that answers; choose device cpu"
         raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
     gpus = gpu_count()
-    if name.startswith("gpu:") and not (name[4:].isdigit() and int(name[4:]) < gpus):
+    if name.startswith("gpu:") and int(name[4:]) >= gpus:
         raise SettingError(f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0")
     paddle.set_device(name)
     return name

@@ -133,7 +133,8 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """A new folder of the same name that takes the place of ``target`` if nothing goes wrong.
 
     It is made in a temporary folder ``.<name>.*.tmp`` beside the target, which is removed at the
-    end. A kill between the two renames leaves the target's old content there, as ``old``.
+    end. On any error the target stays as it was; a kill between the two renames leaves its old
+    content there, as ``old``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -147,6 +148,9 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             target.rename(space / "old")
         ready.rename(target)
     finally:
+        old = space / "old"
+        if old.exists() and not target.exists():  # the second rename failed
+            old.rename(target)
         shutil.rmtree(space, ignore_errors=True)
 
 
@@ -206,6 +210,8 @@ def folder_lock(
         raise storage_error(error, folder) from error
     try:
         yield True
+    except StorageError:
+        raise
     except OSError as error:
         if error.errno in NO_ROOM:
             raise storage_error(error, Path(error.filename or folder)) from error
@@ -246,8 +252,11 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         stream.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Any:
     """Read a JSON file.
+
+    Args:
+        remedy: what to do about a damaged one.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -265,7 +274,7 @@ def read_json(path: str | os.PathLike) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}); {MADE_AGAIN}") from error
+        raise CheckpointError(f"{path} is not readable JSON ({error}); {remedy}") from error
 
 
 def _refuse(constant: str) -> None:
@@ -293,6 +302,16 @@ def sha256_of(path: str | os.PathLike) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def user_cache() -> Path:
+    """The folder for what the packages can make again, in the user's cache folder.
+
+    Raises:
+        SettingError: there is none, since the user has no home.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return project_folder("attn_blocks", folder=f"{base}/attn_blocks")
 
 
 def save_tensors(

@@ -184,3 +184,11 @@ def test_a_full_disk_is_not_taken_for_a_network_fault(server, target, monkeypatc
     with pytest.raises(DataError, match="no room left for .*archive.tar.gz.part"):
         fetch(server.address, target, MD5, "Test")
     assert len(server.requests) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_not_taken_for_one_either(server, target):
+    target.parent.parent.mkdir(exist_ok=True)
+    target.parent.write_text("in the way")
+    with pytest.raises(DataError, match=r"archive.tar.gz.part cannot be written: .*choose another"):
+        fetch(server.address, target, MD5, "Test")
+    assert not server.requests

@@ -91,10 +91,11 @@ def test_options_reach_the_block_and_the_record():
     [
         ("se_resnet5", {}, "unknown model 'se_resnet5'.*did you mean 'se_resnet"),
         ("se_resnet18", {"stem": "tiny"}, "unknown stem 'tiny'; choose one of: imagenet, small"),
-        ("se_resnet18", {"num_classes": 0}, "num_classes must be a whole number.*not 0"),
-        ("se_resnet18", {"image_size": 32.5}, "image_size must be a whole number.*not 32.5"),
-        ("se_resnet18", {"width": 0}, "width must be a positive number, not 0"),
-        ("se_resnet18", {"width": "half"}, "width must be a positive number, not 'half'"),
+        ("se_resnet18", {"num_classes": 0}, "se_resnet18: num_classes=0 must be a whole number"),
+        ("se_resnet18", {"image_size": 32.5}, "image_size=32.5 must be a whole number"),
+        ("se_resnet18", {"width": 0}, "width=0 must be a number above 0"),
+        ("se_resnet18", {"width": "half"}, "width='half' must be a number above 0"),
+        ("se_resnet18", {"num_classes": True}, "num_classes=True must be a whole number"),
         ("se_resnet18", {"ratio": 4}, "unknown option of se_resnet18 'ratio'; choose one of:.*red"),
         (
             "resnet18",

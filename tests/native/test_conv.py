@@ -279,6 +279,12 @@ def test_with_a_compiler_that_fails(fresh, monkeypatch):
 
 
 @needs_cpu_build
+def test_a_compiler_of_several_words(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "echo 'an error'")
+    falls_back_because("the trial run failed")  # "compiled" without a word, and nothing is there
+
+
+@needs_cpu_build
 def test_without_headers(fresh, monkeypatch):
     def missing(name):
         raise library.metadata.PackageNotFoundError(name)

@@ -9,7 +9,8 @@
 
 Images lie in the data folder (``$ATTN_BLOCKS_DATA``, else ``data/``) as ``<data set>/<class>/*``
 or ``<data set>/{train,test}/<class>/*``. They are decoded once; every later start maps the result
-into memory. Nothing here imports Paddle.
+into memory. Nothing here imports Paddle, but for ``prepare.download``, which asks it where CIFAR-10
+is.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from attn_blocks.datasets.folder import (
     check_fold,
     class_folders,
     count_images,
-    has_parts,
+    roots,
     scan,
 )
 from attn_blocks.datasets.images import ImageDataset, Images
@@ -128,8 +129,7 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
 def _class_paths(folder: Path, source: Source) -> list[Path]:
     if not folder.is_dir():
         return []
-    roots = [folder / "train", folder / "test"] if has_parts(folder) else [folder]
-    return [path for root in roots for path in class_folders(root, source).values()]
+    return [path for root in roots(folder) for path in class_folders(root, source).values()]
 
 
 def status(data_dir: str | os.PathLike | None = None) -> list[Status]:

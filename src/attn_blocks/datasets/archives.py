@@ -101,7 +101,7 @@ def unpack(archive: Path, target: Path, keep: Callable[[str], bool]) -> None:
     except DAMAGED as error:
         raise DataError(
             f"{archive} is damaged or not a zip or tar file "
-            f"({error or type(error).__name__}); fetch it again"
+            f"({str(error) or type(error).__name__}); fetch it again"
         ) from error
     except OSError as error:
         if error.errno in NO_ROOM:

@@ -57,7 +57,7 @@ def create_transform(
 
     Flips are horizontal, half of the images. ``pad_crop`` resizes images that are not S x S.
     Resizing is bilinear with antialiasing. ``resized_crop`` is Inception's (Szegedy et al. 2015,
-    section 6); ten tries, then the middle square.
+    section 6); ten tries, then the largest crop from the middle whose ratio is allowed.
 
     Args:
         augmentation: a name of the table.

@@ -9,6 +9,7 @@ folder gets the cache's name once it is complete and synced.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import tempfile
@@ -24,8 +25,17 @@ from attn_blocks.datasets.folder import LeftOut
 from attn_blocks.datasets.images import Images
 from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
-from attn_blocks.files import NO_ROOM, read_json, sha256_of, write_json
+from attn_blocks.files import (
+    NO_ROOM,
+    project_folder,
+    read_json,
+    sha256_of,
+    user_cache,
+    write_bytes,
+    write_json,
+)
 
+DECODED_AGAIN = "its images are decoded again"
 # Part of every key: raise it when the layout or the decoding changes.
 FORMAT = 1
 ARRAYS = ("offsets", "sizes", "labels")
@@ -53,11 +63,11 @@ def cache_folder(data_dir: Path, cache_dir: str | os.PathLike | None = None) -> 
     """
     chosen = cache_dir or os.environ.get("ATTN_BLOCKS_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return project_folder(".cache", folder=chosen)
     beside = data_dir / ".cache"
     if data_dir.is_dir() and _writable(beside):
         return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "attn_blocks"
+    return user_cache()
 
 
 def _writable(folder: Path) -> bool:
@@ -93,11 +103,11 @@ def read(folder: Path) -> Stored | None:
     if not folder.exists():
         return None
     try:
-        sums = read_json(folder / "sums.json")
+        sums = read_json(folder / "sums.json", DECODED_AGAIN)
         for name in SUMMED:
             if sha256_of(folder / name) != sums[name]:
                 raise ValueError(f"{name} is not as it was written")
-        index = read_json(folder / "index.json")
+        index = read_json(folder / "index.json", DECODED_AGAIN)
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
         pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r").view(np.ndarray)
         if len(pixels) != index["bytes"]:
@@ -196,10 +206,9 @@ class Writer:
             self._pixels.flush()
             os.fsync(self._pixels.fileno())
             for name, values in arrays.items():
-                with (self.folder / f"{name}.npy").open("wb") as stream:
-                    np.save(stream, values)
-                    stream.flush()
-                    os.fsync(stream.fileno())
+                content = io.BytesIO()
+                np.save(content, values)
+                write_bytes(self.folder / f"{name}.npy", content.getvalue())
             index = {
                 "bytes": self._bytes,
                 "names": self.names,
@@ -226,7 +235,7 @@ class Writer:
     def _explain(self, error: OSError) -> str:
         if error.errno not in NO_ROOM:
             return (
-                f"the cache folder {self.cache} cannot be written: {error.strerror}; set "
+                f"the cache folder {self.cache} cannot be written: {error.strerror or error}; set "
                 "ATTN_BLOCKS_CACHE to a folder that can"
             )
         done = max(1, len(self._sizes))
@@ -266,7 +275,7 @@ def building(cache: Path, name: str) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise DataError(
-            f"the cache folder {cache} cannot be written: {error.strerror}; set "
+            f"the cache folder {cache} cannot be written: {error.strerror or error}; set "
             "ATTN_BLOCKS_CACHE to a folder that can"
         ) from error
     try:

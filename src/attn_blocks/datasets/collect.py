@@ -7,7 +7,7 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from attn_blocks.datasets import cache as caches
@@ -113,10 +113,12 @@ def _build(
     source: Source, listing: Listing, short_side: int, cache: Path, manifest: Path
 ) -> tuple[Path, Stored]:
     files = listing.files
-    decoded = decode_files([file.path for file in files], short_side)
-    outcomes = bar(decoded, f"Decoding {source.title}", len(files))
     digests = []
-    with Writer(cache, source.name, len(files)) as writer:
+    with (
+        closing(decode_files([file.path for file in files], short_side)) as decoded,
+        Writer(cache, source.name, len(files)) as writer,
+    ):
+        outcomes = bar(decoded, f"Decoding {source.title}", len(files))
         for file, result in zip(files, outcomes, strict=True):
             digest = result.digest if result.digest is not None else UNREADABLE
             digests.append(digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from attn_blocks import device
+from attn_blocks.files import sha256_of
 
 # Checked against the size in the file's header, before any pixel is decoded.
 MAX_PIXELS = 2**26
@@ -75,7 +76,7 @@ def decode(content: bytes, short_side: int) -> tuple[np.ndarray, tuple[str, ...]
     except ValueError:
         raise
     except Exception as error:  # damaged files make the format readers raise anything
-        raise ValueError(f"damaged: {error or type(error).__name__}") from error
+        raise ValueError(f"damaged: {str(error) or type(error).__name__}") from error
 
 
 def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -88,7 +89,7 @@ def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str,
     rotation = UPRIGHT.get(_orientation(image))
     if image.mode == "CMYK":
         notes.append("CMYK: converted to RGB")
-    if image.mode[0] in "IF" and image.mode != "1":
+    if image.mode[0] in "IF":
         image = _to_8_bit(image)
         notes.append("16-bit: scaled to 8")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -127,11 +128,12 @@ def decode_file(path: str, short_side: int) -> Decoded:
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            reason = f"larger than the limit of {MAX_BYTES:,} bytes"
+            return Decoded(None, sha256_of(path), reason)
     except OSError as error:
         return Decoded(None, None, f"cannot be read: {error.strerror}")
     digest = hashlib.sha256(content).hexdigest()
-    if len(content) > MAX_BYTES:
-        return Decoded(None, digest, f"larger than the limit of {MAX_BYTES:,} bytes")
     try:
         pixels, notes = decode(content, short_side)
     except ValueError as error:
@@ -139,7 +141,7 @@ def decode_file(path: str, short_side: int) -> Decoded:
     return Decoded(pixels, digest, notes=notes)
 
 
-def decode_files(paths: Sequence[str], short_side: int) -> Iterator[Decoded]:
+def decode_files(paths: Sequence[str], short_side: int) -> Generator[Decoded, None, None]:
     """Decode many files with all cores, in order and never far ahead of the consumer."""
     Image.init()
     with (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.errors import DataError
-from attn_blocks.files import NO_ROOM
+from attn_blocks.files import NO_ROOM, storage_error
 
 TIMEOUT = 30  # seconds without a byte
 TRIES = 5  # in a row without a byte more than before
@@ -43,7 +43,11 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
         say(f"{target} has a wrong checksum and is fetched again")
         target.unlink()
     part = target.with_name(target.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.open("ab").close()  # what cannot be written here is no fault of the network
+    except OSError as error:
+        raise DataError(str(storage_error(error, part))) from error
     failures = 0
     while (reason := _attempt(address, part, title)) is not None:
         failures = failures + 1 if reason.stuck else 0
@@ -98,7 +102,7 @@ def _attempt(address: str, part: Path, title: str) -> _Failure | None:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise DataError(f"no room left for {part}; make room, then {AGAIN}") from error
         return _Failure(
-            getattr(error, "reason", None) or error or type(error).__name__,
+            str(getattr(error, "reason", None) or error) or type(error).__name__,
             stuck=_size(part) <= before,
         )
     if total is not None and _size(part) < total:

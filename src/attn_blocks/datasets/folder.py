@@ -100,6 +100,11 @@ def has_parts(folder: Path) -> bool:
     return all((folder / part).is_dir() for part in PARTS)
 
 
+def roots(folder: Path) -> list[Path]:
+    """The folders that hold the class folders: ``train/`` and ``test/``, or ``folder`` itself."""
+    return [folder / part for part in PARTS] if has_parts(folder) else [folder]
+
+
 def class_folders(folder: Path, source: Source) -> dict[str, Path]:
     """The class folders directly below ``folder``, by class name.
 

@@ -17,12 +17,12 @@ from attn_blocks.datasets.collect import check_losses
 from attn_blocks.datasets.decode import decode_files
 from attn_blocks.datasets.download import fetch
 from attn_blocks.datasets.folder import (
-    PARTS,
     LeftOut,
     class_folders,
     count_images,
     has_parts,
     is_image_name,
+    roots,
     scan,
 )
 from attn_blocks.datasets.progress import bar, say
@@ -178,13 +178,9 @@ def _locate(data_set: Source, tree: Path) -> Path | None:
 
 def _images(data_set: Source, folder: Path) -> int:
     """How many images the known class folders directly in a folder hold."""
-    if has_parts(folder):
-        roots = [folder / part for part in PARTS]
-    elif data_set.own_split:
+    if data_set.own_split and not has_parts(folder):
         return 0
-    else:
-        roots = [folder]
-    classes = [found for root in roots for found in class_folders(root, data_set).items()]
+    classes = [found for root in roots(folder) for found in class_folders(root, data_set).items()]
     known = {name for name, _ in classes if name in data_set.class_names}
     # Any folder may be a class of Caltech-101: it is recognised by its name or by two classes.
     if data_set.other_classes and len(known) < 2 and folder.name != "101_ObjectCategories":

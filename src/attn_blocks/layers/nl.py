@@ -30,7 +30,6 @@ from attn_blocks.errors import choose
 from attn_blocks.layers.base import (
     check_input,
     conv2d,
-    hidden_width,
     kaiming_fan_out,
     known_shape,
     pixels_in_a_row,
@@ -92,7 +91,7 @@ class NonLocal(nn.Layer):
         if subsample is not None:
             choose("subsample", subsample, ("input", "projections"))
         self.subsample = subsample
-        inner = hidden_width(channels, 2) if inner is None else positive("inner", inner)
+        inner = positive("inner", channels // 2 if inner is None else inner)
         width = channels if mode == "gaussian" else inner
         if isinstance(scale, bool):
             scale = width**-0.5 if scale else 1.0

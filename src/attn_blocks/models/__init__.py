@@ -17,6 +17,7 @@ from paddle import nn
 
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import list_attns
+from attn_blocks.layers.base import positive, positive_number
 from attn_blocks.models.classic import VGG19, MobileNetV2
 from attn_blocks.models.counting import count_macs, count_params
 from attn_blocks.models.resnet import DEPTHS, build_resnet, resnet_options
@@ -33,7 +34,7 @@ class Model:
 
     Attributes:
         build: makes it.
-        family: the file of ``models`` that holds it.
+        family: networks that share their code and, in the records, their version.
         attns: the attention blocks in it.
         options: what it takes beside the options that all take.
     """
@@ -121,16 +122,14 @@ def create_model(
         attn = choose("attention block", options.pop("attn"), list_attns())
         return create_model(f"{attn}_{name}", num_classes, width, stem, image_size, **options)
     choose("stem", stem, STEMS)
-    for key, value in {"num_classes": num_classes, "image_size": image_size}.items():
-        if not isinstance(value, int) or value < 1:
-            raise SettingError(f"{name}: {key} must be a whole number of at least 1, not {value!r}")
-    if not isinstance(width, (int, float)) or not 0 < width < float("inf"):
-        raise SettingError(f"{name}: width must be a positive number, not {width!r}")
     for option in options:
         if not model.options:
             raise SettingError(f"{name} takes no option {option!r}, nor any other of a block")
         choose(f"option of {name}", option, model.options)
     try:
+        positive("num_classes", num_classes)
+        positive("image_size", image_size)
+        positive_number("width", width, 1.0)
         network = model.build(
             num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options
         )

@@ -233,7 +233,8 @@ def _misfit(layer: nn.Layer, state: Mapping[str, np.ndarray], problems: list[str
     kinds = Counter(problem.partition(":")[0] for problem in problems)
     why = ", ".join(f"{number} {kind}" for kind, number in kinds.items())
     if given != needed:
-        why = f"it looks like {given or 'none of these networks'}, needed is {needed} ({why})"
+        wanted = f", needed is {needed}" if needed else ""
+        why = f"it looks like {given or 'none of these networks'}{wanted} ({why})"
     more = len(problems) - SHOWN
     lines = [*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])]
     first = f"the state does not fit {type(layer).__name__}, nothing was loaded: {why}"

@@ -112,9 +112,9 @@ class SpatialGroupEnhance(sge.SpatialGroupEnhance):
             return sge.SpatialGroupEnhance.attention(self, x)
         height, width = x.shape[2:]
         x = x.reshape([-1, self.channels // self.groups, height, width])
-        maps = x.reshape([x.shape[0], -1, height * width])
+        pixels = x.reshape([x.shape[0], -1, height * width])
         means = pixel_mean(x).reshape([x.shape[0], 1, -1])
-        a = (means @ maps).squeeze(1)  # [N*G, H*W]
+        a = (means @ pixels).squeeze(1)  # [N*G, H*W]
         a = a - a.mean(axis=1, keepdim=True)
         variance = a.square().sum(axis=1) / (a.shape[1] - 1)
         std = variance.clip(min=1e-24).sqrt() + 1e-5

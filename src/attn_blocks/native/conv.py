@@ -15,7 +15,8 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-OPERATOR = "attn_blocks_conv2d"
+from attn_blocks.native.norm import call, nothing
+
 _library: ctypes.CDLL | None = None
 
 
@@ -33,8 +34,8 @@ def _call(
     dilations: list[int],
     groups: int,
 ) -> paddle.Tensor:
-    return paddle.base.core.eager._run_custom_op(
-        OPERATOR,
+    return call(
+        "conv2d",
         x,
         weight,
         bias,
@@ -51,28 +52,23 @@ class NativeConv2D(nn.Conv2D):
     """``nn.Conv2D`` through the native operator.
 
     Paddle's own way is taken for what the operator does not cover: static graphs (so that
-    ``paddle.jit.save`` writes the ordinary operator), other types than float32, inputs that do not
-    fit (so that the error is Paddle's), and shapes for which oneDNN has nothing but its reference
-    kernel on this processor.
+    ``paddle.jit.save`` writes the ordinary operator), other types than float32, inputs of another
+    rank or channel count (so that the error is Paddle's), and shapes for which oneDNN has nothing
+    but its reference kernel on this processor.
     """
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         if not paddle.in_dynamic_mode() or x.dtype != paddle.float32 or not self._fits(x.shape):
             return super().forward(x)
-        y = _call(
+        return _call(
             x,
             self.weight,
-            _no_bias() if self.bias is None else self.bias,
+            nothing() if self.bias is None else self.bias,
             self._stride,
             _four_sides(self._updated_padding),
             self._dilation,
             self._groups,
         )
-        if not paddle.is_grad_enabled():
-            y.stop_gradient = (
-                True  # Paddle records nothing then, but leaves a custom operator's flag
-            )
-        return y
 
     def _fits(self, shape: list[int]) -> bool:
         if len(shape) != 4 or shape[0] == 0 or shape[1] != self._in_channels:
@@ -138,11 +134,6 @@ def use(path: str) -> None:
     """Ask the compiled operators at ``path``, which Paddle has loaded, from now on."""
     global _library
     _library = ctypes.CDLL(path)
-
-
-@functools.cache
-def _no_bias() -> paddle.Tensor:
-    return paddle.zeros([0])
 
 
 def _four_sides(padding: list[int]) -> list[int]:

@@ -11,6 +11,7 @@ import ctypes
 import functools
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ import paddle
 from filelock import FileLock
 
 from attn_blocks.device import processor
+from attn_blocks.errors import SettingError
+from attn_blocks.files import user_cache
 from attn_blocks.native import conv, maps, norm
 
 HEADER = Path(__file__).with_name("tensors.h")
@@ -119,16 +122,13 @@ def _headers() -> Path:
     raise Unavailable("the package onednn-devel holds no dnnl.hpp; install version 2025.0.1")
 
 
-def _compiler() -> str:
-    command = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++")
-    if not command:
+def _compiler() -> list[str]:
+    """The command, which in ``$CXX`` may be of several words, such as ``ccache g++``."""
+    command = shlex.split(os.environ.get("CXX", ""))
+    found = shutil.which("g++") or shutil.which("c++")
+    if not (command or found):
         raise Unavailable("there is no C++ compiler (g++)")
-    return command
-
-
-def _cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "attn_blocks" / "native"
+    return command or [str(found)]
 
 
 def source_hash() -> str:
@@ -149,7 +149,7 @@ def _target(version: str) -> Path:
         *sorted(cpu["flags"]),
     )
     key = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-    return _cache_folder() / f"operators-{key}.so"
+    return user_cache() / "native" / f"operators-{key}.so"
 
 
 def _run(command: list[str], what: str) -> None:
@@ -167,7 +167,6 @@ def _compile(target: Path) -> None:
     """Compile, try in a process of its own (a crash must not reach this one), then publish."""
     library, _ = onednn()
     base = Path(paddle.__file__).parent
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         output = Path(folder) / target.name
         include = [base / "include", base / "include" / "third_party", _headers()]
@@ -180,7 +179,7 @@ def _compile(target: Path) -> None:
         ]
         _run(
             [
-                _compiler(),
+                *_compiler(),
                 *FLAGS,
                 *(f"-I{path}" for path in include),
                 *map(str, SOURCES),
@@ -216,11 +215,11 @@ def why_not() -> str:
         _, version = onednn()
         target = _target(version)
         if not target.exists():
-            _cache_folder().mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(target.with_suffix(".lock")):
                 if not target.exists():
                     _compile(target)
         load(target)
-    except (Unavailable, OSError) as error:
+    except (Unavailable, OSError, SettingError) as error:
         return str(error)
     return ""

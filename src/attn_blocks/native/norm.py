@@ -32,8 +32,9 @@ def call(operator: str, *arguments: Any) -> list[paddle.Tensor]:
 
 
 @functools.cache
-def _nothing() -> paddle.Tensor:
-    return paddle.zeros([0])
+def nothing() -> paddle.Tensor:
+    """What the operators take for an argument that is absent."""
+    return paddle.zeros([0], "float32")
 
 
 class NativeBatchNorm2D(nn.BatchNorm2D):
@@ -69,7 +70,7 @@ class NativeReLU(nn.ReLU):
     """``nn.ReLU``."""
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
-        return call("add_relu", x, _nothing())[0] if _covered(x) else super().forward(x)
+        return call("add_relu", x, nothing())[0] if _covered(x) else super().forward(x)
 
 
 def norm_relu(norm: nn.Layer, x: paddle.Tensor) -> paddle.Tensor:
