@@ -21,13 +21,14 @@ import included
 import matplotlib.pyplot as plt
 import rooms
 from lessons import first_study, full_size, why_05888
-from published_results import foremost
+from published_results import folder_of, foremost
 from sites import READMES, SITES, render
 
+from attn_blocks.errors import AttnBlocksError
 from attn_blocks.files import PROJECT
 from attn_book.driver.publish import publish
 from attn_book.language import speaking
-from attn_book.records.published import PUBLISHED, PublishError
+from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import recorded_plans
 from attn_book.study.pages import GUIDES, PAGES
 from attn_book.study.plan import Plan
@@ -87,7 +88,7 @@ def with_own(results: Path, published: Path, folder: Path) -> Path:
         if (results / profile / "runs").is_dir():
             try:
                 notes = publish(profile, results, folder)
-            except PublishError as error:
+            except AttnBlocksError as error:
                 notes = str(error).splitlines()
             for note in notes:
                 print(note)
@@ -125,8 +126,9 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> N
         "benchmarks": included.benchmarks(BENCHMARKS),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
     }
-    for lessons in (first_study, full_size, why_05888):
-        texts |= lessons.texts(records)
+    study = folder_of(plans["study"]) if "study" in plans else PUBLISHED / "study"
+    texts |= first_study.texts(records)
+    texts |= full_size.texts(records, study) | why_05888.texts(records, study)
     for name, text in texts.items():
         (records / f"{name}.md").write_text(text + "\n", encoding="utf-8")
 

@@ -23,12 +23,12 @@ from texts import banner, origin, table
 from attn_blocks.files import atomic_write
 from attn_book.analysis import plots, tables, verdicts
 from attn_book.analysis.judgement import BETTER as IS_BETTER
-from attn_book.analysis.judgement import OPEN, OUTCOMES, WITHIN, Verdict
+from attn_book.analysis.judgement import HERE, OPEN, OUTCOMES, UNDER, WITHIN, Verdict
 from attn_book.analysis.judgement import WORSE as IS_WORSE
-from attn_book.analysis.words import block_of, joined, listed, plain, sentences
+from attn_book.analysis.words import block_of, clauses, counted, joined, listed, plain, sentences
 from attn_book.language import N_, _, say
 from attn_book.records import planned
-from attn_book.study.claims import BETTER, PRIMARY, SIZE
+from attn_book.study.claims import PRIMARY, SIZE
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
@@ -133,22 +133,23 @@ def answer(pages: dict[str, Plan]) -> str:
     )
     blocks = [v for v in judged_claims(pages) if v.claim.family == PRIMARY]
     if not any(verdict.is_decided for verdict in blocks):
-        if is_study(plan):
+        if plan.profile == "study":
             return say(
-                "**Not answered yet:** {runs} runs of the study are done on {images} ({scope}), "
-                "and until all are, there are means and no verdicts.",
-                runs=len(plan.experiments),
+                "**Not answered yet:** {runs} of the study are done on {images} ({scope}), and "
+                "until all are, there are means and no verdicts.",
+                runs=counted(len(plan.experiments), "run"),
                 images=images.title,
                 scope=scope,
             )
         return _(
-            "**Not answered yet:** what is published so far is one small run, which tests nothing."
+            "**Not answered yet:** what is published so far is one run of a network, which tests "
+            "nothing."
         )
     parts = []
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
-        names = [block_of(v.claim.better) for v in blocks if v.word == word and not v.constant]
+        names = [_named(v) for v in blocks if v.word == word and not v.constant]
         if names:
-            parts.append(say(SAID[word], number=len(names), blocks=joined(names)))
+            parts.append(say(SAID[word], number=len(names), blocks=clauses(names)))
     constant = [block_of(v.claim.better) for v in blocks if v.constant]
     if constant:
         did = N_("{number} did the same to every image ({blocks})")
@@ -162,6 +163,12 @@ def answer(pages: dict[str, Plan]) -> str:
     )
 
 
+def _named(verdict: Verdict) -> str:
+    """A block with what its outcome adds: "SE, on these images"."""
+    added = (_(words) for words in (UNDER, HERE) if words in verdict.outcome)
+    return block_of(verdict.claim.better) + "".join(added)
+
+
 def gains_of(found: full_size.Found) -> dict[str, float]:
     """Title -> points above ResNet-50 at the published width, the best first."""
     return {title: found.gain(TASK, title) for title in found.blocks}
@@ -170,8 +177,8 @@ def gains_of(found: full_size.Found) -> dict[str, float]:
 def at_full_size_in_words(opening: str, found: full_size.Found) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     return say(
-        "{opening}, trained {trainings} times each on a GPU, they ended on average this many "
-        "points beside {network}: {gains}.",
+        "{opening}, each trained {trainings} times on a GPU, they ended on average this many "
+        "points above (+) or below (-) {network}: {gains}.",
         opening=opening,
         trainings=len(found.plain),
         network=RESNET.title,
@@ -192,20 +199,14 @@ def picture(plan: Plan, wide: Mapping[str, float]) -> Figure:
     return plots.validation_curves(planned.runs_of(plan, task))
 
 
-def over_resnet(plan: Plan, kind: str) -> dict[str, Verdict]:
-    """Title -> verdict on a block against ResNet-50."""
-    return {
-        v.claim.better: v
-        for v in verdicts.verdicts(plan)
-        if v.claim.kind == kind and v.claim.worse == RESNET.title and v.claim.task == TASK
-    }
-
-
 def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
-    size = over_resnet(plan, SIZE)
-    rows = []
-    for title, verdict in over_resnet(plan, BETTER).items():
+    size = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
+    found, rows = verdicts.against_resnet(plan, TASK), []
+    if not found:
+        return tables.accuracy_table(plan, plan.comparisons[0].task)
+    for verdict in found:
+        title = verdict.claim.better
         gain = tables.signed(verdict.value)
         if verdict.interval is not None:
             gain += " " + tables.interval(*verdict.interval, "+.1f")
@@ -228,12 +229,15 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
 
 def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain at full width, and the reported one."""
+    found = verdicts.against_resnet(plan, TASK)
+    if not found:
+        return tables.accuracy_table(plan, plan.comparisons[0].task)
     rows = [
         {
-            _("Block"): block_of(title),
-            _("At full width"): tables.signed(wide.get(title), "+.1f"),
+            _("Block"): block_of(verdict.claim.better),
+            _("At full width"): tables.signed(wide.get(verdict.claim.better), "+.1f"),
             _("Reported"): tables.signed(verdict.claim.reported, "+.1f"),
         }
-        for title, verdict in over_resnet(plan, BETTER).items()
+        for verdict in found
     ]
     return pd.DataFrame(rows).set_index(_("Block"))

@@ -50,13 +50,13 @@ def judged_claims(pages: dict[str, Plan]) -> list[Verdict]:
 
 def count(pages: dict[str, Plan]) -> str:
     """How many claims have which outcome, in a sentence, and what an outcome is about."""
-    found = [verdict.word for verdict in judged_claims(pages)]
+    found = [v.word if not v.constant else CONSTANT for v in judged_claims(pages)]
     found += [NOT_TESTED] * (len(CLAIMS) - len(found))
     if set(found) == {NOT_TESTED}:
         return say("None of the {claims} claims is decided here.", claims=len(CLAIMS))
     numbers = [
         say("**{number} {outcome}**", number=found.count(word), outcome=_(word))
-        for word in (*OUTCOMES, NOT_TESTED)
+        for word in (*OUTCOMES, CONSTANT, NOT_TESTED)
         if word in found
     ]
     text = say("Of {claims} claims, {numbers}.", claims=len(CLAIMS), numbers=listed(numbers))

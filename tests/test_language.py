@@ -142,7 +142,7 @@ def test_tables_for_machines_stay_english(tmp_path):
     with speaking(CHINESE):
         write_summary(tmp_path, [])
         claim = CLAIMS[3]
-        verdict = judgement.Verdict(claim, "", True, "points", "1 of 5 folds", "better")
+        verdict = judgement.Verdict(claim, True, "points", "1 of 5 folds", "better")
         assert verdicts.outcome(verdict) == "更好"
         assert verdict.in_full == "better"
     assert (tmp_path / "verdicts.csv").read_text(encoding="utf-8").startswith("claim,family")

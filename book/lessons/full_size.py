@@ -274,7 +274,11 @@ def course(found: Found) -> Lesson:
 def small(found: Found) -> Lesson:
     """The same blocks in networks of a quarter of the width."""
     beside = {title: found.small(ANIMALS, title) for title in found.blocks}
-    there = {t: (one[0], found.gain(ANIMALS, t)) for t, one in beside.items() if one is not None}
+    there = {
+        title: (one[0], found.gain(ANIMALS, title))
+        for title, one in beside.items()
+        if one is not None and one[1] == one[2]
+    }
     rows = {
         title: {
             _("Full width, mean of the trainings"): signed(found.gain(ANIMALS, title)),
@@ -286,7 +290,7 @@ def small(found: Found) -> Lesson:
     if len(there) < len(beside):
         missing = listed(block_of(title) for title in beside if title not in there)
         text = say(
-            "The study's runs of {blocks} are not published yet: what they change is open.",
+            "The study's runs of {blocks} are not all published yet: what they change is open.",
             blocks=missing,
         )
         return Lesson(None, "", text, table)

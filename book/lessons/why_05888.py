@@ -320,10 +320,10 @@ def _unequal_finding(found: Found, there: dict[str, float], ended: int, each: st
     parts = [say("{text}.", text=each)] if there else []
     diverged = [_(t) for t, run in found.unequal.items() if run is not None and run.diverged]
     if diverged:
-        parts.append(say("{faults} diverged.", faults=listed(diverged)))
+        parts.append(say("Diverged: {faults}.", faults=listed(diverged)))
     if found.nearest is None:
         return say(
-            "{ended} of {number} runs are trained: {text} Which fault lands nearest is open.",
+            "Trained so far are {ended} of {number}: {text} Which fault lands nearest is open.",
             ended=ended,
             number=count,
             text=sentences(parts),
@@ -394,11 +394,13 @@ def evaluation(found: Found) -> Lesson:
     }
     values = {title: value for title, value in seen.items() if value is not None}
     figure, alt = None, ""
-    finding = say(
-        "Not measured yet: the network that this is measured on, {network} of fold 0, is not "
-        "published yet.",
-        network=RESNET.title,
-    )
+    finding = _("Not measured yet: publishing the study measures it where the images are.")
+    if faults.subject(found.folder) is None:
+        finding = say(
+            "Not measured yet: the network that this is measured on, {network} of fold 0, is not "
+            "published yet.",
+            network=RESNET.title,
+        )
     if values:
         right = values.pop(AS_TRAINED)
         each = clauses(

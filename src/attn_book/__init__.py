@@ -4,7 +4,7 @@ A network of your own is trained like those of the book in three lines:
 
     >>> import attn_book
     >>> training = attn_book.prepare(network, images, recipe)
-    >>> for epoch in attn_book.train(training): print(epoch)
+    >>> for epoch in attn_book.train(training): print(epoch.epoch, epoch.val_acc)
 
 Import it before Paddle: it sets the CPU's threads and code path, which ``attn_blocks`` alone does
 not do.

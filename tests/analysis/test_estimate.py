@@ -130,7 +130,7 @@ def test_the_command_needs_neither_images_nor_gpu(counted, monkeypatch, capsys):
     assert printed.startswith("Profile paper, complete data sets")
     [row] = [line.split() for line in printed.splitlines() if line.startswith("SGE-ResNet-50")]
     assert row[2:4] == [f"{counted[1].params:,}", f"{counted[1].macs / 1e6:,.1f}"]
-    assert "4 runs one after the other take about 0.0 hours on a T4" in printed
+    assert "4 runs, one after the other, take about 0.0 hours on a T4" in printed
     assert printed.rstrip().endswith(estimate.ASSUMED)
 
 

@@ -158,9 +158,9 @@ def test_a_curve_is_read_at_a_quarter_half_and_the_end(made):
     made(SE, 2, 1.0)  # a fold that the plain network lacks
     assert text_of(findings.curve(made.page(), TASK)) == (
         "Against ResNet-50 it stood at +10.0 points after epoch 8, +10.0 points after epoch 15 and "
-        "-2.0 points after epoch 30 of 30 (mean of 2 runs). To 0.480, 80% of where ResNet-50 "
-        "ended, it took 19 epochs, and ResNet-50 24 epochs. The validation loss ended at 0.750 for "
-        "SE-ResNet-50, after 0.500 in epoch 20 and 1.000 for ResNet-50."
+        "-2.0 points after epoch 30 of 30 (mean of 2 runs). It took 19 epochs to reach 0.480, 80% "
+        "of ResNet-50's final accuracy; ResNet-50 took 24 epochs. The validation loss ended at "
+        "0.750 for SE-ResNet-50, after 0.500 in epoch 20 and 1.000 for ResNet-50."
     )
 
 
@@ -168,7 +168,8 @@ def test_a_level_that_is_never_reached_is_no_number(made):
     made(RESNET, 0, 0.5)
     made(SE, 0, 0.3, losses=[*[1.0] * 29, float("inf")])
     text = text_of(findings.curve(made.page(), TASK))
-    assert "it took more than its training, and ResNet-50 1 epoch." in text
+    assert "It took more than its training to reach" in text
+    assert "final accuracy; ResNet-50 took 1 epoch." in text
     assert "ended at inf for SE-ResNet-50, after 1.000 in epoch 1" in text
 
 
@@ -197,9 +198,9 @@ def test_confidence_stands_beside_accuracy_and_confusions_that_change_are_counte
     found = dict(findings.calibration(made.page(), TASK).lines)
     assert found["ResNet-50"] == (
         "It is right on 50.0% of the validation images and gives its answers a probability of "
-        "90.0% on average: 40.0 points too sure. Its expected calibration error is 40.0 points."
+        "90.0% on average: 40.0 points too high. Its expected calibration error is 40.0 points."
     )
-    assert "60.0% on average: 15.0 points not sure enough" in found["SE-ResNet-50"]
+    assert "60.0% on average: 15.0 points too low" in found["SE-ResNet-50"]
     assert found["SE-ResNet-50 beside ResNet-50"] == (
         "Of all confusions these changed most: a taken for b became rarer (3 in place of 10 of 100 "
         "images) and b taken for a became more frequent (13 in place of 5 of 100 images)."
@@ -232,9 +233,10 @@ def test_cost_is_said_in_parameters_multiply_adds_and_measured_time(made):
         "Beside ResNet-50 it has 25.0% more parameters (1,250,000 against 1,000,000) and equally "
         "many multiply-adds (200.0 against 200.0 million an image). A training step takes 1.50 "
         "times as long, measured in turn on this machine. In the time of its 30 epochs ResNet-50 "
-        "could train for 45.0; no run of that length is on record. The last 7 epochs of its own 30 "
-        "brought it +10.0 points. When ResNet-50 had finished, the other had done 20 epochs and "
-        "stood at 0.7500 against 0.7000, with its rate not yet annealed."
+        "could train for 45.0; no run of that length is on record. The last 7 epochs of "
+        "ResNet-50's own 30 brought it +10.0 points. By the time ResNet-50 had finished, the "
+        "network with the block had done 20 epochs and stood at 0.7500 against 0.7000, with its "
+        "rate not yet annealed."
     )
     unmeasured = text_of(findings.cost_finding(made.page(), TASK))
     assert unmeasured.endswith("million an image). Its step time was not measured here.")

@@ -11,7 +11,7 @@ import pytest
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json, write_json
 from attn_book.analysis import evidence as evidence_module
-from attn_book.analysis import statistics
+from attn_book.analysis import statistics, verdicts
 from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import (
     judge,
@@ -355,6 +355,41 @@ def test_a_page_judges_by_published_runs_too_but_not_by_outdated_ones(study, tmp
     write_json(old, {**read_json(old), "semantics": {**semantics, "block/bat": 0}})
     found = {v.claim.text: v for v in judge(on_record(page), True)}
     assert found["BAT-ResNet-50 > ResNet-50 on Animals-10"].outcome == "4 of 5 folds"
+
+
+def test_nothing_takes_the_place_of_a_published_run_that_diverged(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(evidence_module, "PUBLISHED", tmp_path)
+    here = tmp_path / "results" / "study"
+    [own] = (study / "runs").glob("animals10-ge_resnet50-f2-*")
+    shutil.copytree(own, here / "runs" / own.name)
+    failed = {"status": "failed", "reason": "the loss is not finite", "epoch": 2, "step": 3}
+    write_json(own / "metrics.json", failed)
+    page = SimpleNamespace(
+        profile="study", results_dir=here, comparisons=[planned_on("animals10", "f" * 64)]
+    )
+    found = on_record(page)["animals10"]
+    assert 2 not in found.runs["GE-ResNet-50"]
+    assert found.diverged["GE-ResNet-50"] == {2: "the loss is not finite"}
+
+
+def test_a_plan_on_record_has_the_numbers_of_the_first_fold(study):
+    """As one that is trained has: a page says of its images what the plan says."""
+    for path in (study / "runs").glob("animals10-*/experiment.json"):
+        record = read_json(path)
+        data = record["data"] | {"label": f"fold {record['fold']}"}
+        write_json(path, {**record, "data": data})
+    assert recorded_plans(study)[OVERVIEW].comparison("animals10").images.label == "fold 0"
+
+
+def test_a_page_stands_on_the_families_that_it_decides_and_on_no_others(study):
+    plan = recorded_plans(study)[OVERVIEW]
+    page = plan.alone("animals10")
+    tasks = {run.experiment.dataset for run in verdicts.runs_behind(page)}
+    assert tasks == {"animals10", "caltech16", "cifar10"}  # of the secondary family
+    for path in (study / "runs").glob("cifar10-*"):
+        shutil.rmtree(path)
+    page = recorded_plans(study)[OVERVIEW].alone("animals10")
+    assert {run.experiment.dataset for run in verdicts.runs_behind(page)} == {"animals10"}
 
 
 def test_what_is_not_the_study_has_no_outcome(whole):

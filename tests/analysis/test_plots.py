@@ -288,7 +288,7 @@ def test_sample_grid_shows_the_classes_in_turn():
 
 
 def verdict_on(claim, **values):
-    shared = {"images": "Animals", "is_own": True, "unit": "points", "folds": "5 of 5 folds"}
+    shared = {"is_own": True, "unit": "points", "folds": "5 of 5 folds"}
     return Verdict(claim, **{**shared, "outcome": "open", "reported": claim.reported, **values})
 
 

@@ -34,11 +34,13 @@ def test_curves_say_where_they_end_and_which_is_farthest_from_its_training_image
     assert str(readings.training_curves(runs)) == (
         "Accuracy on validation images at the end of training: ResNet-50 0.650 (on training images "
         "0.850, validation loss 0.600) and SE-ResNet-50 0.800 (on training images 0.750, "
-        "validation loss 0.500). Farthest from its training images is ResNet-50, 20.0 points below "
-        "them."
+        "validation loss 0.500). The widest gap is that of ResNet-50, 20.0 points below its "
+        "accuracy on training images."
     )
     above = str(readings.training_curves({"A": [run(0.8, train=0.5)], "B": [run(0.8, train=0.8)]}))
-    assert above.endswith("Farthest from its training images is A, 30.0 points above them.")
+    assert above.endswith(
+        "The widest gap is that of A, 30.0 points above its accuracy on training images."
+    )
     assert str(readings.validation_curves(runs)) == (
         "From the highest end to the lowest: SE-ResNet-50 (0.800) and ResNet-50 (0.650)."
     )
@@ -77,7 +79,7 @@ def test_gains_are_in_order_with_intervals_only_where_there_are_any(is_complete)
     found = []
     for claim, value in values.items():
         interval = (value - 1, value + 1) if is_complete and value is not None else None
-        shared = {"images": "x", "is_own": True, "unit": "points", "folds": "", "outcome": ""}
+        shared = {"is_own": True, "unit": "points", "folds": "", "outcome": ""}
         found.append(Verdict(claim, **shared, value=value, interval=interval))
     names = [claim.better for claim in claims]
     first, second = (" [+0.2, +2.2]", " [-1.5, +0.5]") if is_complete else ("", "")

@@ -29,7 +29,7 @@ def study(tmp_path_factory, study_of):
 
 
 def made_up(name, **values):
-    shared = {"images": "Animals", "is_own": True, "unit": "points", "folds": "5 of 5 folds"}
+    shared = {"is_own": True, "unit": "points", "folds": "5 of 5 folds"}
     return Verdict(OF[f"{name} on Animals-10"], **{**shared, "outcome": "better", **values})
 
 

@@ -255,7 +255,8 @@ def test_the_time_of_a_run_counts_no_pause(tmp_path, monkeypatch, write_run):
 
 
 def test_every_page_with_results_says_where_they_are_from(html):
-    full = re.compile(r"profile \w+ · .+ · seeds? [\d, ]+ · \w+.* · trained \d{4}-\d\d-\d\d")
+    seeds = r"(folds and )?seeds? [\d, ]+"
+    full = re.compile(rf"profile \w+ · .+ · {seeds} · \w+.* · trained \d{{4}}-\d\d-\d\d")
     for name in [f"{page}.html" for page in PAGES] + ["results.html"]:
         text = (html / name).read_text(encoding="utf-8")
         line = re.search(r'<div class="provenance[^>]*>\s*<p>(.*?)</p>', text, re.DOTALL)[1]
@@ -376,7 +377,7 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     said = re.search(
         r"of 8 attention blocks \d made ResNet-50 better \((.*?)\) and \d stayed", front
     )
-    assert "SE" in said[1].split(", ") and "NL" not in said[1].split(", ")
+    assert "SE" in said[1].split("; ") and "NL" not in said[1].split("; ")
     assert "of a quarter of the published width" in front
 
 

@@ -228,7 +228,7 @@ def test_pages_that_cannot_be_shown_are_named(made_up, tmp_path):
     assert "04_sge" not in notes
 
 
-def test_a_guide_is_published_while_its_text_is_todays(made_up, tmp_path):
+def test_a_guide_is_published_while_its_code_is_todays(made_up, tmp_path):
     target = tmp_path / "published"
     notes = "\n".join(publishing.publish("smoke", made_up, target))
     assert "page export: it is not executed; run: make reproduce-export PROFILE=smoke" in notes
@@ -255,6 +255,14 @@ def test_a_guide_is_published_while_its_text_is_todays(made_up, tmp_path):
         "another text than notebooks/export.ipynb; run: make reproduce-export PROFILE=quick"
     )
     executed.unlink()
+    publishing.publish("smoke", made_up, target)  # takes over today's prose
+    assert nbformat.read(shown, as_version=4).cells[0].source + " Once more." == (
+        guide.cells[0].source
+    )
+    assert check(target) == []
+    next(cell for cell in guide.cells if cell.cell_type == "code").source += "\n# other code"
+    nbformat.write(guide, shown)
+    seal(target / "smoke")
     notes = "\n".join(publishing.publish("smoke", made_up, target))
     assert "left out page export: it is another text than notebooks/export.ipynb" in notes
     assert not shown.exists() and check(target) == []

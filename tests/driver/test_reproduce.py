@@ -54,7 +54,7 @@ def written(folder):
 
 def test_a_page_is_trained_executed_and_summed_up(first):
     printed, folder = first
-    assert "1 pages, 2 runs, 0 of them finished" in printed
+    assert "1 page, 2 runs, 0 of them finished" in printed
     assert "Shapes" in printed
     assert "SGE-ResNet-50" in printed
     runs = (folder / "summary.csv").read_text().splitlines()
@@ -77,7 +77,7 @@ def test_a_second_call_makes_nothing_again(first, options):
     answer = command("reproduce", PAGE, *options)
     assert answer.returncode == 0
     assert "2 of them finished" in answer.stdout
-    assert "1 pages are up to date" in answer.stdout
+    assert "Up to date: 1 page" in answer.stdout
     after = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
     assert before == after
 

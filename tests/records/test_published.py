@@ -72,6 +72,16 @@ def test_a_published_run_of_other_semantics_is_not_taken(shared_study):
     )
 
 
+def test_a_published_run_that_diverged_is_taken_and_not_repeated(shared_study):
+    study, experiment, record = shared_study
+    (record / "logits.safetensors").unlink()
+    failed = {"status": "failed", "reason": "the loss is not finite", "epoch": 2, "step": 3}
+    write_json(record / "metrics.json", failed)
+    run = planned.run_of(study, experiment)
+    assert published.import_published_record(run, record.parents[2])
+    assert run.diverged and published.is_done(run, record.parents[2])
+
+
 def test_short_profiles_are_always_trained(shared_study, monkeypatch):
     study, experiment, record = shared_study
     monkeypatch.setattr(published, "PROFILES", PROFILES)

@@ -21,6 +21,7 @@ from attn_blocks import datasets, device, models
 from attn_blocks.datasets.images import label_of
 from attn_blocks.errors import choose
 from attn_book.analysis import cost
+from attn_book.analysis.words import counted
 from attn_book.records.planned import run_of
 from attn_book.records.reading import epochs_done
 from attn_book.records.recorded import RecordedImages
@@ -188,8 +189,9 @@ def measured(plan: Plan, task: str, missing: Sequence[Experiment]) -> str:
             forward_and_back, forward = seconds[entry.title]
             total += left * (train * forward_and_back + val * forward)
     time = f"{total / 3600:.1f} hours" if total > 5400 else f"{max(1, round(total / 60))} min"
+    runs = counted(len(missing), "run")
     return (
-        f"To train: {len(missing)} runs of {comparison.recipe.epochs} epochs. "
+        f"To train: {runs} of {counted(comparison.recipe.epochs, 'epoch')}. "
         f"By steps tried on this machine that takes about {time}, to a factor of two."
     )
 
@@ -216,7 +218,7 @@ def table(found: Sequence[ModelCost], gpu: GPU) -> pd.DataFrame:
 def summary(found: Sequence[ModelCost], gpu: GPU) -> str:
     """Time and memory of all runs."""
     return (
-        f"{sum(item.runs for item in found)} runs one after the other take about "
+        f"{counted(sum(item.runs for item in found), 'run')}, one after the other, take about "
         f"{sum(item.hours(gpu) for item in found):.1f} hours on a {gpu.name} in mixed precision, "
         f"and at most {max(item.memory for item in found):.1f} of its {gpu.memory} GiB"
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
 
 from attn_blocks import datasets
-from attn_blocks.errors import CheckpointError
+from attn_blocks.errors import CheckpointError, SettingError
 from attn_book.analysis import statistics
 from attn_book.analysis.statistics import Values
 from attn_book.analysis.words import counted
@@ -32,7 +33,6 @@ class Evidence:
     """The runs of a task's networks.
 
     Attributes:
-        images: label of the data set.
         is_own: whether the images are those that claims on the task are about.
         folds: whether each seed is validated on a fold of its own; a data set that comes split has
             one set of validation images for all.
@@ -42,7 +42,6 @@ class Evidence:
     """
 
     task: str
-    images: str
     is_own: bool
     folds: bool
     wanted: Mapping[str, Sequence[int]]
@@ -187,11 +186,9 @@ def of_page(plan: Plan, planned: PlannedComparison) -> Evidence:
     for entry, experiment in planned.experiments:
         wanted[entry.title].append(experiment.seed)
     runs = [(entry.title, run_of(plan, experiment)) for entry, experiment in planned.experiments]
-    images = planned.images
     return Evidence(
         planned.task,
-        images.label,
-        images.name == planned.task,
+        planned.images.name == planned.task,
         False,
         wanted,
         *_sorted(wanted, runs),
@@ -224,23 +221,33 @@ def _of_study(
     seeds = PROFILES[profile].seeds
     wanted = {entry.title: seeds_of(comparison, entry, seeds) for entry in comparison.entries}
     folds = not datasets.DATASETS[task].own_split
-    label = runs[0][1].record["data"]["label"] if runs else "no images"
-    return Evidence(task, label, True, folds, wanted, *_sorted(wanted, runs))
+    return Evidence(task, True, folds, wanted, *_sorted(wanted, runs))
 
 
 def ended_of_study(plan: Plan) -> list[Run]:
-    """The profile's runs that ended, those of the results folder in place of published ones."""
+    """The profile's runs that ended, those of the results folder in place of published ones.
+
+    Nothing takes the place of a published run that diverged: that is a result as any other.
+    """
     is_live = not any(isinstance(c.images, RecordedImages) for c in plan.comparisons)
-    found = {}
-    if is_live:
-        published = ended_runs(PUBLISHED / plan.profile)
-        found = {name: run for name, run in published.items() if not _is_old(run)}
-    found |= ended_runs(plan.results_dir)
+    if not is_live:
+        found = ended_runs(plan.results_dir)
+    else:
+        found = _current(ended_runs(PUBLISHED / plan.profile))
+        diverged = {name for name, run in found.items() if run.diverged}
+        ours = _current(ended_runs(plan.results_dir))
+        found |= {name: run for name, run in ours.items() if name not in diverged}
     return [found[name] for name in sorted(found)]
 
 
-def _is_old(run: Run) -> bool:
-    return bool(changed_parts(run.record["semantics"], run.experiment))
+def _current(runs: Mapping[str, Run]) -> dict[str, Run]:
+    """Those of today's semantics, and of networks that are known here."""
+    found = {}
+    for name, run in runs.items():
+        with suppress(SettingError):
+            if not changed_parts(run.record["semantics"], run.experiment):
+                found[name] = run
+    return found
 
 
 def _sorted(

@@ -33,7 +33,7 @@ class Verdict:
     """A claim, what our runs measured for it, and its outcome.
 
     Attributes:
-        images: label of the data set; ``is_own``, whether claims on the task are about it.
+        is_own: whether claims on the task are about the images.
         unit: of ``value``, ``reported`` and the intervals: "points", "log-odds" for a size, "%" for
             an accuracy that is to be reached.
         folds: how many runs there are of those that are wanted, such as "3 of 5 folds".
@@ -56,7 +56,6 @@ class Verdict:
     """
 
     claim: Claim
-    images: str
     is_own: bool
     unit: str
     folds: str
@@ -146,7 +145,6 @@ def _measured(claim: Claim, evidence: Evidence, is_study: bool) -> _Case:
         reported = float(np.subtract(*statistics.log_odds(np.array(pair))))
     verdict = Verdict(
         claim,
-        evidence.images,
         evidence.is_own,
         unit={REACH: "%", SIZE: N_("log-odds")}.get(claim.kind, N_("points")),
         folds=folds,

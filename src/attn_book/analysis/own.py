@@ -18,6 +18,7 @@ from attn_book.analysis.judgement import Verdict, judge, judge_one_more
 from attn_book.analysis.statistics import Residual
 from attn_book.analysis.tables import DASH
 from attn_book.analysis.verdicts import ABOUT, sentence, table_of
+from attn_book.analysis.words import counted, listed
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER, PRIMARY, Claim
 from attn_book.study.pages import RESNET
@@ -85,7 +86,7 @@ def residual(known: Evidence, evidence: Evidence, title: str) -> tuple[Residual,
         evidence: the same with the block's network.
         title: of that network.
     """
-    unit = "folds" if evidence.folds else "seeds"
+    unit = "fold" if evidence.folds else "seed"
     if title not in known.wanted and known.is_complete:
         values, words = known.accuracies, f"the {len(known.wanted)} networks of the study"
     else:
@@ -95,7 +96,7 @@ def residual(known: Evidence, evidence: Evidence, title: str) -> tuple[Residual,
             for network, of_network in evidence.accuracies.items()
             if set(shared) <= of_network.keys()
         }
-        words = f"{' and '.join(values)} on {len(shared)} {unit}"
+        words = f"{listed(values)} on {counted(len(shared), unit)}"
     found = statistics.residual(values)
     return (found if found.deviation > LEAST else Residual(float("nan"), 0)), words
 
@@ -158,7 +159,7 @@ def frozen_text(found: Judged) -> str:
         return "No finished run says what the block does."
     changed = ", ".join(f"{each['changed']:.1%}" for each in frozen)
     text = f"With each block replaced by its mean over the images, {changed} of the predictions"
-    text += f" change ({len(frozen)} runs)."
+    text += f" change ({counted(len(frozen), 'run')})."
     if found.evidence.is_constant(found.title):
         text += " That is under 0.5% in each: the blocks do the same to all images."
     return text

@@ -12,11 +12,10 @@ import numpy as np
 from attn_book.analysis.findings.compared import accuracy
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
-from attn_book.analysis.verdicts import verdicts
+from attn_book.analysis.verdicts import against_resnet
 from attn_book.analysis.words import Finding, clauses, listed, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
-from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
@@ -48,8 +47,14 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
     ]
     if len(gaps) > 1:
         widest = max(gaps, key=lambda title: abs(gaps[title]))
-        below = N_("Farthest from its training images is {network}, {gap:.1f} points below them.")
-        above = N_("Farthest from its training images is {network}, {gap:.1f} points above them.")
+        below = N_(
+            "The widest gap is that of {network}, {gap:.1f} points below its accuracy on training "
+            "images."
+        )
+        above = N_(
+            "The widest gap is that of {network}, {gap:.1f} points above its accuracy on training "
+            "images."
+        )
         template = below if gaps[widest] >= 0 else above
         parts.append(say(template, network=widest, gap=abs(gaps[widest])))
     return _one(sentences(parts))
@@ -139,14 +144,7 @@ def _dearer(run: Run, plain: Run) -> str:
 
 def gain_forest(plan: Plan, task: str = "animals10") -> Finding:
     """The gains over ResNet-50, with the intervals that decide where there are any."""
-    return gains(
-        [
-            verdict
-            for verdict in verdicts(plan)
-            if (verdict.claim.task, verdict.claim.kind) == (task, BETTER)
-            and verdict.claim.worse == RESNET.title
-        ]
-    )
+    return gains(against_resnet(plan, task))
 
 
 def gains(found: Sequence[Verdict]) -> Finding:

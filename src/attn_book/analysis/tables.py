@@ -61,7 +61,9 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
         row = {
             _("Model"): title,
             _("Reported"): DASH if reported is None else f"{reported:.4f}",
-            _("Final accuracy"): _("failed") if title in failed else _("not trained"),
+            _("Final accuracy"): _("failed")
+            if title in failed or evidence.diverged[title]
+            else _("not trained"),
             _("Standard deviation"): DASH,
             _("Runs"): run_count(plan, task, title, runs) + evidence.ended_early(title),
             _("Best epoch (chosen on validation)"): DASH,

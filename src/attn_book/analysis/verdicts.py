@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from attn_book.analysis.evidence import on_record
+from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import (
-    BETTER,
     CANNOT,
     CONSTANT,
     HERE,
@@ -25,7 +25,8 @@ from attn_book.analysis.words import phrases
 from attn_book.language import N_, _, say
 from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
-from attn_book.study.claims import PRIMARY, SIZE
+from attn_book.study.claims import BETTER, CLAIMS, PRIMARY, SIZE
+from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
@@ -75,13 +76,24 @@ def verdicts(plan: Plan) -> list[Verdict]:
     ]
 
 
+def against_resnet(plan: Plan, task: str, kind: str = BETTER) -> list[Verdict]:
+    """Those on the blocks against ResNet-50, of one kind of claim."""
+    return [
+        verdict
+        for verdict in verdicts(plan)
+        if (verdict.claim.task, verdict.claim.kind) == (task, kind)
+        and verdict.claim.worse == RESNET.title
+    ]
+
+
 def runs_behind(plan: Plan) -> list[Run]:
-    """The runs that decide what a page shows: its own and, with an outcome, all of the study's."""
+    """The runs that decide what a page shows: its own, and those of the families it has decided."""
     runs = {e.name: run_of(plan, e) for e in plan.experiments}
-    if any(verdict.is_decided for verdict in verdicts(plan)):
-        for evidence in on_record(plan).values():
-            for of_title in evidence.runs.values():
-                runs |= {run.folder.name: run for run in of_title.values()}
+    families = {verdict.claim.family for verdict in verdicts(plan) if verdict.is_decided}
+    tasks = {claim.task for claim in CLAIMS if claim.family in families}
+    for task, evidence in on_record(plan).items():
+        for of_title in evidence.runs.values() if task in tasks else ():
+            runs |= {run.folder.name: run for run in of_title.values()}
     return [runs[name] for name in sorted(runs)]
 
 
@@ -208,7 +220,7 @@ def unsupported(plan: Plan) -> Markdown:
             sentence=sentence(found),
         )
         for found in judged
-        if found.is_decided and found.word != BETTER
+        if found.is_decided and found.word != IS_BETTER
     ]
     return _markdown(plan, lines or [_("None.")])
 
@@ -224,7 +236,7 @@ def sentence(verdict: Verdict) -> str:
     """The numbers behind a verdict in words."""
     if verdict.value is None:
         return _(NOTHING_OF_OURS)
-    parts = [say("Ours: {value}, {folds}", value=_measured(verdict), folds=verdict.folds)]
+    parts = [say("Ours: {value}, {folds}", value=_measured(verdict) or DASH, folds=verdict.folds)]
     is_primary, digits = verdict.claim.family == PRIMARY, 3 if verdict.claim.kind == SIZE else 2
     whole = N_("simultaneous 95% interval {}") if is_primary else N_("unadjusted 95% interval {}")
     drawn = N_("image noise alone {}")

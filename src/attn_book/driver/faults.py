@@ -8,6 +8,7 @@ from typing import Any
 from attn_blocks.errors import CheckpointError, DataError
 from attn_blocks.files import read_json
 from attn_book.analysis.faults import measure
+from attn_book.analysis.words import counted
 from attn_book.records import faults
 from attn_book.records.published import PUBLISHED, PublishError
 from attn_book.records.run import Run
@@ -64,7 +65,6 @@ def check_again(published: Path = PUBLISHED, data_dir: str | Path | None = None)
                 f"{folder.name}/{faults.FILE}: {title}: {ours['right'][title]} images are right, "
                 f"its record says {known['right'][title]}"
             )
-        sentences.append(
-            f"{run.folder.name}: evaluated wrongly again, at most {off[title]} images off"
-        )
+        most = counted(off[title], "image")
+        sentences.append(f"{run.folder.name}: evaluated wrongly again, at most {most} off")
     return sentences

@@ -24,10 +24,12 @@ from attn_blocks.files import (
     storage_error,
 )
 from attn_book.analysis import reference
+from attn_book.analysis.evidence import ended_of_study
 from attn_book.driver.processes import PACKAGES, Task, WorkerError
 from attn_book.language import ENGLISH, _, catalogue_path, in_language, speaking
 from attn_book.records import planned
 from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -51,9 +53,12 @@ def page_task(page: Plan, settings: Mapping[str, Any], language: str = ENGLISH) 
     digest = [sha256_of(source), json.dumps(parameters), recordings, *_package_hashes()]
     if language != ENGLISH:
         digest += [language, sha256_of(catalogue_path(language))]
-    for experiment in page.experiments:
-        metrics = planned.run_of(page, experiment).folder / "metrics.json"
-        digest.append(sha256_of(metrics) if metrics.exists() else experiment.name)
+    shown = [planned.run_of(page, experiment) for experiment in page.experiments]
+    if page.comparisons and PROFILES[page.profile].folds:  # outcomes are those of whole families
+        shown += ended_of_study(page)
+    for run in shown:
+        metrics = run.folder / "metrics.json"
+        digest.append(sha256_of(metrics) if metrics.exists() else run.folder.name)
     key = hashlib.sha256("\n".join(digest).encode()).hexdigest()[:16]
     request = {
         "source": str(source),

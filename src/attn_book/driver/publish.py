@@ -15,6 +15,7 @@ from PIL import Image
 
 from attn_blocks.errors import CheckpointError, DataError, choose
 from attn_blocks.files import (
+    PROJECT,
     atomic_folder,
     load_tensors,
     need_checkout,
@@ -34,6 +35,7 @@ from attn_book.driver.verify import (
 )
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults
+from attn_book.records.logits import LARGEST
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError, weights_of
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import ended_runs, finished_runs, recorded_plans
@@ -195,7 +197,7 @@ def half_precision(run: Run) -> dict[str, np.ndarray]:
     """A run's last weights in float16, without the optimiser's state."""
     tensors, _ = load_tensors(run.folder / "last.safetensors")
     return {
-        name: value.astype(np.float16)
+        name: np.clip(value, -LARGEST, LARGEST).astype(np.float16)
         for name, value in tensors.items()
         if not name.startswith(OPTIMIZER_PREFIX)
     }
@@ -231,6 +233,7 @@ def _copy_notebook(
         except CheckpointError as error:
             reasons.append(str(error))
             continue
+        with_todays_prose(notebook, read_page(PROJECT / "notebooks" / path.name))
         executed = notebook.metadata.get("papermill", {}).get("end_time")
         if executed and wanted:
             notebook = cleaned(notebook)
@@ -247,6 +250,24 @@ def _copy_notebook(
         reasons = [f"it is not executed; run: make reproduce-{page} PROFILE={staging.name}"]
     name = page if spoken == ENGLISH else f"{page} in {spoken}"
     return [f"left out page {name}: {reason}" for reason in reasons]
+
+
+def with_todays_prose(executed: nbformat.NotebookNode, today: nbformat.NotebookNode) -> None:
+    """Give an executed page the prose of today's notebook, where its code has not changed since.
+
+    Prose is no result: it is read beside the outputs as it stands today.
+    """
+    cells = [
+        cell
+        for cell in executed.cells
+        if "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
+    code, wanted = (
+        [cell.source if cell.cell_type == "code" else None for cell in of]
+        for of in (cells, today.cells)
+    )
+    for cell, now in zip(cells, today.cells, strict=True) if code == wanted else ():
+        cell.source = now.source
 
 
 def cleaned(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

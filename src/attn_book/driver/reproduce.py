@@ -21,6 +21,7 @@ from typing import Any
 from attn_blocks import device
 from attn_blocks.errors import SettingError, StorageError, choose
 from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
+from attn_book.analysis.words import counted
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
 from attn_book.driver.summary import write_summary
@@ -32,6 +33,7 @@ from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.experiment import Experiment
 from attn_book.study.pages import GUIDES, PAGES, page_name
 from attn_book.study.plan import Plan, load_task, plan
+from attn_book.study.recipes import PROFILES
 from attn_book.training.launch import Processes
 
 
@@ -136,7 +138,7 @@ def _announce(plans: Sequence[Plan], jobs: int) -> None:
     total = len(_experiments(plans))
     labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
     print(
-        f"Profile {plans[0].profile}: {len(plans)} pages, {total} runs, "
+        f"Profile {plans[0].profile}: {counted(len(plans), 'page')}, {counted(total, 'run')}, "
         f"{total - len(missing)} of them finished"
     )
     if labels:
@@ -169,9 +171,12 @@ def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
         change, outcome = published.return_published, "of book/published are trained here instead"
     else:
         change, outcome = published.import_published_record, "taken from book/published"
-    count = sum(change(run) for run in _runs(plans))
+    count = 0
+    for run in filter(published.is_published, _runs(plans)):
+        with folder_lock(run.folder, wait=False) as free:
+            count += free and change(run)
     if count:
-        print(f"{count} runs {outcome}")
+        print(f"{counted(count, 'run')} {outcome}")
 
 
 def _put_in_order(plans: Sequence[Plan]) -> None:
@@ -223,7 +228,7 @@ class Schedule:
         with closing(self.progress):
             run_tasks(tasks, self.jobs, _environment(self.jobs), self._show_progress, self._on_done)
         if self.up_to_date:
-            print(f"{self.up_to_date} pages are up to date")
+            print(f"Up to date: {counted(self.up_to_date, 'page')}")
         failed = [run for run in _runs(self.plans) if run.status != "finished"]
         for run in failed:
             name = run.folder.name
@@ -239,7 +244,10 @@ class Schedule:
         ready: list[Plan] = []
         waiting: list[Plan] = []
         for page in self.pages:
-            done = left.isdisjoint(experiment.name for experiment in page.experiments)
+            shown = {experiment.name for experiment in page.experiments}
+            # A page of the study has the outcomes of whole families.
+            of_study = PROFILES[page.profile].folds and shown
+            done = not left if of_study else left.isdisjoint(shown)
             (ready if done else waiting).append(page)
         self.pages = waiting
         tasks = [page_task(page, self.settings, self.language) for page in ready]

@@ -52,7 +52,7 @@ FIRST_PUBLISH = "run: make reproduce-all PROFILE=quick, then: make publish PROFI
 
 
 def why_unfit(run: Run, profile: str) -> str | None:
-    """Why a finished run cannot be shown, or None."""
+    """Why a run that has ended cannot be shown, or None."""
     try:
         changed = changed_parts(run.record["semantics"], run.experiment)
     except SettingError as error:  # a network of the reader's own
@@ -82,10 +82,10 @@ def digests(plan: Plan) -> dict[str, str]:
 def check(published: Path = PUBLISHED) -> list[str]:
     """What is wrong with the published results: a line for each problem, none if all is well.
 
-    Every file must be as it was published, and there must be no other. Every run must be finished,
-    consistent and of today's semantics; both tables must be what the records give; every page must
-    show the runs that are published, nothing that a browser would run, and no folder of the machine
-    that executed it. A folder in which nothing is published is a problem.
+    Every file must be as it was published, and there must be no other. Every run must have finished
+    or diverged, be consistent and of today's semantics; both tables must be what the records give;
+    every page must show the runs that are published, nothing that a browser would run, and no
+    folder of the machine that executed it. A folder in which nothing is published is a problem.
     """
     found = sorted(published.iterdir()) if published.is_dir() else []
     problems = [f"{path.name}: {problem}" for path in found for problem in problems_of(path)]
@@ -214,7 +214,7 @@ def read_page(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # damage makes nbformat raise anything
-        reason = f"{error or type(error).__name__}".splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise CheckpointError(
             f"{path.name} is no whole notebook ({reason}); execute the page and publish it again"
         ) from error

@@ -102,7 +102,7 @@ def problems(folder: Path) -> list[str]:
     for path in paths:
         try:
             found += [f"record {path.stem}: {problem}" for problem in _problems_of(path)]
-        except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
+        except (CheckpointError, OSError, LookupError, TypeError, ValueError) as error:
             found.append(f"record {path.stem}: cannot be read ({error})")
     return found
 

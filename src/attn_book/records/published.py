@@ -19,6 +19,11 @@ class PublishError(AttnBlocksError):
     """Results that cannot be published, or published results that are wrong."""
 
 
+def is_published(run: Run, published: Path = PUBLISHED) -> bool:
+    """Whether a run's records are published."""
+    return _published(run, published).folder.exists()
+
+
 def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
     """Copy a run's published records into its folder; False if there are none that can be used.
 
@@ -29,13 +34,16 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
         return False
     known = _published(run, published)
     profile = run.folder.parents[1].name
-    if profile not in PROFILES or not PROFILES[profile].shared or known.status != "finished":
+    if profile not in PROFILES or not PROFILES[profile].shared:
+        return False
+    if not (known.status == "finished" or known.diverged):
         return False
     if changed_parts(known.record["semantics"], known.experiment):
         return False
     run.folder.mkdir(parents=True, exist_ok=True)
     for name in RECORDS:  # metrics.json comes last: it is what makes a run finished
-        write_bytes(run.folder / name, (known.folder / name).read_bytes())
+        if (known.folder / name).exists():  # a run that diverged has no logits
+            write_bytes(run.folder / name, (known.folder / name).read_bytes())
     return True
 
 

@@ -110,7 +110,9 @@ def _planned(
     if not mine:
         return None
     mine.sort(key=lambda pair: (comparison.entries.index(pair[0]), pair[1].experiment.seed))
-    images = {run.experiment.fingerprint: _images(run) for _, run in mine}
+    # Folds differ by an image or two; a plan that is trained has the numbers of the first.
+    by_fold = sorted((run for _, run in mine), key=lambda run: -run.experiment.fold)
+    images = {run.experiment.fingerprint: _images(run) for run in by_fold}
     if len(images) > 1:
         labels = " and ".join(sorted(found.label for found in images.values()))
         raise PublishError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def set_aside_outdated(run: Run) -> list[str]:
     if not changed:
         return []
     kept = run.folder.parents[1] / OUTDATED
-    number = sum(1 for _ in kept.glob(f"{run.folder.name}*"))
-    target = kept / f"{run.folder.name}-{number + 1}"
+    places = (kept / f"{run.folder.name}-{number}" for number in itertools.count(1))
+    target = next(place for place in places if not place.exists())
     target.mkdir(parents=True)
     for path in sorted(run.folder.iterdir()):
         if not path.name.startswith("."):  # locks stay

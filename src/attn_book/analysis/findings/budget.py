@@ -108,9 +108,10 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
     if epochs - late > 1:
         last = say("last {number} epochs", number=epochs - late)
     text = say(
-        "{whole}; no run of that length is on record. The {last} of its own {epochs} brought "
-        "it {gain}.",
+        "{whole}; no run of that length is on record. The {last} of {network}'s own {epochs} "
+        "brought it {gain}.",
         whole=whole,
+        network=found.plain,
         last=last,
         epochs=epochs,
         gain=points(100 * (theirs[-1] - theirs[late - 1])),
@@ -118,8 +119,8 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
     if done < 1 or len(mine) != len(theirs):
         return text
     then = say(
-        "When {network} had finished, the other had done {epochs} and stood at {ours:.4f} against "
-        "{theirs:.4f}, with its rate not yet annealed.",
+        "By the time {network} had finished, the network with the block had done {epochs} and "
+        "stood at {ours:.4f} against {theirs:.4f}, with its rate not yet annealed.",
         network=found.plain,
         epochs=counted(done, "epoch"),
         ours=mine[done - 1],

@@ -60,8 +60,8 @@ def _curve(found: Compared, title: str) -> str:
     ]
     level = PART * accuracy(theirs)
     text = say(
-        "Against {network} it stood at {steps} of {epochs}{over}. To {level:.3f}, {part:.0%} of "
-        "where {network} ended, it took {ours}, and {network} {theirs}.",
+        "Against {network} it stood at {steps} of {epochs}{over}. It took {ours} to reach "
+        "{level:.3f}, {part:.0%} of {network}'s final accuracy; {network} took {theirs}.",
         network=found.plain,
         steps=listed(steps),
         epochs=len(mine),

@@ -51,7 +51,7 @@ def _calibrated(runs: Sequence[Run]) -> str:
         confidence=confidence,
         over=over(scored),
         apart=100 * abs(confidence - right),
-        way=_("too sure") if confidence > right else _("not sure enough"),
+        way=_("too high") if confidence > right else _("too low"),
         error=100 * error,
     )
 

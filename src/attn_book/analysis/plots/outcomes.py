@@ -17,7 +17,6 @@ from attn_book.analysis.plots.style import book_style, colour, marker
 from attn_book.analysis.words import block_of, listed, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
-from attn_book.study.claims import BETTER
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
@@ -125,7 +124,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
     What others found stands a little below ours, so that neither hides the other, and is left out
     beside images that it is not about.
     """
-    found = _against_resnet(plan, task)
+    found = verdicts.against_resnet(plan, task)
     with book_style():
         handles = [plt.Line2D([], [], label=_("ours"), marker="o", ls="", color=GREY)]
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
@@ -167,7 +166,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
     Args:
         full_size: title -> mean points above ResNet-50 at the published width.
     """
-    found = _against_resnet(plan, "animals10")
+    found = verdicts.against_resnet(plan, "animals10")
     with book_style():
         figure, axis = plt.subplots(figsize=(4.8, 0.9 + 0.42 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
@@ -191,16 +190,6 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         words.append(say("At full width, on average: {gains}.", gains=listed(beside)))
     figure.set_label(sentences(words))
     return figure
-
-
-def _against_resnet(plan: Plan, task: str) -> list[Verdict]:
-    """The verdicts on the blocks against the plain network."""
-    return [
-        verdict
-        for verdict in verdicts.verdicts(plan)
-        if (verdict.claim.task, verdict.claim.kind) == (task, BETTER)
-        and verdict.claim.worse == RESNET.title
-    ]
 
 
 def gains(axis: plt.Axes, found: Sequence[Verdict]) -> None:

@@ -85,9 +85,9 @@ def _by_block(axis: plt.Axes, label: str, values: Mapping[str, Mapping[str, list
         axis.annotate("nothing: no parameters, or no finished run", (0.5, 0.5), ha="center")
         axis.axis("off")
         return
-    blocks = list(next(iter(values.values())))
+    blocks = list(dict.fromkeys(block for by_block in values.values() for block in by_block))
     for number, (name, by_block) in enumerate(values.items()):
-        medians = [np.median(by_block[block]) for block in blocks]
+        medians = [np.median(by_block.get(block, np.nan)) for block in blocks]
         style = DASHES[number % len(DASHES)]
         axis.plot(range(len(blocks)), medians, marker="o", linestyle=style, label=name)
     labels = [block.replace("layer", "").removesuffix(".attn") for block in blocks]
