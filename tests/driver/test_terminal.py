@@ -98,3 +98,17 @@ def test_results_name_their_task_and_leave_out_what_was_reported_on_photographs(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == "Animals-10" and "Reported" in lines[3]
     assert max(map(len, lines)) <= WIDTH
+
+
+def test_parts_of_a_comparison_are_shown_as_one(page, write_run, capsys):
+    (comparison,) = page.comparisons
+    for experiment in page.experiments:
+        write_run(page.results_dir / "runs" / experiment.name, experiment)
+    parts = [
+        replace(page, comparisons=(replace(comparison, experiments=(one,)),))
+        for one in comparison.experiments
+    ]
+    terminal.print_results(parts)
+    shown = capsys.readouterr().out
+    assert shown.count("Shapes (10 classes") == 1 and "not trained" not in shown
+    assert all(title in shown for title in comparison.titles)

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -155,13 +156,7 @@ def _epochs_so_far(task: Task, epochs: int, running: bool) -> float:
 
 def print_results(plans: Sequence[Plan]) -> None:
     """The accuracies of every task, from the page that compares the most models on it."""
-    widest: dict[str, tuple[Plan, PlannedComparison]] = {}
-    for page in plans:
-        for comparison in page.comparisons:
-            known = widest.get(comparison.task)
-            if known is None or len(comparison.titles) > len(known[1].titles):
-                widest[comparison.task] = (page, comparison)
-    for task, (page, comparison) in widest.items():
+    for task, (page, comparison) in _widest(plans).items():
         drawings = comparison.images.name != task
         table = tables.accuracy_table(page, task)
         # A number that was reported on photographs says nothing beside one on drawings.
@@ -169,6 +164,21 @@ def print_results(plans: Sequence[Plan]) -> None:
         print(f"\n{TASK_TITLES[task]}{', on drawings in its place' * drawings}")
         print(f"{comparison.images.label}, profile {page.profile}, {page.device}")
         print(table[shown].to_string())
+
+
+def _widest(plans: Sequence[Plan]) -> dict[str, tuple[Plan, PlannedComparison]]:
+    """Task -> the page that compares the most models on it; parts of one comparison as a whole."""
+    found: dict[str, tuple[Plan, PlannedComparison]] = {}
+    for page in plans:
+        for part in page.comparisons:
+            known = found[part.task][1] if part.task in found else None
+            if known is not None and known.comparison == part.comparison:
+                runs = {e.name: (entry, e) for entry, e in (*known.experiments, *part.experiments)}
+                whole = replace(part, experiments=tuple(runs.values()))
+                found[part.task] = replace(page, comparisons=(whole,)), whole
+            elif known is None or len(part.titles) > len(known.titles):
+                found[part.task] = page, part
+    return found
 
 
 def relative(path: Path) -> Path:
