@@ -3,7 +3,7 @@ import inspect
 import paddle
 import pytest
 
-from attn_blocks.layers import ATTNS, create_attn, list_attns
+from attn_blocks.layers import ATTNS, create_attn, keywords_of, list_attns
 from attn_blocks.layers.base import hidden_width, largest_divisor, register
 
 NAMES = ["bat", "gc", "ge", "nl", "sa", "se", "sge", "srm"]
@@ -51,11 +51,18 @@ def test_unknown_keyword_lists_the_valid_ones():
         create_attn("srm", 64, reduction=8)
 
 
+def test_the_keywords_of_a_readers_block_are_what_follows_its_channels(monkeypatch):
+    class Own(paddle.nn.Layer):
+        def __init__(self, dim, kernel, scale=2.0, **others):
+            super().__init__()
+
+    monkeypatch.setitem(ATTNS, "own", Own)
+    assert keywords_of("own") == {"kernel": inspect.Parameter.empty, "scale": 2.0}
+    with pytest.raises(ValueError, match="keyword of 'own' 'dim'; choose one of: kernel, scale"):
+        create_attn("own", 64, dim=64)
+
+
 ODD = [None, -1, 0, True, 2.5, 1000, float("nan"), float("inf"), "x", (), (1,), (3, 3), (1, 2, 3)]
-
-
-def keywords_of(name):
-    return list(inspect.signature(ATTNS[name].__init__).parameters)[2:]
 
 
 @pytest.mark.parametrize(

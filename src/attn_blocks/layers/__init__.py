@@ -19,12 +19,22 @@ from attn_blocks.layers.base import register as register_attn
 for _module in pkgutil.iter_modules(__path__):
     import_module(f"{__name__}.{_module.name}")
 
-__all__ = ["ATTNS", "create_attn", "list_attns", "register_attn"]
+__all__ = ["ATTNS", "create_attn", "keywords_of", "list_attns", "register_attn"]
 
 
 def list_attns() -> list[str]:
     """The names that ``create_attn`` knows, sorted."""
     return sorted(ATTNS)
+
+
+def keywords_of(name: str) -> dict[str, object]:
+    """The keywords of an attention block and their defaults, as its class declares them.
+
+    One that has to be given has the default ``inspect.Parameter.empty``. The first argument, which
+    is the channel count by whatever name, is none of them.
+    """
+    parameters = list(inspect.signature(ATTNS[name].__init__).parameters.values())[2:]
+    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
 def create_attn(name: str, channels: int, **keywords: object) -> nn.Layer:
@@ -39,10 +49,9 @@ def create_attn(name: str, channels: int, **keywords: object) -> nn.Layer:
         ValueError: an unknown name or keyword (the message lists the valid ones), or a setting
             that cannot work.
     """
-    cls = ATTNS[choose("attention block", name, list_attns())]
-    valid = [k for k in inspect.signature(cls.__init__).parameters if k not in ("self", "channels")]
+    valid = keywords_of(choose("attention block", name, list_attns()))
     for keyword in keywords:
         if not valid:
             raise ValueError(f"{name!r} takes no keywords, got {keyword!r}")
         choose(f"keyword of {name!r}", keyword, valid)
-    return cls(channels, **keywords)
+    return ATTNS[name](channels, **keywords)

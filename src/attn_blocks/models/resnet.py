@@ -27,8 +27,8 @@ from paddle.nn import functional as F
 from paddle.nn.initializer import Normal, Uniform
 
 from attn_blocks.errors import SettingError, choose
-from attn_blocks.layers import create_attn
-from attn_blocks.models.scaling import block_settings, halve, keywords, scale_channels
+from attn_blocks.layers import create_attn, keywords_of
+from attn_blocks.models.scaling import block_settings, halve, scale_channels
 
 INSIDE = {"inside": (1, 2, 3, 4), "inside_c3_c5": (2, 3, 4)}  # placement: stages
 PLACEMENTS = (*INSIDE, "between")
@@ -301,4 +301,4 @@ def resnet_options(attns: tuple[str, ...]) -> tuple[str, ...]:
     if not attns:
         return ("attn", "placement")
     placement = ("placement",) if len(attns) == 1 else ()
-    return (*placement, *keywords(attns[0]))
+    return (*placement, *keywords_of(attns[0]))

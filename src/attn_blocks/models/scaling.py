@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from math import gcd
 
 from attn_blocks.errors import SettingError
-from attn_blocks.layers import ATTNS
+from attn_blocks.layers import keywords_of
 from attn_blocks.layers.base import largest_divisor
 
 STEMS = ("imagenet", "small", "cifar")
@@ -34,15 +34,6 @@ def halve(size: int, times: int = 1) -> int:
     for _ in range(times):
         size = (size + 1) // 2
     return size
-
-
-def keywords(attn: str) -> dict[str, object]:
-    """The keywords of a block and their defaults, as its class declares them.
-
-    A keyword that has to be given has the default ``inspect.Parameter.empty``.
-    """
-    parameters = list(inspect.signature(ATTNS[attn].__init__).parameters.values())[2:]
-    return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
 def block_settings(
@@ -107,7 +98,7 @@ def block_settings(
         rules["feat_size"] = map_size if variant != "theta_minus" and whole_map else None
     elif attn == "bat":
         rules["size"] = _bat_size(list(maps), options.get("size"))
-    defaults = {k: v for k, v in keywords(attn).items() if v is not inspect.Parameter.empty}
+    defaults = {k: v for k, v in keywords_of(attn).items() if v is not inspect.Parameter.empty}
     return {**defaults, **rules, **options}
 
 
