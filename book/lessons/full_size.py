@@ -150,7 +150,7 @@ def lessons(found: Found) -> dict[str, Lesson]:
 def origin(found: Found) -> str:
     """Device, framework, precision, data and seeds in one line."""
     devices, versions, precisions = (
-        "; ".join(sorted({r.compute[name] for r in found.records}))
+        clauses(sorted({r.compute[name] for r in found.records}))
         for name in ("device", "torch", "precision")
     )
     return say(

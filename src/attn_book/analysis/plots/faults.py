@@ -103,7 +103,7 @@ def passing(runs: Mapping[str, tuple[Run, int | None]], level: float) -> Figure:
             if epoch is not None:
                 axis.plot(epoch, values[epoch - 1], "o", color=ink, mec="black", zorder=4)
         axis.annotate(f"{level:.4f}", (1, level), (0, 8), ha="right", xycoords=_RIGHT, **NOTE)
-        axis.set(xlabel=_("epoch"), ylabel=_("validation accuracy"))
+        axis.set(xlabel=_("epochs"), ylabel=_("validation accuracy"))
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         title = say("{network} passes {level:.4f}", network=RESNET.title, level=level)
         axis.legend(title=title, loc="lower right", fontsize=9)

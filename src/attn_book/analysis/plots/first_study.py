@@ -37,7 +37,7 @@ def gains_under_decay(courses: Mapping[str, np.ndarray], values: Values) -> Figu
             text = say("{lead}: {text}", lead=label, text=f"{course[-1]:.2f}")
             end = (len(course) - 1, course[-1])
             left.annotate(text, end, (0, 10 if course[-1] == 1 else -10), ha="right", **NOTE)
-        left.set(xlabel=_("epoch"), ylabel=_("a gain without gradient"), ylim=(0, 1.15))
+        left.set(xlabel=_("epochs"), ylabel=_("a gain without gradient"), ylim=(0, 1.15))
         ranked = sorted(values, key=lambda title: -np.mean([*values[title].values()]))
         for place, title in enumerate(ranked):
             runs = [*values[title].values()]

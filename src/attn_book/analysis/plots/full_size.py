@@ -31,7 +31,7 @@ def curves(tasks: Mapping[str, Mapping[str, np.ndarray]], height: float = 3.6) -
             for title in sorted(networks, key=lambda title: -networks[title][-1]):
                 values = 100 * networks[title]
                 _line(axis, title, np.arange(1, len(values) + 1), values, f"{values[-1]:.1f}")
-            axis.set(title=task, xlabel=_("epoch"), ylabel=_("validation accuracy (%)"))
+            axis.set(title=task, xlabel=_("epochs"), ylabel=_("validation accuracy (%)"))
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=9)
     return figure

@@ -68,7 +68,7 @@ def training_curves(
             for title, title_runs in runs.items():
                 _curve(axis, title, title_runs, f"train_{quantity}", linestyle="--", label=None)
                 _curve(axis, title, title_runs, f"val_{quantity}", label=title)
-            axis.set_xlabel(_("epoch"))
+            axis.set_xlabel(_("epochs"))
         axes[0].set_ylabel(_("cross-entropy"))
         axes[1].set_ylabel(_("accuracy"))
         axes[0].set_title(_("loss (dashed: training, solid: validation)"))
@@ -85,7 +85,7 @@ def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Figure:
         figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
         for title, title_runs in runs.items():
             _curve(axis, title, title_runs, "val_acc", label=_with_final(title, title_runs))
-        axis.set(xlabel=_("epoch"), ylabel=_("validation accuracy"))
+        axis.set(xlabel=_("epochs"), ylabel=_("validation accuracy"))
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), title=_("final epoch"))
     read = str(readings.validation_curves(runs))
     figure.set_label(sentences([_("Validation accuracy by epoch."), read]))
