@@ -13,6 +13,7 @@ PADDLE_VERSION = $(shell sed -n 's/^paddlepaddle==//p' constraints.txt)
 # The build of Paddle: cpu, or a GPU build such as cu126. An environment keeps the one that it has;
 # a new one gets what fits the machine's GPU and driver.
 PADDLE_READY := $(patsubst $(VENV)/.ready-%,%,$(wildcard $(VENV)/.ready-*))
+PADDLE_BEGUN := $(patsubst $(VENV)/.begun-%,%,$(wildcard $(VENV)/.begun-*))
 ifndef PADDLE
 PADDLE := $(firstword $(filter cpu cu%,$(PADDLE_READY)))
 ifeq ($(PADDLE),)
@@ -26,6 +27,13 @@ $(error PADDLE is $(PADDLE); choose cpu, cu118, cu126 or cu129)
 endif
 GPU_INDEX ?= https://www.paddlepaddle.org.cn/packages/stable/$(PADDLE)/
 STAMP := $(VENV)/.ready-$(PADDLE)
+# What is installed names its own folder, so that an environment cannot be moved or copied.
+MADE_IN := $(shell cat $(STAMP) 2>/dev/null)
+ifneq ($(MADE_IN),)
+ifneq ($(MADE_IN),$(CURDIR))
+$(error $(VENV) was made in $(MADE_IN) and works only there; here: rm -rf $(VENV), and give the same command again)
+endif
+endif
 PORT ?= 8000
 # Where serve, lab and visualdl listen: this machine alone, unless `make serve HOST=0.0.0.0` says
 # otherwise. Not from the environment: some shells put the machine's own name there.
@@ -84,27 +92,29 @@ $(STAMP): pyproject.toml constraints.txt
 		"$(if $(filter cpu,$(PADDLE)),400 MB,several GB) to download, once ..."
 ifneq ($(PADDLE),cpu)
 # Asked first, because an install would try an index that is out of reach for minutes.
-	@$(BIN)/pip index versions --retries 1 --timeout 20 --index-url $(GPU_INDEX) paddlepaddle-gpu >/dev/null 2>&1 || { \
+	@$(BIN)/python -m pip index versions --retries 1 --timeout 20 --index-url $(GPU_INDEX) paddlepaddle-gpu >/dev/null 2>&1 || { \
 		echo "Paddle's package index $(GPU_INDEX) cannot be reached from here: take the CPU build with" \
 			"make setup PADDLE=cpu, or name a mirror with GPU_INDEX=https://..."; exit 1; }
 endif
 # The builds are two packages that write into one folder, so that one has to go before another comes.
-	@$(if $(filter-out $(PADDLE),$(PADDLE_READY)),rm -f $(VENV)/.ready-* && \
-		$(BIN)/pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu)
+	@$(if $(filter-out $(PADDLE),$(PADDLE_READY) $(PADDLE_BEGUN)),rm -f $(VENV)/.ready-* && \
+		$(BIN)/python -m pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu && rm -f $(VENV)/.begun-*)
+	@touch $(VENV)/.begun-$(PADDLE)
 ifneq ($(PADDLE),cpu)
-	@$(BIN)/pip install --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
+	@$(BIN)/python -m pip install --constraint constraints.txt --extra-index-url $(GPU_INDEX) \
 		paddlepaddle-gpu==$(PADDLE_VERSION)
 endif
-	@set -o pipefail; $(BIN)/pip install --constraint constraints.txt \
+	@set -o pipefail; $(BIN)/python -m pip install --constraint constraints.txt \
 		--editable '.[$(if $(filter cpu,$(PADDLE)),cpu,gpu),book,dev]' $(LARGE_FILES)
 ifeq ($(PADDLE),cpu)
 # Headers only, so not in the lock: the package's own dependencies are a compiler of several
 # gigabytes.
-	-@$(BIN)/pip install --quiet --no-deps onednn-devel==2025.0.1
+	@[ "$$(uname -sm)" != "Linux x86_64" ] || $(BIN)/python -m pip install --quiet --no-deps onednn-devel==2025.0.1 || \
+		echo "oneDNN's headers could not be fetched: training on the processor is slower without; make doctor says how to get them"
 	@echo "Compiling operators for the processor, where there is a compiler; this takes a minute once ..."
 	@$(BIN)/python -c 'from attn_blocks import native; print(native.build())'
 endif
-	@touch $@
+	@echo "$(CURDIR)" > $@ && rm -f $(VENV)/.begun-*
 
 doctor: $(STAMP) ## say what this machine has, what is wrong with it, and the line that fixes it
 	@$(BOOK) doctor $(if $(DATA),--data-dir "$(DATA)") $(if $(RESULTS),--results-dir "$(RESULTS)")
@@ -118,12 +128,13 @@ WRITE_LOCK = $(LOCK) --universal --python-version 3.10 --custom-compile-command 
 
 .venv-lock/bin/uv:
 	$(call venv,.venv-lock)
-	@.venv-lock/bin/pip install --quiet uv==0.13.9
+	@.venv-lock/bin/python -m pip install --quiet uv==0.13.9
 
 lock: .venv-lock/bin/uv ## write constraints*.txt anew from pyproject.toml
 	@$(WRITE_LOCK) --extra cpu --output-file constraints.txt >/dev/null
-	@cp constraints.txt constraints-gpu-wheel.txt
-	@$(WRITE_LOCK) --extra gpu-wheel --output-file constraints-gpu-wheel.txt >/dev/null
+	@cp constraints.txt constraints-gpu-wheel.txt.new
+	@$(WRITE_LOCK) --extra gpu-wheel --output-file constraints-gpu-wheel.txt.new >/dev/null
+	@mv constraints-gpu-wheel.txt.new constraints-gpu-wheel.txt
 
 # Debian 12 has 3.11.2, which some packages no longer take. A Mac is one with Apple silicon.
 check-lock: $(addprefix check-lock-,3.10 3.11.2 3.11.9 3.12 3.13) ## check that the lock fits each Python
@@ -141,7 +152,7 @@ test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 .venv-gpu/.ready: pyproject.toml constraints-gpu-wheel.txt
 	$(call venv,$(@D))
 	@echo "Installing PyPI's GPU build of Paddle, the old 2.6.2, into $(@D): 4 GB, Python 3.10 to 3.12; this takes a few minutes once ..."
-	@set -o pipefail; $(@D)/bin/pip install --constraint constraints-gpu-wheel.txt \
+	@set -o pipefail; $(@D)/bin/python -m pip install --constraint constraints-gpu-wheel.txt \
 		--editable '.[gpu-wheel,book,dev]' $(LARGE_FILES)
 	@touch $@
 
@@ -211,14 +222,16 @@ endif
 .venv-torch/.ready:
 	@echo "Setting up .venv-torch with PyTorch; this takes a while once ..."
 	$(call venv,$(@D))
-	@.venv-torch/bin/pip install --quiet torch timm
+	@.venv-torch/bin/python -m pip install --quiet torch timm
 	@touch $@
 
 lab: $(STAMP) ## open JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --ip $(HOST) --notebook-dir notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 visualdl: $(STAMP) ## show the training logs of all runs on 127.0.0.1:8040
-	@cd "$(or $(RESULTS),results)" && $(abspath $(BIN))/visualdl --logdir . --host $(HOST) --port 8040
+	@cd "$(or $(RESULTS),$${ATTN_BLOCKS_RESULTS:-results})" 2>/dev/null || { \
+		echo "there are no results yet: make reproduce-all, or name their folder with RESULTS="; exit 1; }; \
+		"$(abspath $(BIN))/python" "$(abspath $(BIN))/visualdl" --logdir . --host $(HOST) --port 8040
 
 clean: ## remove builds and caches; results, data and .venv stay
 	rm -rf build book/_build .pytest_cache .ruff_cache .mypy_cache .hypothesis

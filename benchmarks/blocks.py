@@ -47,6 +47,7 @@ def build_paddle(block: str, **case: object) -> tuple[common.Steps, dict]:
     import attn_blocks as ab
     from attn_blocks import native
 
+    paddle.set_device("cpu")
     if block == "nl memory":
         layer = ab.create_attn("nl", NL_SHAPE[1], subsample=case["subsample"])
         return {}, {"bytes": _paddle_peak(layer)}

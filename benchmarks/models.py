@@ -61,6 +61,7 @@ def build(model: str, batch: int, image_size: int, options: dict) -> tuple[commo
     """The book's network and its steps, as ``common.serve`` wants them."""
     import paddle
 
+    paddle.set_device("cpu")
     paddle.seed(0)
     network = ab.create_model(model, num_classes=CLASSES, image_size=image_size, **options)
     native.accelerate(network)
@@ -113,7 +114,7 @@ def paddle_side(bfloat16: bool = False) -> Worker:
 
 
 def torch_side(interpreter: Path) -> Worker:
-    # As its user would start it: with our number of threads, and nothing else of ours.
+    # As its user would start it: with our number of threads and of large pages, which help it too.
     environment = {k: v for k, v in os.environ.items() if k != "MKL_DEBUG_CPU_TYPE"}
     return Worker([interpreter, common.HERE / "torch_twins.py"], environment)
 

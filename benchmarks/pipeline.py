@@ -76,6 +76,7 @@ def build(experiment: dict, data_dir: str) -> tuple[common.Steps, dict]:
 
     from attn_book.training import build, checkpoint
 
+    paddle.set_device("cpu")
     asked = Experiment.from_dict(experiment)
     images = planning.load_images(asked.dataset, asked.recipe, data_dir)
     computing.seed_everything(asked.seed)
@@ -340,7 +341,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} (these by default), reproduce"
     )
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
-    parser.add_argument("--data-dir", type=Path, help="the data folder, see attn_blocks data")
+    parser.add_argument("--data-dir", type=Path, help="the data folder, see attn-book data")
     parser.add_argument("--epochs", type=int, help="of reproduce, in place of the recipes'")
     parser.add_argument(
         "--results-dir",

@@ -206,14 +206,18 @@ def test_a_machine_without_a_gpu_computes_on_the_cpu(machine, archs):
 
 def test_a_build_that_does_not_tell_is_tried(machine, monkeypatch):
     machine([H100], [], [(9, 0)])
-    monkeypatch.setattr(device, "_computes", lambda: True)
+    monkeypatch.setattr(device, "_computes", lambda number: True)
     assert device.has_gpu()
-    monkeypatch.setattr(device, "_computes", lambda: False)
+    monkeypatch.setattr(device, "_computes", lambda number: False)
     assert "has no code for Some GPU (compute capability 9.0); " in device.gpu_problem()
 
 
-def test_the_trial_computes_on_the_gpu_and_survives_a_crash():
-    assert not device._computes() or paddle.is_compiled_with_cuda()
+def test_the_trial_computes_on_the_gpu_and_survives_a_crash(monkeypatch):
+    assert device.gpu_count() or not device._computes(0)
+    device._computes.cache_clear()
+    monkeypatch.setattr(device.sys, "executable", "false")  # as an aborted one ends
+    assert not device._computes(0)
+    device._computes.cache_clear()
 
 
 def test_outside_a_checkout_the_advice_is_pips(machine, monkeypatch, tmp_path):

@@ -70,13 +70,17 @@ def test_code_runs_on_its_own_major_version_from_its_minor_on():
     assert not gpu.has_code((12, 0), [90, 100])
 
 
+# Without what `make test PADDLE=cpu` hands on to the makes that it starts.
+OWN = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+
+
 def smi(folder, fields):
     """An environment with an ``nvidia-smi`` that knows some fields: {field list: its answer}."""
     cases = "\n".join(f'--query-gpu={names}) echo "{line}" ;;' for names, line in fields.items())
     script = folder / "nvidia-smi"
     script.write_text(f'#!/bin/sh\ncase "$1" in\n{cases}\n*) exit 2 ;;\nesac\n')
     script.chmod(0o755)
-    return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    return OWN | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 
 ALL, OLD = "name,driver_version,compute_cap", "name,driver_version"
@@ -117,7 +121,24 @@ def make_setup(tmp_path, *settings):
         f"PYTHON={sys.executable}",
         *settings,
     ]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    return subprocess.run(command, cwd=PROJECT, env=OWN, capture_output=True, text=True)
+
+
+def test_a_set_up_that_was_broken_off_is_not_mixed_with_another_build(tmp_path):
+    assert "pip uninstall" not in make_setup(tmp_path, "PADDLE=cu126").stdout
+    (tmp_path / ".begun-cu126").touch()
+    assert "pip uninstall" not in make_setup(tmp_path, "PADDLE=cu126").stdout
+    again = make_setup(tmp_path, "PADDLE=cpu").stdout
+    assert again.index("pip uninstall") < again.index("pip install")
+
+
+def test_an_environment_works_in_its_own_folder_alone(tmp_path):
+    (tmp_path / ".ready-cpu").write_text(f"{PROJECT}\n")
+    assert make_setup(tmp_path).returncode == 0
+    (tmp_path / ".ready-cpu").write_text("/elsewhere\n")
+    moved = make_setup(tmp_path)
+    assert moved.returncode != 0
+    assert f"{tmp_path} was made in /elsewhere and works only there; here: rm -rf" in moved.stderr
 
 
 def test_an_environment_keeps_its_build_and_changes_it_when_told_to(tmp_path):
@@ -135,11 +156,11 @@ def test_an_environment_keeps_its_build_and_changes_it_when_told_to(tmp_path):
 
 def test_an_index_out_of_reach_is_said_in_one_sentence(tmp_path):
     (tmp_path / "bin").mkdir()
-    for name in ("pip", "python"):
-        (tmp_path / "bin" / name).write_text('#!/bin/sh\ncase "$1" in index) exit 1 ;; esac\n')
-        (tmp_path / "bin" / name).chmod(0o755)
+    python = tmp_path / "bin" / "python"
+    python.write_text('#!/bin/sh\ncase "$*" in "-m pip index"*) exit 1 ;; esac\n')
+    python.chmod(0o755)
     command = ["make", "setup", f"VENV={tmp_path}", "PADDLE=cu126"]
-    answer = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    answer = subprocess.run(command, cwd=PROJECT, env=OWN, capture_output=True, text=True)
     assert answer.returncode != 0
     [line] = [line for line in answer.stdout.splitlines() if "cannot be reached" in line]
     assert "make setup PADDLE=cpu" in line

@@ -97,6 +97,7 @@ def paddle_step(experiment: Experiment, path: Path) -> dict[str, np.ndarray]:
     from attn_book.training.build import build_optimizer
 
     recipe, random = experiment.recipe, np.random.default_rng(0)
+    paddle.set_device("cpu")
     paddle.seed(0)
     sizes = (CLASSES, recipe.width, recipe.stem, recipe.image_size)
     network = ab.create_model(experiment.model, *sizes, **experiment.options).to(dtype="float64")

@@ -125,8 +125,14 @@ class Kept:
         """Go on from the state that was kept, if there is one."""
         if self.state.exists():
             tensors, told = load_tensors(self.state, "delete it to begin again")
+            record = json.loads(told["record"])
+            was, now = (one["compute"]["precision"] for one in (record, self.record))
+            if was != now:
+                raise SettingError(
+                    f"{self.state} was computed in {was}, and this is {now}: choose another --out"
+                )
             network.restore(tensors)
-            self.record = json.loads(told["record"])
+            self.record = record
 
     def add(self, row: dict[str, float], scores: np.ndarray, labels: np.ndarray) -> None:
         """Write the record with another epoch, and the scores of its validation images."""

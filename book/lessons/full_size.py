@@ -7,7 +7,7 @@ published, and are never put into one comparison with them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ from attn_book.study.pages import (
     SENETS,
     TASK_TITLES,
     Comparison,
+    seeds_of,
     title_for,
 )
 from attn_book.study.recipes import PROFILES
@@ -125,9 +126,17 @@ class Found:
         both = sorted(ours.keys() & plain.keys())
         if not both:
             return None
-        entry = COMPARISONS[task].entry(title)
-        wanted = entry.runs or COMPARISONS[task].runs or len(PROFILES["study"].seeds)
-        return 100 * float(np.mean([ours[s] - plain[s] for s in both])), len(both), wanted
+        points = 100 * float(np.mean([ours[s] - plain[s] for s in both]))
+        return points, len(both), len(self._seeds(task, title))
+
+    def has_ended(self, task: str, title: str) -> bool:
+        """Whether the study's runs of a network and of its baseline have finished or diverged."""
+        runs = runs_by_title(self.study, COMPARISONS[task])
+        return all(len(runs[t]) == len(self._seeds(task, t)) for t in (title, BASELINES[task]))
+
+    def _seeds(self, task: str, title: str) -> Sequence[int]:
+        comparison = COMPARISONS[task]
+        return seeds_of(comparison, comparison.entry(title), PROFILES["study"].seeds)
 
 
 def _titled(comparison: Comparison, records: Iterable[FullSize]) -> dict[str, FullSize]:
@@ -277,7 +286,7 @@ def small(found: Found) -> Lesson:
     there = {
         title: (one[0], found.gain(ANIMALS, title))
         for title, one in beside.items()
-        if one is not None and one[1] == one[2]
+        if one is not None and found.has_ended(ANIMALS, title)
     }
     rows = {
         title: {

@@ -152,25 +152,25 @@ def has_gpu() -> bool:
     return gpu_count() > 0 and not _lacks_code()
 
 
-def _lacks_code() -> str:
-    """Why this build cannot compute on its first GPU, part of a sentence; "" where it can."""
+def _lacks_code(number: int = 0) -> str:
+    """Why this build cannot compute on a GPU, part of a sentence; "" where it can."""
     import paddle
 
-    capability, archs = paddle.device.cuda.get_device_capability(0), compiled_for()
-    if gpu.has_code(capability, archs) if archs else _computes():
+    capability, archs = paddle.device.cuda.get_device_capability(number), compiled_for()
+    if gpu.has_code(capability, archs) if archs else _computes(number):
         return ""
     known = ", ".join("{}.{}".format(*divmod(arch, 10)) for arch in archs)
-    return f"this build of Paddle has no code for {_seen()}" + (
+    return f"this build of Paddle has no code for {_seen(number)}" + (
         f", only for {known}" if known else ""
     )
 
 
-def _seen() -> gpu.Gpu:
-    """The first GPU as Paddle sees it."""
+def _seen(number: int = 0) -> gpu.Gpu:
+    """A GPU as Paddle sees it."""
     import paddle
 
     cuda = paddle.device.cuda
-    return gpu.Gpu(cuda.get_device_name(0), cuda.get_device_capability(0), "")
+    return gpu.Gpu(cuda.get_device_name(number), cuda.get_device_capability(number), "")
 
 
 def compiled_for() -> list[int]:
@@ -181,9 +181,9 @@ def compiled_for() -> list[int]:
 
 
 @cache
-def _computes() -> bool:
-    """Whether a small kernel runs on the GPU: tried in a process of its own, which it may abort."""
-    trial = "import paddle; paddle.set_device('gpu'); assert int(paddle.arange(4).sum()) == 6"
+def _computes(number: int) -> bool:
+    """Whether a small kernel runs on a GPU: tried in a process of its own, which it may abort."""
+    trial = f"import paddle; paddle.set_device('gpu:{number}'); assert paddle.arange(4).sum() == 6"
     command = [sys.executable, "-c", trial]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
@@ -257,11 +257,16 @@ def select_device(name: str | None = None) -> str:
             warnings.warn(f"computing on the processor: {gpu_problem()}", stacklevel=2)
     if not (isinstance(name, str) and re.fullmatch(r"cpu|gpu(:\d+)?", name)):
         raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
-    if name.startswith("gpu") and not has_gpu():
-        problem = gpu_problem() or "there is none with a driver that answers; choose device cpu"
-        raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
-    gpus = gpu_count()
-    if name.startswith("gpu:") and int(name[4:]) >= gpus:
-        raise SettingError(f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0")
+    if name.startswith("gpu"):
+        number, gpus = int(name[4:] or 0), gpu_count()
+        if not gpus or (number == 0 and not has_gpu()):
+            problem = gpu_problem() or "there is none with a driver that answers; choose device cpu"
+            raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
+        if number >= gpus:
+            raise SettingError(
+                f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0"
+            )
+        if problem := _lacks_code(number):
+            raise SettingError(f"device {name!r} asked for, but {problem}; choose another")
     paddle.set_device(name)
     return name

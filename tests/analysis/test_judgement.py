@@ -312,7 +312,10 @@ def test_logits_of_other_images_are_refused(study):
 # Which runs count --------------------------------------------------------------------------------
 
 
-def test_runs_of_other_seeds_folds_recipes_or_images_do_not_count(study, study_run):
+def test_runs_of_other_seeds_folds_recipes_or_images_do_not_count(
+    study, study_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(evidence_module, "PUBLISHED", tmp_path / "nothing")
     before = judged(study)
     halved = replace(PROFILES["study"].recipes["animals10"], epochs=15)
     for seed, changes in (

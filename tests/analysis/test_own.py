@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from attn_blocks.files import read_json, write_json
-from attn_book.analysis import own, plots, statistics
+from attn_book.analysis import evidence, own, plots, statistics
 from attn_book.driver.judge import plan_of
 from attn_book.records.recorded import RecordedImages
 from attn_book.study.own import find
@@ -35,7 +35,7 @@ def block(tmp_path):
 
 
 @pytest.fixture
-def judged(tmp_path, block, study_of, study_run):
+def judged(tmp_path, block, study_of, study_run, monkeypatch):
     """A function that judges made-up runs: of the nine, and of an own block with that gain.
 
     ``known`` gives the accuracy of a network of the study for a fold, or None; ``ours`` that of the
@@ -43,6 +43,7 @@ def judged(tmp_path, block, study_of, study_run):
     """
 
     def judge(ours, folds=5, known=lambda title, seed: accuracy(0, title, seed)):
+        monkeypatch.setattr(evidence, "PUBLISHED", tmp_path / "nothing")
         folder = tmp_path / "study"
         study_of(folder, lambda task, title, seed: known(title, seed), ["animals10"])
         page = plan_of(block, folds, "inside", "study", results_dir=tmp_path, load=recorded)

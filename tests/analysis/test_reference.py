@@ -20,10 +20,10 @@ from attn_book.analysis import reference
 # everything that the blocks use, so there is no second, float32 tolerance.
 TOLERANCE = 1e-9
 FOLDERS = [reference.SHIPPED, *map(Path, filter(None, [os.environ.get(reference.VARIABLE)]))]
-RECORDINGS = {path.name: path for folder in FOLDERS for path in reference.files(folder)}
+RECORDINGS = [path for folder in FOLDERS for path in reference.files(folder)]
 
 
-@pytest.mark.parametrize("path", RECORDINGS.values(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_block_equals_the_original(path):
     meta = reference.meta_of(path)
     training = meta["mode"] == "train"

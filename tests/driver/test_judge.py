@@ -13,6 +13,7 @@ from PIL import Image
 
 from attn_blocks.errors import SettingError
 from attn_blocks.files import read_json
+from attn_book.analysis import evidence
 from attn_book.driver.judge import judge, plan_of
 from attn_book.records.planned import run_of, runs_of
 from attn_book.records.recorded import ended_runs
@@ -98,11 +99,13 @@ def test_a_block_of_the_books_own_gives_the_books_own_run(settings, monkeypatch)
 
 
 @pytest.fixture
-def tiny_study(monkeypatch):
+def tiny_study(tmp_path, monkeypatch):
     """The study with a recipe of seconds: every outcome's rule, on few images."""
     recipe = PROFILES["smoke"].recipes["animals10"]
     recipe = replace(recipe, train_images=None, validation_images=None)
-    profiles = {**PROFILES, "study": replace(PROFILES["study"], recipes={"animals10": recipe})}
+    monkeypatch.setattr(evidence, "PUBLISHED", tmp_path / "nothing")
+    recipes = {**PROFILES["study"].recipes, "animals10": recipe}
+    profiles = {**PROFILES, "study": replace(PROFILES["study"], recipes=recipes)}
     for name, module in list(sys.modules.items()):
         if name.startswith("attn_book") and hasattr(module, "PROFILES"):
             monkeypatch.setattr(module, "PROFILES", profiles)

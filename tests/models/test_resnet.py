@@ -14,7 +14,9 @@ from attn_blocks.models.resnet import DEPTHS, BasicBlock, Bottleneck, map_sizes
 def test_equals_paddle_vision_with_the_same_weights(depth):
     ours, theirs = ab.create_model(f"resnet{depth}", 10), vision.__dict__[f"resnet{depth}"]()
     theirs.fc = nn.Linear(theirs.fc.weight.shape[0], 10)
-    for statistic in (name for name in theirs.state_dict() if name.endswith(("_mean", "_var"))):
+    for statistic in (
+        name for name in theirs.state_dict() if name.endswith(("_mean", "_variance"))
+    ):
         theirs.state_dict()[statistic].uniform_(0.5, 1.5)
     missing, unexpected = ours.set_state_dict(theirs.state_dict())
     assert not missing and not unexpected

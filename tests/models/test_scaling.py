@@ -4,14 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attn_blocks.layers import create_attn, list_attns
+from attn_blocks.layers import create_attn, keywords_of, list_attns
 from attn_blocks.layers.base import largest_divisor
-from attn_blocks.models.scaling import (
-    block_settings,
-    halve,
-    keywords,
-    scale_channels,
-)
+from attn_blocks.models.scaling import block_settings, halve, scale_channels
 
 channels = st.integers(1, 256).map(lambda n: 8 * n)
 widths = st.floats(0.05, 2.0)
@@ -49,12 +44,12 @@ def test_halve(size, times, side):
 def test_the_rules_give_settings_that_work_at_any_width(attn, count, width):
     chosen = block_settings(attn, count, 14, [28, 14], width, {})
     create_attn(attn, count, **chosen)
-    assert set(chosen) == set(keywords(attn))
+    assert set(chosen) == set(keywords_of(attn))
 
 
 @pytest.mark.parametrize("attn", [name for name in list_attns() if name != "ge"])
 def test_full_width_keeps_the_official_defaults(attn):
-    assert block_settings(attn, 512, 28, [28, 14], 1.0, {}) == keywords(attn)
+    assert block_settings(attn, 512, 28, [28, 14], 1.0, {}) == keywords_of(attn)
 
 
 def test_hidden_layers_keep_their_share_and_at_least_one_channel():

@@ -306,6 +306,7 @@ def test_the_study_is_trained_in_the_protocols_order(data_dir):
     assert counts == [
         *[("nine", 9)] * 3,  # fold by fold
         ("unequal", 7),
+        *[("rescued", 1)] * bool(design.RESCUED),
         ("caltech16", 23),
         ("controls", 6),
         *[("nine", 9)] * 2,

@@ -220,6 +220,8 @@ def why_not() -> str:
                 if not target.exists():
                     _compile(target)
         load(target)
-    except (Unavailable, OSError, SettingError) as error:
+    except OSError as error:
+        return f"they cannot be compiled ({error}); set XDG_CACHE_HOME to a folder with room"
+    except (Unavailable, SettingError) as error:
         return str(error)
     return ""

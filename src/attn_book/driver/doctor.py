@@ -105,7 +105,11 @@ def _paddle() -> tuple[Finding, bool]:
     names = [
         name for name in ("paddlepaddle", "paddlepaddle-gpu") if device.installed_version(name)
     ]
-    again = "rm -rf .venv && make setup" if in_checkout() else "pip install 'attn-blocks[cpu]'"
+    again = (
+        "rm -rf .venv && make setup"
+        if in_checkout()
+        else "pip uninstall --yes paddlepaddle paddlepaddle-gpu && pip install 'attn-blocks[cpu]'"
+    )
     try:
         import paddle
 
@@ -170,7 +174,11 @@ def _native() -> Finding:
             "apt install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora)",
         )
     if "headers" in reason:
-        problem, fix = (part.strip() for part in reason.split(";"))
+        problem, _, fix = reason.partition("; ")
+        return Finding("Native operators", value, problem, fix)
+    if "cannot be compiled" in reason or "failed" in reason:
+        problem = "training on the processor is several times slower without them"
+        fix = reason.partition("; ")[2] or "try another compiler: export CXX=clang++"
         return Finding("Native operators", value, problem, fix)
     return Finding("Native operators", value)
 

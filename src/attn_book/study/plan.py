@@ -162,7 +162,8 @@ def plan(
 
     Args:
         page: a name of ``PAGES``, such as ``"04_sge"``, of ``GUIDES`` or of ``design.EXTRA``.
-        profile: a name of ``PROFILES``; None for "paper" with a GPU and "quick" without.
+        profile: a name of ``PROFILES``; None for "paper" with a GPU, and "quick" without or
+            on "cpu".
         seeds: such as ``(0, 1, 2)`` or ``"0 1 2"``; None for the profile's own.
         data_dir: the data folder; None for ``$ATTN_BLOCKS_DATA``, else ``data``.
         results_dir: None for ``$ATTN_BLOCKS_RESULTS``, else ``results``; the profile's name is
@@ -178,7 +179,7 @@ def plan(
             profile where this Paddle cannot use the GPU that is here, and no device was chosen.
         DataError: a data set that the profile needs is not there, with the command to get it.
     """
-    profile = choose("profile", profile or default_profile(), PROFILES)
+    profile = choose("profile", profile or default_profile(device), PROFILES)
     if profile == "paper" and device is None and (problem := gpu_problem()):
         raise SettingError(f"the paper profile is made for the GPU, but {problem}")
     if comparisons is None:

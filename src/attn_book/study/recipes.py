@@ -169,6 +169,6 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
 )
 
 
-def default_profile() -> str:
-    """ "paper" where there is a GPU that Paddle can use, else "quick"."""
-    return "paper" if device.has_gpu() else "quick"
+def default_profile(device_name: str | None = None) -> str:
+    """ "paper" where there is a GPU that Paddle can use and nobody chose "cpu", else "quick"."""
+    return "paper" if device_name != "cpu" and device.has_gpu() else "quick"

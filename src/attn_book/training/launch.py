@@ -95,11 +95,18 @@ class Processes:
         """Raise SettingError if they cannot train with that batch size on that device."""
         if self.total > 1 and ":" in device:
             raise SettingError(f"device {device} is a single GPU; list several with DEVICES=")
+        if self.total == 1 and self.devices:
+            number = self.devices[0]
+            raise SettingError(f"one GPU alone is DEVICE=gpu:{number}; DEVICES= lists several")
         gpus = paddle.device.cuda.device_count() if device.startswith("gpu") else 0
         if self.local > gpus and (gpus or self.devices):
             raise SettingError(
                 f"{self.local} processes take {self.local} GPUs, and device {device} has {gpus}; "
                 "choose fewer, or DEVICE=cpu with NPROC="
+            )
+        if any(int(number) >= gpus for number in self.devices):
+            raise SettingError(
+                f"GPUs {', '.join(self.devices)} are asked for, and this Paddle sees {gpus}, from 0"
             )
         if batch_size % self.total:
             possible = [n for n in range(1, batch_size + 1) if batch_size % n == 0]
