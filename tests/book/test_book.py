@@ -19,13 +19,14 @@ import pandas as pd
 import pytest
 
 from attn_blocks.files import PROJECT
-from attn_book.analysis.judgement import OUTCOMES
+from attn_book.analysis.judgement import OUTCOMES, Verdict
 from attn_book.driver.summary import write_summary
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import recorded_plans
 from attn_book.records.run import Run
+from attn_book.study.claims import CLAIMS, PRIMARY
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import GUIDES, PAGES
+from attn_book.study.pages import GUIDES, PAGES, SE
 from attn_book.study.recipes import PROFILES
 
 pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
@@ -410,6 +411,14 @@ def test_a_page_is_shown_as_it_was_executed_in_its_language_else_in_english(book
     chinese.touch()
     assert executed_in("zh_CN", tmp_path, "04_sge") == chinese
     assert executed_in("en", tmp_path, "04_sge") == english
+
+
+def test_the_answer_adds_what_limits_an_outcome(front):
+    claim = next(c for c in CLAIMS if c.better == SE.title and c.family == PRIMARY)
+    outcome = "better by under 1.5 points, on these images"
+    limited = Verdict(claim, True, "points", "5 of 5 folds", outcome, p_adjusted=0.01)
+    assert front._named(limited) == "SE by under 1.5 points, on these images"
+    assert front._named(replace(limited, outcome="better")) == "SE"
 
 
 def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, front):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import PROJECT, load_tensors, read_json
+from attn_blocks.files import PROJECT, load_tensors, read_json, save_tensors
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
 from attn_book.driver.summary import write_summary
@@ -98,6 +98,13 @@ def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, mon
     # Published again from a machine without them, they stay.
     publishing.publish("smoke", tmp_path / "elsewhere", target)
     assert path.exists() and check(target) == []
+
+
+def test_weights_beyond_what_half_precision_holds_stay_finite(tmp_path):
+    run = Run(tmp_path / "a-run")
+    weights = {"bn._variance": np.array([1e6, 2.0], np.float32)}
+    save_tensors(run.folder / "last.safetensors", weights, {"epoch": "1"})
+    assert publishing.half_precision(run)["bn._variance"].tolist() == [65504, 2]
 
 
 def test_what_the_texts_say_of_records_is_in_them():
