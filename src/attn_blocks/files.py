@@ -252,11 +252,8 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         stream.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Any:
+def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file.
-
-    Args:
-        remedy: what to do about a damaged one.
 
     Raises:
         FileNotFoundError: it is not there.
@@ -274,7 +271,7 @@ def read_json(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}); {remedy}") from error
+        raise CheckpointError(f"{path} is not readable JSON ({error}); {MADE_AGAIN}") from error
 
 
 def _refuse(constant: str) -> None:

@@ -98,7 +98,7 @@ def test_published_runs_are_taken_or_if_fresh_trained(
     shutil.copytree(first[1], folder / "smoke")
     shared = replace(PROFILES["smoke"], shared=True)
     monkeypatch.setattr(published, "PROFILES", {**PROFILES, "smoke": shared})
-    for name in ("import_published_record", "is_done", "return_published"):
+    for name in ("import_published_record", "is_done", "is_published", "return_published"):
         patched = partial(getattr(published, name), published=folder)
         for module in (published, reproduce, training_run):
             monkeypatch.setattr(module, name, patched, raising=False)

@@ -26,6 +26,7 @@ from attn_blocks.datasets.images import Images
 from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
 from attn_blocks.files import (
+    MADE_AGAIN,
     NO_ROOM,
     project_folder,
     read_json,
@@ -35,7 +36,6 @@ from attn_blocks.files import (
     write_json,
 )
 
-DECODED_AGAIN = "its images are decoded again"
 # Part of every key: raise it when the layout or the decoding changes.
 FORMAT = 1
 ARRAYS = ("offsets", "sizes", "labels")
@@ -103,11 +103,11 @@ def read(folder: Path) -> Stored | None:
     if not folder.exists():
         return None
     try:
-        sums = read_json(folder / "sums.json", DECODED_AGAIN)
+        sums = read_json(folder / "sums.json")
         for name in SUMMED:
             if sha256_of(folder / name) != sums[name]:
                 raise ValueError(f"{name} is not as it was written")
-        index = read_json(folder / "index.json", DECODED_AGAIN)
+        index = read_json(folder / "index.json")
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
         pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r").view(np.ndarray)
         if len(pixels) != index["bytes"]:
@@ -121,7 +121,8 @@ def read(folder: Path) -> Stored | None:
             [(name, note) for name, note in index["notes"]],
         )
     except (OSError, ValueError, KeyError, TypeError, AttnBlocksError) as error:
-        say(f"{folder} is incomplete or damaged and is built again: {error}")
+        reason = str(error).removesuffix(f"; {MADE_AGAIN}")  # which is about runs
+        say(f"{folder} is incomplete or damaged and is built again: {reason}")
         return None
 
 
