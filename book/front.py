@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -201,43 +201,43 @@ def picture(plan: Plan, wide: Mapping[str, float]) -> Figure:
 
 def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
-    size = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
-    found, rows = verdicts.against_resnet(plan, TASK), []
-    if not found:
-        return tables.accuracy_table(plan, plan.comparisons[0].task)
-    for verdict in found:
+    sizes = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
+
+    def row(verdict: Verdict) -> dict[str, str]:
         title = verdict.claim.better
         gain = tables.signed(verdict.value)
         if verdict.interval is not None:
             gain += " " + tables.interval(*verdict.interval, "+.1f")
-        row = {
-            _("Block"): block_of(title),
+        reported = tables.signed(verdict.reported if verdict.is_own else None, "+.1f")
+        if title in sizes and sizes[title].is_decided:
+            outcome = verdicts.outcome_in_words(sizes[title].outcome)
+            reported = say("{reported} ({outcome})", reported=reported, outcome=outcome)
+        return {
             _("Points above ResNet-50"): gain,
             _("Outcome"): verdicts.outcome(verdict),
             _("At full width"): tables.signed(wide.get(title), "+.1f"),
-            _("Reported"): tables.signed(verdict.reported if verdict.is_own else None, "+.1f"),
+            _("Reported"): reported,
         }
-        if title in size and size[title].is_decided:
-            row[_("Reported")] = say(
-                "{reported} ({outcome})",
-                reported=row[_("Reported")],
-                outcome=verdicts.outcome_in_words(size[title].outcome),
-            )
-        rows.append(row)
-    return tables.known(pd.DataFrame(rows).set_index(_("Block")))
+
+    return tables.known(by_block(plan, row))
 
 
 def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain at full width, and the reported one."""
-    found = verdicts.against_resnet(plan, TASK)
-    if not found:
-        return tables.accuracy_table(plan, plan.comparisons[0].task)
-    rows = [
-        {
-            _("Block"): block_of(verdict.claim.better),
+
+    def row(verdict: Verdict) -> dict[str, str]:
+        return {
             _("At full width"): tables.signed(wide.get(verdict.claim.better), "+.1f"),
             _("Reported"): tables.signed(verdict.claim.reported, "+.1f"),
         }
-        for verdict in found
-    ]
-    return pd.DataFrame(rows).set_index(_("Block"))
+
+    return by_block(plan, row)
+
+
+def by_block(plan: Plan, row: Callable[[Verdict], dict[str, str]]) -> pd.DataFrame:
+    """A row for each block beside ResNet-50; the networks' accuracies where there is none."""
+    found = verdicts.against_resnet(plan, TASK)
+    if not found:
+        return tables.accuracy_table(plan, plan.comparisons[0].task)
+    rows = {block_of(verdict.claim.better): row(verdict) for verdict in found}
+    return pd.DataFrame(rows).T.rename_axis(_("Block"))

@@ -26,6 +26,7 @@ from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import runs_by_title
+from attn_book.records.run import Run
 from attn_book.study.pages import (
     CLASSICS,
     NINE,
@@ -118,7 +119,7 @@ class Found:
 
     def small(self, task: str, title: str) -> tuple[float, int, int] | None:
         """The study's mean gain over the same baseline: (points, folds done, folds wanted)."""
-        runs = runs_by_title(self.study, COMPARISONS[task])
+        runs = self._studied[task]
         ours, plain = (
             {r.experiment.seed: r.metrics["final_val_acc"] for r in of if r.status == "finished"}
             for of in (runs[title], runs[BASELINES[task]])
@@ -131,8 +132,13 @@ class Found:
 
     def has_ended(self, task: str, title: str) -> bool:
         """Whether the study's runs of a network and of its baseline have finished or diverged."""
-        runs = runs_by_title(self.study, COMPARISONS[task])
+        runs = self._studied[task]
         return all(len(runs[t]) == len(self._seeds(task, t)) for t in (title, BASELINES[task]))
+
+    @cached_property
+    def _studied(self) -> dict[str, dict[str, list[Run]]]:
+        """Task -> title -> the study's runs that ended."""
+        return {task: runs_by_title(self.study, of) for task, of in COMPARISONS.items()}
 
     def _seeds(self, task: str, title: str) -> Sequence[int]:
         comparison = COMPARISONS[task]

@@ -188,33 +188,33 @@ def _computes(number: int) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
-def gpu_problem() -> str:
-    """Why this Paddle cannot use the GPU that is here, and what to do; "" if it can or none is."""
-    return "; ".join(filter(None, gpu_diagnosis()))
+def gpu_problem(number: int = 0) -> str:
+    """Why this Paddle cannot use a GPU that is here, and what to do; "" if it can or none is."""
+    return "; ".join(filter(None, gpu_diagnosis(number)))
 
 
-def gpu_diagnosis() -> tuple[str, str]:
+def gpu_diagnosis(number: int = 0) -> tuple[str, str]:
     """The two parts of ``gpu_problem``: why, and what to do."""
     import paddle
 
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")  # on purpose
     if gpu_count():
-        problem = _lacks_code()
+        problem = _lacks_code(number)
     elif hidden or not gpu.installed():
         problem = ""
     elif paddle.is_compiled_with_cuda():
         problem = f"this Paddle, built for CUDA {paddle.version.cuda()}, finds no GPU it can use"
     else:
         problem = "this is the CPU build of Paddle"
-    return (problem, _way_out()) if problem else ("", "")
+    return (problem, _way_out(number)) if problem else ("", "")
 
 
-def _way_out() -> str:
+def _way_out(number: int) -> str:
     """What helps where the GPU cannot be used: another build, another driver, or the processor."""
     import paddle
 
     # A container may lack nvidia-smi and have the GPU all the same.
-    build, reason = gpu.choose(gpu.installed() or [_seen()])
+    build, reason = gpu.choose(gpu.installed() or [_seen(number)])
     if build == gpu.CPU:
         return f"{reason}; to train on the processor, choose device cpu"
     if build == "cu" + str(paddle.version.cuda()).replace(".", ""):  # what is recommended is here
@@ -259,14 +259,13 @@ def select_device(name: str | None = None) -> str:
         raise SettingError(f"unknown device {name!r}; choose cpu, gpu or gpu:<number>")
     if name.startswith("gpu"):
         number, gpus = int(name[4:] or 0), gpu_count()
-        if not gpus or (number == 0 and not has_gpu()):
-            problem = gpu_problem() or "there is none with a driver that answers; choose device cpu"
-            raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
-        if number >= gpus:
+        if 0 < gpus <= number:
             raise SettingError(
                 f"device {name!r} asked for, and this Paddle sees {gpus} GPUs, from 0"
             )
-        if problem := _lacks_code(number):
-            raise SettingError(f"device {name!r} asked for, but {problem}; choose another")
+        if not gpus or _lacks_code(number):
+            none = "there is none with a driver that answers; choose device cpu"
+            problem = gpu_problem(number) or none
+            raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
     paddle.set_device(name)
     return name

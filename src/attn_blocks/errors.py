@@ -37,6 +37,11 @@ class TrainingError(AttnBlocksError):
     """A run that could not be finished."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says; its type's name where it says nothing, as ``EOFError()`` does."""
+    return str(error) or type(error).__name__
+
+
 def choose(kind: str, name: str, valid: Iterable[str]) -> str:
     """Return ``name`` if it is one of ``valid``; else raise SettingError that lists them."""
     valid = list(valid)

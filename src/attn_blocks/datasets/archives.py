@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
-from attn_blocks.errors import DataError
+from attn_blocks.errors import DataError, reason_of
 from attn_blocks.files import NO_ROOM
 
 MAX_FILES = 200_000
@@ -100,8 +100,7 @@ def unpack(archive: Path, target: Path, keep: Callable[[str], bool]) -> None:
             raise EOFError(f"{unpacked:,} of {count:,} files could be read again")
     except DAMAGED as error:
         raise DataError(
-            f"{archive} is damaged or not a zip or tar file "
-            f"({str(error) or type(error).__name__}); fetch it again"
+            f"{archive} is damaged or not a zip or tar file ({reason_of(error)}); fetch it again"
         ) from error
     except OSError as error:
         if error.errno in NO_ROOM:

@@ -235,10 +235,7 @@ class Writer:
 
     def _explain(self, error: OSError) -> str:
         if error.errno not in NO_ROOM:
-            return (
-                f"the cache folder {self.cache} cannot be written: {error.strerror or error}; set "
-                "ATTN_BLOCKS_CACHE to a folder that can"
-            )
+            return _cannot_write(self.cache, error)
         done = max(1, len(self._sizes))
         needed = (self._bytes / done or 3 * 64 * 64) * self.total * 1.05 / 1e6
         free = shutil.disk_usage(self.cache).free / 1e6
@@ -247,6 +244,13 @@ class Writer:
             f"{needed:,.0f} MB, {free:,.0f} MB are free ({error.strerror}); make room or set "
             "ATTN_BLOCKS_CACHE to a folder on another disk, then run the same command again"
         )
+
+
+def _cannot_write(cache: Path, error: OSError) -> str:
+    return (
+        f"the cache folder {cache} cannot be written: {error.strerror or error}; set "
+        "ATTN_BLOCKS_CACHE to a folder that can"
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -275,10 +279,7 @@ def building(cache: Path, name: str) -> Iterator[None]:
             say(f"waiting for another process that decodes {name} into {cache}")
             lock.acquire()
     except OSError as error:
-        raise DataError(
-            f"the cache folder {cache} cannot be written: {error.strerror or error}; set "
-            "ATTN_BLOCKS_CACHE to a folder that can"
-        ) from error
+        raise DataError(_cannot_write(cache, error)) from error
     try:
         for unfinished in sorted(cache.glob(f".{name}.*.tmp")):
             say(f"{unfinished} was left by an interrupted run; it is removed and built again")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from attn_blocks.datasets.source import Source
-from attn_blocks.errors import DataError
+from attn_blocks.errors import DataError, reason_of
 
 SOURCE = Source(
     name="cifar10",
@@ -69,10 +69,9 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if labels.dtype.kind != "i" or not np.isin(labels, range(10)).all():
             raise ValueError("labels other than 0 to 9")
     except Exception as error:  # a forged or damaged pickle can raise anything
-        reason = str(error) or type(error).__name__
         raise DataError(
-            f"{path} is not an original CIFAR-10 batch: {reason}; fetch the archive again: "
-            f"{SOURCE.how_to_get}"
+            f"{path} is not an original CIFAR-10 batch: {reason_of(error)}; fetch the archive "
+            f"again: {SOURCE.how_to_get}"
         ) from error
     return pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels
 

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from attn_blocks import device
+from attn_blocks.errors import reason_of
 from attn_blocks.files import sha256_of
 
 # Checked against the size in the file's header, before any pixel is decoded.
@@ -76,7 +77,7 @@ def decode(content: bytes, short_side: int) -> tuple[np.ndarray, tuple[str, ...]
     except ValueError:
         raise
     except Exception as error:  # damaged files make the format readers raise anything
-        raise ValueError(f"damaged: {str(error) or type(error).__name__}") from error
+        raise ValueError(f"damaged: {reason_of(error)}") from error
 
 
 def _to_rgb(image: Image.Image, short_side: int) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 from attn_blocks.datasets.progress import bar, say
-from attn_blocks.errors import DataError
+from attn_blocks.errors import DataError, reason_of
 from attn_blocks.files import NO_ROOM, storage_error
 
 TIMEOUT = 30  # seconds without a byte
@@ -102,7 +102,7 @@ def _attempt(address: str, part: Path, title: str) -> _Failure | None:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise DataError(f"no room left for {part}; make room, then {AGAIN}") from error
         return _Failure(
-            str(getattr(error, "reason", None) or error) or type(error).__name__,
+            str(getattr(error, "reason", None) or reason_of(error)),
             stuck=_size(part) <= before,
         )
     if total is not None and _size(part) < total:

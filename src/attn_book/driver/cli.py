@@ -53,9 +53,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="attn-book", description="Attention blocks, reproduced")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for add in (_add_runs, _add_estimate, _add_data, _add_doctor, _add_predict, _add_judge):
-        add(commands)
-    for add in (_add_models, _add_publish, _add_verify_published):
+    for add in (
+        _add_runs,
+        _add_estimate,
+        _add_data,
+        _add_doctor,
+        _add_predict,
+        _add_judge,
+        _add_models,
+        _add_publish,
+        _add_verify_published,
+    ):
         add(commands)
     return parser
 

@@ -14,7 +14,7 @@ from typing import Any
 import nbformat
 import numpy as np
 
-from attn_blocks.errors import CheckpointError, SettingError, choose
+from attn_blocks.errors import CheckpointError, SettingError, choose, reason_of
 from attn_blocks.files import PROJECT, sha256_of
 from attn_book.analysis import verdicts
 from attn_book.driver.numbers import other_numbers
@@ -214,7 +214,7 @@ def read_page(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except Exception as error:  # damage makes nbformat raise anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = reason_of(error).splitlines()[0]
         raise CheckpointError(
             f"{path.name} is no whole notebook ({reason}); execute the page and publish it again"
         ) from error

@@ -34,9 +34,7 @@ def import_published_record(run: Run, published: Path = PUBLISHED) -> bool:
         return False
     known = _published(run, published)
     profile = run.folder.parents[1].name
-    if profile not in PROFILES or not PROFILES[profile].shared:
-        return False
-    if not (known.status == "finished" or known.diverged):
+    if profile not in PROFILES or not PROFILES[profile].shared or not known.has_ended:
         return False
     if changed_parts(known.record["semantics"], known.experiment):
         return False

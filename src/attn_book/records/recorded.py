@@ -55,7 +55,7 @@ def ended_runs(folder: Path) -> dict[str, Run]:
     """The runs below a profile's folder that finished or diverged, by name."""
     paths = sorted((folder / "runs").glob("*/metrics.json"))
     runs = [Run(path.parent) for path in paths if (path.parent / "experiment.json").exists()]
-    return {run.folder.name: run for run in runs if run.status == "finished" or run.diverged}
+    return {run.folder.name: run for run in runs if run.has_ended}
 
 
 def finished_runs(folder: Path) -> dict[str, Run]:

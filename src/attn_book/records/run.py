@@ -62,6 +62,11 @@ class Run:
         """
         return self.status == "failed" and "epoch" in self.metrics
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a result: it finished or diverged."""
+        return self.status == "finished" or self.diverged
+
     @cached_property
     def history(self) -> dict[str, np.ndarray]:
         """Columns of ``history.csv`` as arrays over the epochs."""
