@@ -58,7 +58,13 @@ def results(pages: dict[str, Plan], records: Path) -> str:
             ("-files", _("### Files")),
         )
     )
-    parts = [title, under_way(pages) or ""]
+    parts = [title]
+    if so_far := under_way(pages):
+        means = _(
+            "An accuracy is the mean over the folds or seeds that a network has so far: only "
+            "differences over runs that both networks have, as under Claims, compare two of them."
+        )
+        parts.append(sentences([so_far, means]))
     for task, plan in widest(pages).items():
         parts += [
             f"### {TASK_TITLES[task]}",
