@@ -111,6 +111,16 @@ def test_devices():
             device.select_device("gpu")
 
 
+def test_what_paddle_says_before_it_cannot_be_imported_is_shown(tmp_path, monkeypatch, capsys):
+    words = "import sys; print('libsomething is missing', file=sys.stderr); raise ImportError"
+    (tmp_path / "paddle.py").write_text(words)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "paddle")
+    with pytest.raises(ImportError):
+        device.import_paddle()
+    assert capsys.readouterr().err == "libsomething is missing\n"
+
+
 # As nvidia-smi prints them.
 GTX_1080 = "NVIDIA GeForce GTX 1080, 535.183.01, 6.1"
 RTX_4090 = "NVIDIA GeForce RTX 4090, 550.54.14, 8.9"
@@ -202,6 +212,12 @@ def test_a_machine_without_a_gpu_computes_on_the_cpu(machine, archs):
     for name in ("gpu", "gpu:0"):
         with pytest.raises(SettingError, match=f"'{name}' asked for.*choose device cpu"):
             device.select_device(name)
+
+
+def test_a_gpu_that_cannot_be_used_beside_one_that_can_is_named_alone(machine):
+    machine([RTX_4090, RTX_5090], CU126, [(8, 9), (12, 0)])
+    with pytest.raises(SettingError, match="'gpu:1' asked for, which Paddle cannot use: .*12.0"):
+        device.select_device("gpu:1")
 
 
 def test_a_build_that_does_not_tell_is_tried(machine, monkeypatch):

@@ -170,12 +170,13 @@ def test_tensors_come_back_bit_for_bit(tmp_path):
     path = tmp_path / "w.safetensors"
     # A transposed view is not contiguous; its values, not its memory, must be written.
     tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.float64(0.1).reshape(1)}
+    tensors["no axes"] = np.array(3)
     files.save_tensors(path, tensors, {"epoch": "3"})
     loaded, metadata = files.load_tensors(path)
     assert metadata == {"epoch": "3"}
     assert loaded.keys() == tensors.keys()
     for name, array in tensors.items():
-        assert loaded[name].dtype == array.dtype
+        assert (loaded[name].dtype, loaded[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(loaded[name], array)
 
 
@@ -238,15 +239,27 @@ def reads_code(call):
     ) and function.attr in ("load", "loads", "open", "unsafe_load", "read_pickle")
 
 
+def imported(node):
+    """The modules that may run what they read, of those that a statement imports."""
+    names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+    known = {"pickle", "marshal", "shelve", "joblib", "dill", "cloudpickle", "torch"}
+    return known & {name.partition(".")[0] for name in names}
+
+
 def test_no_file_is_read_as_code_but_the_block_that_a_reader_names():
-    calls = {}
+    calls, importers = {}, {}
     for path in [*(files.PROJECT / "src").rglob("*.py"), *(files.PROJECT / "book").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
                 calls.setdefault(reads_code(node), []).append(path.name)
+            for module in imported(node):
+                importers.setdefault(module, []).append(path.name)
     assert len(calls[False]) > 1000
+    assert importers == {"pickle": ["cifar10.py"]}  # with a reader of its own, see there
     assert calls[True] == ["own.py"] * 2  # ``attn-book judge``: exec and compile
     assert reads_code(ast.parse("np.load(path)").body[0].value)
+    assert imported(ast.parse("from torch.serialization import load as np").body[0]) == {"torch"}
 
 
 def test_what_does_not_fit_a_model_is_listed():
@@ -305,6 +318,36 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, kind, value):
     ):
         with pytest.raises(CheckpointError, match=f"{name}: b holds NaN or infinity; delete it"):
             read(tmp_path / name)
+
+
+READERS = (files.read_json, files.load_tensors, files.tensor_shapes)
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_what_to_do_about_a_damaged_file_is_the_callers_to_say(tmp_path, read):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"{")
+    for remedy, words in (((), "; delete it and make or fetch it again"), (["ask"], "; ask")):
+        with pytest.raises(CheckpointError, match=rf"w.safetensors is not .*\){words}$"):
+            read(path, *remedy)
+    with pytest.raises(CheckpointError, match=r"w.safetensors is not .*\)$"):
+        read(path, remedy="")
+    files.save_tensors(path, {"a": np.array([np.nan])}, {})
+    with pytest.raises(CheckpointError, match="a holds NaN or infinity; ask$"):
+        files.load_tensors(path, "ask")
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_file_that_may_not_be_read_is_not_to_be_deleted(tmp_path, monkeypatch, read):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "w.safetensors"
+    files.save_tensors(path, {}, {})
+    for name in ("open", "read_text"):  # the superuser may read anything, so it is acted
+        monkeypatch.setattr(files.Path, name, refuse)
+    with pytest.raises(CheckpointError, match="Permission denied.*; change who may read it$"):
+        read(path)
 
 
 def test_project_folder_prefers_argument_then_environment(tmp_path, monkeypatch):

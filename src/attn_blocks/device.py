@@ -125,14 +125,16 @@ def import_paddle() -> None:
     words = io.StringIO()
     # Every batch norm says this in training, about a rule that has been Paddle's for years.
     warnings.filterwarnings("ignore", message="When training, we now always track")
-    with warnings.catch_warnings(), contextlib.redirect_stderr(words):
-        warnings.filterwarnings("ignore", message="No ccache found")
-        import paddle
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(words):
+            warnings.filterwarnings("ignore", message="No ccache found")
+            import paddle
+    finally:
+        for line in words.getvalue().splitlines():
+            if "OMP_NUM_THREADS" not in line:
+                print(line, file=sys.stderr)
     # Its handler prints a C++ stack for every ended process; Python's own way is quieter.
     paddle.disable_signal_handler()
-    for line in words.getvalue().splitlines():
-        if "OMP_NUM_THREADS" not in line:
-            print(line, file=sys.stderr)
 
 
 def gpu_count() -> int:
@@ -266,6 +268,8 @@ def select_device(name: str | None = None) -> str:
         if not gpus or _lacks_code(number):
             none = "there is none with a driver that answers; choose device cpu"
             problem = gpu_problem(number) or none
+            if not all(map(_lacks_code, range(gpus))):
+                raise SettingError(f"device {name!r} asked for, which Paddle cannot use: {problem}")
             raise SettingError(f"device {name!r} asked for, but Paddle can use no GPU: {problem}")
     paddle.set_device(name)
     return name

@@ -27,6 +27,7 @@ from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What to do about a damaged file: of a run of the book, and any other.
 MADE_AGAIN = "make reproduce-all sets it aside and makes it again"
 DELETE_IT = "delete it and make or fetch it again"
 
@@ -247,18 +248,26 @@ def set_aside(path: Path) -> None:
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinity are refused (not JSON)."""
+    """Write ``value`` as indented JSON, atomically.
+
+    Raises:
+        ValueError: NaN or infinity in it, which are not JSON.
+        StorageError: as ``write_bytes``.
+    """
     with atomic_write(path) as stream:
         stream.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike, remedy: str = DELETE_IT) -> Any:
     """Read a JSON file.
+
+    Args:
+        remedy: what to do about a damaged one; "" to say nothing of it.
 
     Raises:
         FileNotFoundError: it is not there.
-        CheckpointError: it is damaged, or holds NaN or a number beyond what a float or 64 bits
-            hold; with its path.
+        CheckpointError: it cannot be read, is damaged, or holds NaN or a number beyond what a
+            float or 64 bits hold; with its path.
     """
     path = Path(path)
     try:
@@ -271,7 +280,14 @@ def read_json(path: str | os.PathLike) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not readable JSON ({error}); {MADE_AGAIN}") from error
+        raise _damaged(f"{path} is not readable JSON ({error})", remedy, error) from error
+
+
+def _damaged(what: str, remedy: str, error: Exception | None = None) -> CheckpointError:
+    """What is said of a damaged file; ``error`` is what was raised when it was read."""
+    if isinstance(error, PermissionError):  # its content is not to blame
+        remedy = "change who may read it"
+    return CheckpointError("; ".join(filter(None, (what, remedy))))
 
 
 def _refuse(constant: str) -> None:
@@ -314,38 +330,45 @@ def user_cache() -> Path:
 def save_tensors(
     path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Write arrays and text metadata as one safetensors file, atomically."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    """Write arrays and text metadata as one safetensors file, atomically.
+
+    Raises:
+        StorageError: as ``write_bytes``.
+    """
+    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     write_bytes(path, safetensors.numpy.save(contiguous, dict(metadata)))
 
 
 def load_tensors(
-    path: str | os.PathLike, remedy: str = MADE_AGAIN
+    path: str | os.PathLike, remedy: str = DELETE_IT
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read a safetensors file: (arrays, metadata).
 
     Args:
-        remedy: what to do about a damaged one.
+        remedy: as in ``read_json``.
 
     Raises:
-        CheckpointError: it is damaged, of types that NumPy does not know, or holds NaN or infinity.
+        CheckpointError: it is not there, cannot be read, is damaged, is of types that NumPy does
+            not know, or holds NaN or infinity.
     """
     with _opened(path, remedy) as stream:
         arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
         metadata = dict(stream.metadata() or {})
-    check_finite(path, arrays)
+    check_finite(path, arrays, remedy)
     return arrays, metadata
 
 
-def tensor_shapes(path: str | os.PathLike) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+def tensor_shapes(
+    path: str | os.PathLike, remedy: str = DELETE_IT
+) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """Like ``load_tensors``, with shapes for arrays: reads no more than the file's header."""
-    with _opened(path) as stream:
+    with _opened(path, remedy) as stream:
         shapes = {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
         return shapes, dict(stream.metadata() or {})
 
 
 @contextmanager
-def _opened(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Iterator[Any]:
+def _opened(path: str | os.PathLike, remedy: str) -> Iterator[Any]:
     path = Path(path)
     if path.suffix.lower() != ".safetensors":
         raise CheckpointError(
@@ -353,27 +376,31 @@ def _opened(path: str | os.PathLike, remedy: str = MADE_AGAIN) -> Iterator[Any]:
             ".pth and the like) runs whatever code it holds when it is loaded"
         )
     try:
+        path.open("rb").close()  # safe_open takes a file that may not be read for a missing one
         with safe_open(path, framework="numpy") as stream:
             yield stream
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist") from error
     # A type that NumPy does not have, such as float8, is looked up as an attribute of it.
     except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"{path} is not a complete safetensors file of numbers that NumPy knows ({error}); "
-            f"{remedy}"
-        ) from error
+        what = f"{path} is not a complete safetensors file of numbers that NumPy knows ({error})"
+        raise _damaged(what, remedy, error) from error
 
 
-def check_finite(path: str | os.PathLike, tensors: Mapping[str, np.ndarray]) -> None:
+def check_finite(
+    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], remedy: str = DELETE_IT
+) -> None:
     """Check that the arrays of a file hold no NaN and no infinity.
+
+    Args:
+        remedy: as in ``read_json``.
 
     Raises:
         CheckpointError: one does.
     """
     for name, array in tensors.items():
         if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise CheckpointError(f"{path}: {name} holds NaN or infinity; {DELETE_IT}")
+            raise _damaged(f"{path}: {name} holds NaN or infinity", remedy)
 
 
 def check_shapes(

@@ -214,6 +214,11 @@ def test_rotate_evaluates_by_a_plain_resize():
         ({"image_size": 0}, "image_size is 0"),
         ({"scale": (0.0, 1.0)}, "scale is"),
         ({"scale": (0.5, 1.5)}, "scale is"),
+        ({"scale": 0.5}, "scale is 0.5; it must be two shares"),
+        ({"scale": (0.1, 0.5, 1.0)}, "scale is"),
+        ({"mean": (0.5,)}, r"mean is \[0.5\] and std .* must be three numbers"),
+        ({"std": (0.2, 0.0, 0.2)}, r"std \[0.2, 0.0, 0.2\]; .* those of std above 0"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "mean is .* must be three numbers"),
     ],
 )
 def test_settings_that_cannot_work(arguments, message):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -223,6 +224,16 @@ def test_files_come_in_order_with_hash_and_reason(tmp_path, monkeypatch, class_f
     ] * 2 + ["cannot be read: No such file or directory"]
     assert outcomes[8].digest is None and len({outcome.digest for outcome in outcomes}) == 9
     assert np.array_equal(outcomes[7].pixels, np.asarray(Image.open(paths[7])))
+
+
+def test_warnings_of_the_consumer_are_not_silenced_but_pillows_are(tmp_path, monkeypatch, picture):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)  # of which Pillow warns
+    path = str(picture(tmp_path / "a.png", size=(4, 4)))
+    with pytest.warns(UserWarning) as seen:
+        for outcome in decode_files([path], 16):
+            assert outcome.pixels is not None
+            warnings.warn("the consumer's", stacklevel=1)
+    assert [str(warning.message) for warning in seen] == ["the consumer's"]
 
 
 def test_a_file_that_may_not_be_read_is_an_outcome(tmp_path, monkeypatch, picture):

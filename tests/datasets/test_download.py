@@ -11,6 +11,7 @@ import pytest
 from attn_blocks.datasets import download as module
 from attn_blocks.datasets.download import fetch
 from attn_blocks.errors import DataError
+from attn_blocks.files import folder_lock
 
 CONTENT = bytes(range(256)) * 4000
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -78,10 +79,15 @@ def target(tmp_path):
     return tmp_path / "downloads/archive.tar.gz"
 
 
+def visible(folder):
+    """The names in a folder but for that of the lock."""
+    return [path.name for path in folder.iterdir() if path.name[0] != "."]
+
+
 def test_a_whole_file(server, target, capfd):
     assert fetch(server.address, target, MD5, "Test") == target
     assert target.read_bytes() == CONTENT and server.requests == [None]
-    assert [path.name for path in target.parent.iterdir()] == ["archive.tar.gz"]
+    assert visible(target.parent) == ["archive.tar.gz"]
     assert "Downloading Test" in capfd.readouterr().err
 
 
@@ -147,7 +153,7 @@ def test_a_wrong_checksum_leaves_nothing(server, target):
     server.content = CONTENT[:-1] + b"?"
     with pytest.raises(DataError, match=f"checksum of what arrived is .* should be {MD5}"):
         fetch(server.address, target, MD5, "Test")
-    assert list(target.parent.iterdir()) == []
+    assert visible(target.parent) == []
 
 
 def test_a_cut_file_of_unknown_length_fails_the_checksum(server, target):
@@ -189,6 +195,29 @@ def test_a_full_disk_is_not_taken_for_a_network_fault(server, target, monkeypatc
 def test_a_folder_that_cannot_be_written_is_not_taken_for_one_either(server, target):
     target.parent.parent.mkdir(exist_ok=True)
     target.parent.write_text("in the way")
-    with pytest.raises(DataError, match=r"archive.tar.gz.part cannot be written: .*choose another"):
+    with pytest.raises(DataError, match=r"downloads cannot be written: .*choose another"):
         fetch(server.address, target, MD5, "Test")
     assert not server.requests
+
+
+def test_what_is_in_the_place_of_a_file_is_named(server, target):
+    part = target.with_name("archive.tar.gz.part")
+    part.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"archive.tar.gz.part cannot be written: .*directory"):
+        fetch(server.address, target, MD5, "Test")
+    part.rmdir()
+    target.mkdir()
+    with pytest.raises(DataError, match=r"archive.tar.gz cannot be written: .*directory"):
+        fetch(server.address, target, MD5, "Test")
+    assert not server.requests
+
+
+def test_one_process_at_a_time_fetches_a_file(server, target):
+    with (
+        folder_lock(target.parent, ".archive.tar.gz.lock"),
+        pytest.raises(DataError, match="another process is downloading .*archive.tar.gz; wait"),
+    ):
+        fetch(server.address, target, MD5, "Test")
+    assert not server.requests
+    fetch(server.address, target, MD5, "Test")
+    assert target.read_bytes() == CONTENT

@@ -89,12 +89,15 @@ def test_own_train_and_test_folders(tmp_path, class_folder):
     for part, count in (("train", 6), ("test", 3)):
         for name in ("cat", "ship"):
             class_folder(tmp_path / part / name, count)
-    for source in (CIFAR, ANIMALS):
-        if source is CIFAR:
-            listing = scan(tmp_path, source)
-            assert listing.classes == ("cat", "ship")
-            assert (listing.count(TRAIN), listing.count(VAL)) == (12, 6)
-            assert names(listing, VAL)[0] == "test/cat/000.png"
+    listing = scan(tmp_path, CIFAR)
+    assert listing.classes == ("cat", "ship")
+    assert (listing.count(TRAIN), listing.count(VAL)) == (12, 6)
+    assert names(listing, VAL)[0] == "test/cat/000.png"
+    for part in ("train", "test"):
+        (tmp_path / part / "ship").rename(tmp_path / part / "cavallo")
+    listing = scan(tmp_path, ANIMALS)
+    assert listing.classes == ("horse", "cat")
+    assert (listing.count(TRAIN), listing.count(VAL)) == (12, 6)
 
 
 def test_cifar_is_used_only_with_its_own_split(tmp_path, class_folder):

@@ -125,10 +125,18 @@ def test_workers_run_only_a_little_ahead_and_stop_with_the_consumer(images, tran
     [
         ({"batch_size": 0}, "batch_size is 0"),
         ({"rank": 2, "world_size": 2}, "rank is 2"),
+        ({"world_size": 0}, "world_size is 0; it must be at least 1"),
         ({"seed": -1}, "seed is -1"),
+        ({"world_size": 24, "drop_last": True}, "no batch of 96; choose drop_last=False"),
+        ({"workers": -1}, "workers is -1; it must be 0 or more"),
         ({"batch_size": 24, "drop_last": True}, "make no batch of 24.*at most 23"),
     ],
 )
 def test_numbers_that_cannot_work(images, transform, arguments, message):
     with pytest.raises(SettingError, match=message):
         Loader(**{"images": images, "batch_size": 4, "transform": transform, **arguments})
+
+
+def test_a_loader_of_no_images_is_refused(images, transform):
+    with pytest.raises(SettingError, match="there are no images"):
+        Loader(images.subset([]), 4, transform)

@@ -223,6 +223,43 @@ def test_pickles_of_anything_but_arrays_are_refused(tmp_path, monkeypatch, paylo
     assert not Path("owned").exists() and not (tmp_path / "d/cifar10").exists()
 
 
+RECONSTRUCT = np.zeros(0).__reduce__()[0]
+UINT8 = 3, "|", None, None, None, -1, -1, 0
+
+
+def forged(state=UINT8, content=bytes(20 * 3072), by_columns=False):
+    """Pixels, pickled with a state of one's own for the array or its type."""
+    kind = Evil(np.dtype, ("u1", False, True), state)
+    state = 1, (20, 3072), kind, by_columns, content
+    return {b"data": Evil(RECONSTRUCT, (np.ndarray, (0,), b"b"), state)}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        forged((3, "|", None, None, None, -1, -1, 63)),  # the flags of objects
+        forged((3, "|", None, ("a",), {"a": (np.dtype("u1"), 0)}, 1, 1, 0)),
+        forged((3, "|", (np.dtype("u1"), (1,)), None, None, -1, -1, 0)),
+        forged(content=[b"1"] * (20 * 3072)),
+        forged(content=bytes(20 * 3072 - 1)),
+    ],
+)
+def test_arrays_of_another_state_than_plain_pixels_are_refused(tmp_path, changes):
+    for name in cifar10.BATCHES:
+        (tmp_path / name).write_bytes(batch(0, changes=changes))
+    with pytest.raises(DataError, match="data_batch_1 is not an original CIFAR-10 batch"):
+        next(cifar10.read_batches(tmp_path))
+
+
+def test_arrays_stored_by_columns_are_read(tmp_path):
+    expected = np.random.default_rng(0).integers(0, 256, (20, 3072), dtype=np.uint8)
+    for name in cifar10.BATCHES:
+        changes = forged(content=expected.T.tobytes(), by_columns=True)
+        (tmp_path / name).write_bytes(batch(0, changes=changes))
+    _, pixels, _ = next(cifar10.read_batches(tmp_path))
+    assert np.array_equal(pixels.transpose(0, 3, 1, 2).reshape(20, 3072), expected)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -314,6 +351,34 @@ def test_a_data_set_may_be_its_own_source(animals, tmp_path):
     assert layout(tmp_path / "d/animals10") == COMPLETE
 
 
+def test_a_source_in_the_folder_that_it_would_replace_is_kept(animals, tmp_path):
+    archive = packed(animals(), "zip")
+    (tmp_path / "d/animals10").mkdir(parents=True)
+    inside = shutil.move(archive, tmp_path / "d/animals10/animals10.zip")
+    for replace in (False, True):
+        with pytest.raises(DataError, match="lies in .*animals10.zip deleted.* move it out"):
+            prepare.prepare("animals10", inside, tmp_path / "d", replace=replace)
+    assert zipfile.is_zipfile(inside)
+
+
+def test_a_file_in_the_place_of_the_folder_is_kept(animals, tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/animals10").write_text("notes")
+    for replace in (False, True):
+        with pytest.raises(DataError, match="animals10 is a file, and .* goes there; move it"):
+            prepare.prepare("animals10", animals(), tmp_path / "d", replace=replace)
+    assert (tmp_path / "d/animals10").read_text() == "notes"
+
+
+def test_archives_are_unpacked_up_to_the_one_that_holds_the_data_set(animals, tmp_path):
+    packed(animals(), "zip").rename(tmp_path / "source/a.zip")
+    for name in ENGLISH:
+        shutil.rmtree(tmp_path / "source" / name)
+    (tmp_path / "source/b.zip").write_text("damaged")
+    prepare.prepare("animals10", tmp_path / "source", tmp_path / "d")
+    assert layout(tmp_path / "d/animals10") == COMPLETE
+
+
 def test_a_killed_call_is_cleared_and_what_it_moved_comes_back(animals, tmp_path, capfd):
     source = animals()
     prepare.prepare("animals10", source, tmp_path / "d")
@@ -341,7 +406,7 @@ def test_a_source_that_holds_something_else(tmp_path, picture):
     picture(tmp_path / "source/holiday.png")
     with pytest.raises(DataError) as caught:
         prepare.prepare("animals10", tmp_path / "source", tmp_path / "d")
-    for text in ("does not hold Animals-10", "dog or cane", "found 'holiday.png'", "kaggle"):
+    for text in ("does not hold Animals-10", "dog (cane)", "found 'holiday.png'", "kaggle"):
         assert text in str(caught.value)
     with pytest.raises(DataError, match=r"nowhere.zip does not exist"):
         prepare.prepare("animals10", tmp_path / "nowhere.zip", tmp_path / "d")
@@ -356,6 +421,11 @@ def test_a_missing_source_is_named_with_how_to_get_it(tmp_path, monkeypatch, sou
     with pytest.raises(SettingError, match="SOURCE is missing: the folder.*kaggle datasets"):
         prepare.prepare("animals10", source, tmp_path / "d")
     assert not (tmp_path / "d").exists()
+
+
+def test_the_home_of_nobody_is_no_source(tmp_path):
+    with pytest.raises(SettingError, match="SOURCE cannot be '~nobody-of-this-name/a.zip'"):
+        prepare.prepare("animals10", "~nobody-of-this-name/a.zip", tmp_path / "d")
 
 
 def test_an_unsafe_archive_changes_nothing(tmp_path):

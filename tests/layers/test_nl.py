@@ -50,7 +50,7 @@ def test_settings_that_cannot_work():
         create_attn("nl", 8, mode="gauss")
     with pytest.raises(ValueError, match="subsample 'both'; choose one of: input, projections"):
         create_attn("nl", 8, subsample="both")
-    with pytest.raises(ValueError, match="inner=0 must be a whole number"):
+    with pytest.raises(ValueError, match="channels=1 leaves no inner channel"):
         create_attn("nl", 1)
     with pytest.raises(ValueError, match="inner=0 must be"):
         create_attn("nl", 8, inner=0)

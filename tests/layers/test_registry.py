@@ -1,5 +1,6 @@
 import inspect
 
+import numpy as np
 import paddle
 import pytest
 
@@ -32,6 +33,13 @@ def test_channel_count_must_be_a_positive_whole_number(name, channels):
         create_attn(name, channels)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_channel_count_may_be_numpys(name):
+    block = create_attn(name, np.int64(128))
+    assert type(block.channels) is int
+    assert block(paddle.zeros([2, 128, 14, 14])).shape == [2, 128, 14, 14]
+
+
 @pytest.mark.parametrize("name", list_attns())
 @pytest.mark.parametrize("shape", [[2, 64, 4, 4], [2, 128, 4], [128, 4, 4], [2, 1, 4, 4]])
 def test_input_of_another_shape_is_refused(name, shape):
@@ -42,6 +50,8 @@ def test_input_of_another_shape_is_refused(name, shape):
 def test_unknown_name_lists_the_valid_ones():
     with pytest.raises(ValueError, match="'sgee'; choose one of: bat, gc, .*did you mean 'sge'"):
         create_attn("sgee", 64)
+    with pytest.raises(ValueError, match="unknown attention block 'x'; choose one of: bat"):
+        keywords_of("x")
 
 
 def test_unknown_keyword_lists_the_valid_ones():
@@ -82,6 +92,7 @@ def test_any_setting_works_or_is_refused_in_words_that_name_it(name, keyword):
 @pytest.mark.parametrize(
     ("name", "keywords", "words"),
     [
+        ("nl", {"channels": 1}, "channels=1 leaves no inner channel, C // 2; give inner=1"),
         ("ge", {"extent": None}, "extent=None must be 0 .* or a power of two: 2, 4 or 8"),
         ("ge", {"extent": 6}, "extent=6 must be 0"),
         ("ge", {"variant": "theta", "feat_size": (7, 7, 7)}, r"feat_size=.* such as \(56, 56\)"),
@@ -95,13 +106,25 @@ def test_any_setting_works_or_is_refused_in_words_that_name_it(name, keyword):
 )
 def test_a_setting_that_cannot_work_is_refused_with_one_that_does(name, keywords, words):
     with pytest.raises(ValueError, match=words):
-        create_attn(name, 64, **keywords)
+        create_attn(name, **{"channels": 64, **keywords})
 
 
 def test_a_name_is_registered_once():
-    with pytest.raises(ValueError, match="'se' is registered twice"):
+    with pytest.raises(ValueError, match="'se' is registered already, as .*SqueezeExcite; choose"):
         register("se")(paddle.nn.Identity)
     assert ATTNS["se"].__name__ == "SqueezeExcite"
+
+
+def test_a_class_may_be_registered_again_as_a_cell_that_is_run_twice_does(monkeypatch):
+    monkeypatch.setitem(ATTNS, "own", None)
+    del ATTNS["own"]
+    for _ in range(2):
+
+        @register("own")
+        class Own(paddle.nn.Layer):
+            pass
+
+    assert ATTNS["own"] is Own
 
 
 def test_hidden_width():

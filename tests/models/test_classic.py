@@ -6,6 +6,11 @@ import pytest
 from paddle.vision import models as vision
 
 import attn_blocks as ab
+from attn_blocks.errors import SettingError
+from attn_blocks.models.classic import VGG19, MobileNetV2
+from attn_blocks.models.resnet import ResNet
+from attn_blocks.models.sa_inception import SAInception
+from attn_blocks.models.senet_cifar import SENetCifar
 
 
 @pytest.mark.parametrize("name", ["vgg19", "mobilenet_v2"])
@@ -34,6 +39,17 @@ def test_each_stem_halves_the_map_once_less(name):
         model = ab.create_model(name, 4, width=1 / 8, stem=stem, image_size=64)
         sides.append(model.features(paddle.zeros([1, 3, 64, 64])).shape[2])
     assert sides == [2, 4, 8]
+
+
+def test_the_smallest_image_of_the_last_stem_is_named_once():
+    with pytest.raises(SettingError, match="stem='cifar'; use at least 8x8$"):
+        ab.create_model("vgg19", 4, width=1 / 8, stem="cifar", image_size=7)
+
+
+@pytest.mark.parametrize("network", [VGG19, MobileNetV2, ResNet, SENetCifar, SAInception])
+def test_a_network_by_itself_refuses_a_stem_that_does_not_exist(network):
+    with pytest.raises(SettingError, match="unknown stem 'x'; choose one of: imagenet, small"):
+        network(stem="x")
 
 
 def test_width_scales_every_channel_count():

@@ -78,6 +78,11 @@ def test_the_seed_decides_the_weights():
     assert not np.array_equal(weights(1), weights(2))
 
 
+def test_numpys_whole_numbers_are_recorded_as_numbers():
+    model = ab.create_model("resnet18", np.int64(3), width=1 / 8, image_size=np.int32(32))
+    assert (model.settings["num_classes"], model.settings["image_size"]) == (3, 32)
+
+
 def test_options_reach_the_block_and_the_record():
     model = ab.create_model("sge_resnet18", 3, width=1 / 4, groups=4)
     assert model.layer1[0].attn.groups == 4
@@ -116,7 +121,13 @@ def test_options_reach_the_block_and_the_record():
         ("sa_inception", {"groups": 60}, "sa_inception: 256 channels"),
         ("resnet18", {"attn": "sse"}, "unknown attention block 'sse'; choose one of.*mean 'se'"),
         ("resnet18", {"attn": lambda channels: None}, "resnet18: attn=.* such as attn='se'"),
-        ("resnet18", {"attn": 16}, "resnet18: attn=16 must be a class or a function"),
+        ("resnet18", {"attn": 16}, "attn=16 must be a class or a function .*, or a float"),
+        ("resnet18", {"attn": float("nan")}, "resnet18: attn=nan must be a finite number"),
+        ("resnet18", {"attn": ab.SqueezeExcite(64)}, "SqueezeExcite already made.*pass the class"),
+        ("senet_cifar", {"attn": ab.SqueezeExcite}, "attn=.* must be True or False.*plain ResNet"),
+        ("senet_cifar", {"attn": "nl"}, "senet_cifar: attn='nl' must be True or False"),
+        ("sa_inception", {"attn": 0.5}, "sa_inception: attn=0.5 must be True or False"),
+        ("sa_inception", {"attn": None}, "sa_inception: attn=None must be True or False"),
         ("resnet18", {"placement": "between"}, "resnet18: placement='between' needs a block"),
         ("se_resnet18", {"attn": "ge"}, "unknown option of se_resnet18 'attn'"),
         ("vgg19", {"image_size": 16}, "16x16 images are too small.*at least 32x32"),

@@ -7,7 +7,7 @@ from paddle import nn
 from paddle.vision import models as vision
 
 import attn_blocks as ab
-from attn_blocks.models.resnet import DEPTHS, BasicBlock, Bottleneck, map_sizes
+from attn_blocks.models.resnet import DEPTHS, BasicBlock, Bottleneck, conv, map_sizes
 
 
 @pytest.mark.parametrize("depth", [18, 50])
@@ -92,6 +92,17 @@ def test_the_block_acts_after_the_last_norm_and_before_the_addition(block, input
     y = layer(x)
     assert y.shape == [2, outputs, 6 // stride, 6 // stride]
     np.testing.assert_array_equal(y.numpy(), nn.functional.relu(layer.downsample(x)).numpy())
+
+
+def test_a_block_makes_its_shortcut_of_the_convolutions_that_it_is_given():
+    made = []
+
+    def recorded(*arguments):
+        made.append(arguments)
+        return conv(*arguments)
+
+    BasicBlock(8, 16, 2, nn.Identity(), recorded)
+    assert made == [(8, 16, 3, 2), (16, 16, 3), (8, 16, 1, 2)]
 
 
 def test_the_stride_sits_in_the_3x3_convolution():

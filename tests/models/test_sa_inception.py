@@ -40,8 +40,10 @@ def test_each_stem_has_its_image_size_of_the_same_maps(stem, size):
 def test_the_smallest_image_works_and_the_next_is_refused(stem, least):
     model = ab.create_model("sa_inception", 4, width=1 / 8, stem=stem, image_size=least)
     assert model(paddle.zeros([1, 3, least, least])).shape == [1, 4]
-    with pytest.raises(SettingError, match=f"{least - 1}x{least - 1} images are too small"):
+    words = f"{least - 1}x{least - 1} images are too small"
+    with pytest.raises(SettingError, match=words) as caught:
         ab.create_model("sa_inception", 4, width=1 / 8, stem=stem, image_size=least - 1)
+    assert str(caught.value).count("with stem=") == {"imagenet": 2, "small": 1, "cifar": 0}[stem]
 
 
 def test_width_keeps_the_channels_of_a_group():

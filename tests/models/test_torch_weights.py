@@ -314,6 +314,14 @@ def test_numbers_take_the_type_of_the_parameter():
     assert layer.weight.dtype == paddle.float64
 
 
+@pytest.mark.parametrize("kind", ["float16", "longdouble", "uint8", "uint16", "uint32", "int64"])
+def test_numbers_of_any_type_are_loaded(kind):
+    layer = nn.Linear(2, 3)
+    weight = np.arange(6).reshape(3, 2).astype(kind)
+    load_torch_state_dict(layer, {"weight": weight, "bias": np.zeros(3, kind)})
+    np.testing.assert_array_equal(layer.weight.numpy(), weight.T.astype("float32"))
+
+
 # --- whole networks -----------------------------------------------------------------------------
 
 BAT_NAMES = [
@@ -324,6 +332,13 @@ BAT_NAMES = [
 NETWORKS = [  # model, how its names are made those of the repository
     ("se_resnet50", [(r"attn\.fc1", "rclb.fc.0"), (r"attn\.fc2", "rclb.fc.2")]),
     ("se_resnet50", [(r"attn\.fc1", "se.fc.0"), (r"attn\.fc2", "se.fc.2")]),
+    (
+        "ge_resnet50",
+        [
+            (r"attn\.gather_layers\.conv1", "rclb.conv.0"),
+            (r"attn\.gather_layers\.norm1", "rclb.conv.1"),
+        ],
+    ),
     ("srm_resnet50", [(r"attn\.", "rclb.")]),
     ("sge_resnet50", [(r"attn\.", "sge.")]),
     ("sa_resnet50", [(r"attn\.", "sa.")]),

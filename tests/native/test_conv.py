@@ -279,6 +279,55 @@ def test_with_a_compiler_that_fails(fresh, monkeypatch):
 
 
 @needs_cpu_build
+@pytest.mark.parametrize("command", ["no-such-compiler -O2", "'/no/such compiler'"])
+def test_with_a_compiler_that_is_not_there(fresh, monkeypatch, command):
+    monkeypatch.setenv("CXX", command)
+    falls_back_because("names no program that is here; set CXX to a compiler")
+
+
+@needs_cpu_build
+def test_with_a_compiler_that_is_no_command(fresh, monkeypatch):
+    monkeypatch.setenv("CXX", "g++ '")
+    falls_back_because("No closing quotation")
+
+
+@needs_cpu_build
+def test_with_a_compiler_that_cannot_be_run(fresh, monkeypatch):
+    (fresh / "compiler").write_bytes(b"\0")
+    (fresh / "compiler").chmod(0o755)
+    monkeypatch.setenv("CXX", str(fresh / "compiler"))
+    falls_back_because("compiling failed: ")
+
+
+@needs_cpu_build
+def test_with_a_onednn_that_cannot_be_loaded(fresh, monkeypatch):
+    (fresh / "libdnnl.so.3").write_text("")
+    monkeypatch.setattr(library, "_paddle_libraries", lambda: fresh)
+    falls_back_because("libdnnl.so.3 cannot be loaded")
+
+
+@needs_native
+def test_damaged_operators_are_named_with_what_to_do(fresh):
+    target = library._target(library.onednn()[1])
+    target.parent.mkdir(parents=True)
+    target.write_text("")
+    falls_back_because(f"{target}: loading it failed")
+    assert "delete it, and it is compiled again" in native.build()
+
+
+@needs_native
+def test_only_convolutions_are_compared_as_bfloat16(monkeypatch):
+    native.build()
+    monkeypatch.setenv("ATTN_BLOCKS_NATIVE_BF16", "1")
+    path = library._target(library.onednn()[1])
+    monkeypatch.setattr(library.conv, "difference", lambda: 1e-2)
+    library.load(path)
+    monkeypatch.setattr(library.norm, "difference", lambda: 1e-3)
+    with pytest.raises(library.Unavailable, match="differ from Paddle's own by 1.0e-03"):
+        library.load(path)
+
+
+@needs_cpu_build
 def test_a_compiler_of_several_words(fresh, monkeypatch):
     monkeypatch.setenv("CXX", "echo 'an error'")
     falls_back_because("the trial run failed")  # "compiled" without a word, and nothing is there
@@ -314,4 +363,4 @@ def test_a_cache_folder_that_cannot_be_written(fresh, monkeypatch):
     blocked = fresh / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
-    falls_back_because("file")
+    falls_back_because("set XDG_CACHE_HOME to a folder that can be written")

@@ -130,6 +130,18 @@ def test_paddles_own_way_for_what_is_not_covered():
     assert native.accelerate(nn.ReLU())(paddle.zeros([0, 3])).shape == [0, 3]
 
 
+def test_one_value_a_channel_is_given_back_as_paddle_does():
+    for relu in (False, True):
+        found = []
+        for layer in norms(5):
+            x = paddle.to_tensor(draw([1, 5, 1, 1]))
+            y = norm_relu(layer, x) if relu else layer(x)
+            found.append([y.numpy(), layer._mean.numpy(), layer._variance.numpy()])
+        for ours, expected in zip(found[1], found[0], strict=True):
+            np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_array_equal(found[0][0], np.maximum(x.numpy(), 0) if relu else x.numpy())
+
+
 def test_only_what_computes_the_same_is_replaced():
     class Special(nn.BatchNorm2D):
         pass

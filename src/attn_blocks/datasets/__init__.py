@@ -74,12 +74,12 @@ class Status:
     name: str
     title: str
     found: bool
-    classes: int
     class_total: int
-    train: int
-    val: int
-    folder: Path | None
-    note: str
+    classes: int = 0
+    train: int = 0
+    val: int = 0
+    folder: Path | None = None
+    note: str = ""
 
 
 def list_datasets() -> list[str]:
@@ -114,7 +114,9 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
     most images. The embedded ``shapes`` needs no files: for it the data folder is returned.
 
     Raises:
-        DataError: a data folder that was named is not there.
+        SettingError: an unknown name, or a data folder that is no path.
+        DataError: a data folder that was named is not there, a folder cannot be read, or two of
+            its folders hold the same class.
     """
     source = DATASETS[choose("data set", name, list_datasets())]
     root = _folder_to_read(data_dir)
@@ -136,6 +138,7 @@ def status(data_dir: str | os.PathLike | None = None) -> list[Status]:
     """What is found of each data set, and how to get what is missing. Decodes nothing.
 
     Raises:
+        SettingError: a data folder that is no path.
         DataError: a data folder that was named is not there.
     """
     _folder_to_read(data_dir)
@@ -146,15 +149,14 @@ def _status(source: Source, data_dir: str | os.PathLike | None) -> Status:
     total = len(source.class_names)
     if source is shapes.SOURCE:
         return Status(
-            source.name,
-            source.title,
-            True,
-            total,
-            total,
-            shapes.TRAIN_IMAGES,
-            shapes.VAL_IMAGES,
-            None,
-            "embedded: drawn when it is first used",
+            name=source.name,
+            title=source.title,
+            found=True,
+            classes=total,
+            class_total=total,
+            train=shapes.TRAIN_IMAGES,
+            val=shapes.VAL_IMAGES,
+            note="embedded: drawn when it is first used",
         )
     folder = None
     try:
@@ -162,20 +164,27 @@ def _status(source: Source, data_dir: str | os.PathLike | None) -> Status:
         if folder is not None:
             listing = scan(folder, source)
             return Status(
-                source.name,
-                source.title,
-                True,
-                len(listing.classes),
-                total,
-                listing.count(TRAIN),
-                listing.count(VAL),
-                folder,
-                "" if len(listing.classes) == total else "complete set: " + source.how_to_get,
+                name=source.name,
+                title=source.title,
+                found=True,
+                classes=len(listing.classes),
+                class_total=total,
+                train=listing.count(TRAIN),
+                val=listing.count(VAL),
+                folder=folder,
+                note="" if len(listing.classes) == total else f"complete set: {source.how_to_get}",
             )
         note = source.how_to_get
     except DataError as error:
         note = str(error)
-    return Status(source.name, source.title, False, 0, total, 0, 0, folder, note)
+    return Status(
+        name=source.name,
+        title=source.title,
+        found=False,
+        class_total=total,
+        folder=folder,
+        note=note,
+    )
 
 
 def status_report(data_dir: str | os.PathLike | None = None) -> str:
@@ -216,10 +225,11 @@ def load(
             fold 0 alone.
 
     Raises:
-        SettingError: an unknown name, or a number that cannot work.
-        DataError: the data set, or a data folder that was named, is missing; it has one class or
-            an empty one, or has lost more than 1% of a class to damaged files; or its cache cannot
-            be written.
+        SettingError: an unknown name, a folder that is no path, or a number that cannot work, such
+            as a fold other than 0 of a data set that comes split.
+        DataError: the data set, or a data folder that was named, is missing or cannot be read; it
+            has one class, an empty one or one in two folders, or has lost more than 1% of a class
+            to damaged files; or its cache cannot be written.
     """
     source = DATASETS[choose("data set", name, list_datasets())]
     if short_side < 1:
@@ -290,12 +300,10 @@ def _share(stored: Stored, part: int, classes: int, limit: int | None, argument:
 
 
 def _missing(source: Source, root: Path) -> str:
-    names = {english: f" ({local})" for local, english in source.translations.items()}
-    classes: Sequence[str] = [name + names.get(name, "") for name in source.class_names]
     split = "train/ and test/ with " if source.own_split else ""
     return (
         f"{source.title} is not in {root}: looked for the folders {', '.join(source.folders)} "
-        f"holding {split}the class folders {', '.join(classes)}. To get it, {source.how_to_get}. "
+        f"holding {split}the class folders {source.class_list}. To get it, {source.how_to_get}. "
         f"If you have it: {command_line()} data prepare {source.name} SOURCE, where SOURCE "
         "is its folder, zip or tar; or set ATTN_BLOCKS_DATA to the folder that holds it"
     )

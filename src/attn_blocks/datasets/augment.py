@@ -67,13 +67,13 @@ def create_transform(
         scale: the smallest and largest share of the area that ``resized_crop`` keeps.
 
     Raises:
-        SettingError: an unknown augmentation, a size below 1, or a scale outside 0 < a <= b <= 1.
+        SettingError: an unknown augmentation, a size below 1, a scale outside 0 < a <= b <= 1, or
+            a mean or std that is not three numbers, those of std above 0.
     """
     train_crop, eval_crop = CROPS[choose("augmentation", augmentation, CROPS)]
-    low, high = scale
     if image_size < 1:
         raise SettingError(f"image_size is {image_size}; it must be at least 1 pixel")
-    if not 0 < low <= high <= 1:
+    if np.shape(scale) != (2,) or not 0 < scale[0] <= scale[1] <= 1:
         raise SettingError(f"scale is {scale}; it must be two shares of the area, 0 < a <= b <= 1")
     normalise = _Normalise(mean, std)
 
@@ -90,6 +90,12 @@ class _Normalise:
 
     def __init__(self, mean: Iterable[float], std: Iterable[float]):
         mean, std = np.asarray(list(mean)), np.asarray(list(std))
+        known = mean.shape == std.shape == (3,) and np.isfinite([mean, std]).all()
+        if not (known and (std > 0).all()):
+            raise SettingError(
+                f"mean is {mean.tolist()} and std {std.tolist()}; each must be three numbers, red, "
+                "green and blue, and those of std above 0"
+            )
         self.factor = (1 / (255 * std)).astype(np.float32).reshape(3, 1, 1)
         self.shift = (-mean / std).astype(np.float32).reshape(3, 1, 1)
 

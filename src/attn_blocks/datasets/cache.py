@@ -26,7 +26,6 @@ from attn_blocks.datasets.images import Images
 from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
 from attn_blocks.files import (
-    MADE_AGAIN,
     NO_ROOM,
     project_folder,
     read_json,
@@ -103,11 +102,11 @@ def read(folder: Path) -> Stored | None:
     if not folder.exists():
         return None
     try:
-        sums = read_json(folder / "sums.json")
+        sums = read_json(folder / "sums.json", remedy="")
         for name in SUMMED:
             if sha256_of(folder / name) != sums[name]:
                 raise ValueError(f"{name} is not as it was written")
-        index = read_json(folder / "index.json")
+        index = read_json(folder / "index.json", remedy="")
         arrays = {name: np.load(folder / f"{name}.npy", allow_pickle=False) for name in ARRAYS}
         pixels = np.memmap(folder / "pixels.u8", dtype=np.uint8, mode="r").view(np.ndarray)
         if len(pixels) != index["bytes"]:
@@ -121,8 +120,7 @@ def read(folder: Path) -> Stored | None:
             [(name, note) for name, note in index["notes"]],
         )
     except (OSError, ValueError, KeyError, TypeError, AttnBlocksError) as error:
-        reason = str(error).removesuffix(f"; {MADE_AGAIN}")  # which is about runs
-        say(f"{folder} is incomplete or damaged and is built again: {reason}")
+        say(f"{folder} is incomplete or damaged and is built again: {error}")
         return None
 
 

@@ -63,9 +63,9 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"more than {MAX_BATCH_BYTES:,} bytes")
         with path.open("rb") as stream:
             content = _ArrayUnpickler(stream, encoding="bytes").load()
-        pixels, labels = np.asarray(content[b"data"]), np.asarray(content[b"labels"])
-        if pixels.dtype != np.uint8 or pixels.shape != (len(labels), 3072) or not len(labels):
-            raise ValueError(f"pixels of {pixels.dtype} {pixels.shape}, {len(labels)} labels")
+        pixels, labels = content[b"data"].values, np.asarray(content[b"labels"])
+        if pixels.shape != (len(labels), 3072) or not len(labels):
+            raise ValueError(f"pixels of {pixels.shape}, {len(labels)} labels")
         if labels.dtype.kind != "i" or not np.isin(labels, range(10)).all():
             raise ValueError("labels other than 0 to 9")
     except Exception as error:  # a forged or damaged pickle can raise anything
@@ -77,18 +77,18 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads pickles made of plain values and NumPy arrays of numbers; refuses all else.
+    """Reads pickles made of plain values and NumPy arrays of uint8; refuses all else.
 
-    Nothing that a pickle names is looked up: the three names that arrays are pickled with are
-    answered by functions of this file.
+    Nothing that a pickle names is looked up: the names that arrays are pickled with are answered
+    by what this file has in their place. NumPy's own types would take any state from the file.
     """
 
     def find_class(self, module: str, name: str) -> Any:
         answer = {
             ("numpy", "ndarray"): "ndarray",
-            ("numpy", "dtype"): _number_type,
-            ("numpy.core.multiarray", "_reconstruct"): _empty_array,
-            ("numpy._core.multiarray", "_reconstruct"): _empty_array,
+            ("numpy", "dtype"): _Type,
+            ("numpy.core.multiarray", "_reconstruct"): _Array,
+            ("numpy._core.multiarray", "_reconstruct"): _Array,
             ("_codecs", "encode"): _latin1,
         }.get((module, name))
         if answer is None:
@@ -96,17 +96,32 @@ class _ArrayUnpickler(pickle.Unpickler):
         return answer
 
 
-def _empty_array(kind: object, shape: object, code: object) -> np.ndarray:
-    return np.ndarray((0,), np.uint8)
+class _Type:
+    """In the place of ``numpy.dtype``: uint8, with no state but its plain one."""
+
+    def __init__(self, code: object, *_: object) -> None:
+        if code not in ("u1", b"u1"):
+            raise pickle.UnpicklingError(f"an array of {code!r}, which is refused")
+
+    def __setstate__(self, state: tuple) -> None:
+        # Version, byte order, subarray, names, fields, size, alignment, flags.
+        _, order, *others = state
+        if order not in ("|", b"|") or others != [None, None, None, -1, -1, 0]:
+            raise pickle.UnpicklingError(f"a type with the state {state}, which is refused")
 
 
-def _number_type(code: object, *_: object) -> np.dtype:
-    code = code.decode("ascii") if isinstance(code, bytes) else str(code)
-    # A copy: the pickle goes on to set the byte order of what it is given.
-    kind = np.dtype(code, False, True)
-    if kind.kind not in "iu":
-        raise pickle.UnpicklingError(f"an array of {kind}, which is refused")
-    return kind
+class _Array:
+    """In the place of an array that is being read; ``values`` once its state is there."""
+
+    def __init__(self, *_: object) -> None:
+        self.values = np.empty(0, np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, kind, by_columns, content = state
+        if not isinstance(kind, _Type):
+            raise pickle.UnpicklingError(f"an array of {kind!r}, which is refused")
+        values = np.frombuffer(content, np.uint8)
+        self.values = values.reshape(shape, order="F" if by_columns else "C")
 
 
 def _latin1(text: str, encoding: str) -> bytes:

@@ -17,7 +17,7 @@ from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing
 from attn_blocks.datasets.progress import bar
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import AttnBlocksError, DataError
-from attn_blocks.files import atomic_write, command_line, read_json, sha256_of, write_json
+from attn_blocks.files import command_line, read_json, sha256_of, write_bytes, write_json
 
 # A class that loses a larger share of its images is not trained on.
 MAX_LOST = 0.01
@@ -186,9 +186,11 @@ def _write_report(
     twice = duplicates(stored)
     lines += [f"{len(twice)} validation images that are in the training part too, all used"]
     lines += [f"  {name!a}: the same as {training!a}" for training, name in twice]
+    content = "\n".join([*lines, ""]).encode("utf-8", "backslashreplace")
     # A report is a courtesy: a cache on a read-only disk or a full one works without.
-    with suppress(OSError), atomic_write(report) as stream:
-        stream.write("\n".join(lines) + "\n")
+    with suppress(OSError):
+        if not report.exists() or report.read_bytes() != content:
+            write_bytes(report, content)
 
 
 def _some(left_out: Sequence[LeftOut]) -> str:

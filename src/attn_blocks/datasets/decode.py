@@ -149,8 +149,9 @@ def decode_files(paths: Sequence[str], short_side: int) -> Generator[Decoded, No
         warnings.catch_warnings(),
         ThreadPoolExecutor(device.cores(), thread_name_prefix="decode") as pool,
     ):
-        # Pillow warns of odd metadata and of sizes that MAX_PIXELS deals with.
-        warnings.simplefilter("ignore")
+        # Pillow warns of odd metadata and of sizes that MAX_PIXELS deals with. Nobody else is
+        # silenced: the consumer works in here too.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield from _ahead(pool, paths, short_side)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.errors import DataError, reason_of
-from attn_blocks.files import NO_ROOM, storage_error
+from attn_blocks.files import NO_ROOM, folder_lock, storage_error
 
 TIMEOUT = 30  # seconds without a byte
 TRIES = 5  # in a row without a byte more than before
@@ -35,19 +35,32 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
         title: for the progress bar.
 
     Raises:
-        DataError: the server cannot be reached, refuses, or breaks off; a wrong checksum; no room.
+        DataError: the server cannot be reached, refuses, or breaks off; a wrong checksum; no room;
+            a file that cannot be read or written; another process is fetching the same file.
     """
-    if target.exists():
-        if md5_of(target) == md5:
+    try:
+        if target.exists() and md5_of(target) == md5:
             return target
+        with folder_lock(target.parent, f".{target.name}.lock", wait=False) as is_held:
+            if not is_held:
+                raise DataError(
+                    f"another process is downloading {target}; wait until it has ended, then run "
+                    "the same command again"
+                )
+            _fetch(address, target, md5, title)
+    except OSError as error:  # those of the network are dealt with
+        path = Path(error.filename or target)
+        raise DataError(str(storage_error(error, path))) from error
+    return target
+
+
+def _fetch(address: str, target: Path, md5: str, title: str) -> None:
+    """Download a file that is not there or has a wrong checksum; the caller holds its lock."""
+    if target.exists():
         say(f"{target} has a wrong checksum and is fetched again")
         target.unlink()
     part = target.with_name(target.name + ".part")
-    try:
-        part.parent.mkdir(parents=True, exist_ok=True)
-        part.open("ab").close()  # what cannot be written here is no fault of the network
-    except OSError as error:
-        raise DataError(str(storage_error(error, part))) from error
+    part.open("ab").close()  # what cannot be written here is no fault of the network
     failures = 0
     while (reason := _attempt(address, part, title)) is not None:
         failures = failures + 1 if reason.stuck else 0
@@ -65,7 +78,6 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
             "is removed; run the same command again"
         )
     part.replace(target)
-    return target
 
 
 class _Failure(str):

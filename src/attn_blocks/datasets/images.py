@@ -48,8 +48,9 @@ class ImageDataset:
         classes: the classes that are there, by label.
         class_total: how many classes the complete data set has.
         train, val: the two parts.
-        fingerprint: SHA-256 over names, contents and split (that of fold 0) of the images in use;
-            the same on any machine, whatever the stored size and the fold.
+        fingerprint: SHA-256 over names, contents and split of the images that fold 0 uses, where
+            their number is limited of its share; the same on any machine, whatever the stored size
+            and the fold.
         left_out: (file, reason) of every image that is not used.
         duplicates: (training file, validation file) pairs of equal content.
     """

@@ -60,12 +60,18 @@ class Loader:
     ):
         if batch_size < 1:
             raise SettingError(f"batch_size is {batch_size}; it must be at least 1")
+        if world_size < 1:
+            raise SettingError(f"world_size is {world_size}; it must be at least 1")
         if not 0 <= rank < world_size:
             raise SettingError(
                 f"rank is {rank}; with world_size {world_size} it must be 0 to {world_size - 1}"
             )
         if seed < 0:
             raise SettingError(f"seed is {seed}; it must be 0 or more")
+        if workers is not None and workers < 0:
+            raise SettingError(f"workers is {workers}; it must be 0 or more, or None")
+        if not len(images):
+            raise SettingError("there are no images to make batches of")
         self.images, self.transform = images, transform
         self.seed, self.shuffle = seed, shuffle
         self.rank, self.world_size = rank, world_size
@@ -73,9 +79,11 @@ class Loader:
         self.workers = min(8, device.cores()) if workers is None else workers
         self.length = len(images) // self.step if drop_last else -(-len(images) // self.step)
         if self.length == 0:
+            most = len(images) // world_size
+            smaller = f"a batch_size of at most {most}, or " if most else ""
             raise SettingError(
-                f"{len(images)} images make no batch of {self.step}; choose a batch_size of at "
-                f"most {len(images) // world_size}, or drop_last=False"
+                f"{len(images)} images make no batch of {self.step}; choose {smaller}"
+                "drop_last=False"
             )
 
     def __len__(self) -> int:

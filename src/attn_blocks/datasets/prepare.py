@@ -86,8 +86,9 @@ def prepare(
 
     Raises:
         SettingError: an unknown name, ``shapes``, which is drawn, or no source.
-        DataError: the source is missing, damaged, unsafe, or holds something else; more than 1%
-            of the images of a class do not decode; the folder is there already; no room.
+        DataError: the source is missing, damaged, unsafe, or holds something else, or lies in the
+            folder that it would replace; more than 1% of the images of a class do not decode; the
+            folder is there already, or a file in its place; no room.
     """
     data_set = _source_of(name)
     if not source:
@@ -95,7 +96,11 @@ def prepare(
             f"SOURCE is missing: the folder, zip or tar of {data_set.title}. To get it, "
             f"{data_set.how_to_get}"
         )
-    origin, root = Path(source).expanduser(), data_folder(data_dir)
+    try:
+        origin = Path(source).expanduser()
+    except RuntimeError as error:  # for ~nobody
+        raise SettingError(f"SOURCE cannot be {str(source)!r}: {error}") from error
+    root = data_folder(data_dir)
     target = root / name
     if not origin.exists():
         raise DataError(f"{origin} does not exist; give the folder, zip or tar of {data_set.title}")
@@ -103,11 +108,7 @@ def prepare(
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{target.name}.lock"):
             _recover(target)
-            if not replace and target.is_dir() and any(target.iterdir()):
-                raise DataError(
-                    f"{target} is there already; add --replace to put {origin} in its place, "
-                    "or move it"
-                )
+            _check_place(target, origin, replace)
             with atomic_folder(target) as ready:
                 _lay_out(data_set, origin, ready.parent, ready)
     except OSError as error:
@@ -135,6 +136,21 @@ def _recover(target: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+def _check_place(target: Path, origin: Path, replace: bool) -> None:
+    """Raise DataError where the new folder would take away what is to be kept."""
+    if target.is_file():
+        raise DataError(f"{target} is a file, and the data set's folder goes there; move it")
+    if target.resolve() in origin.resolve().parents:
+        raise DataError(
+            f"{origin} lies in {target}, which would be replaced and {origin.name} deleted with "
+            "it; move it out of there first"
+        )
+    if not replace and target.is_dir() and any(target.iterdir()):
+        raise DataError(
+            f"{target} is there already; add --replace to put {origin} in its place, or move it"
+        )
+
+
 def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:
     if origin.is_dir():
         trees = [origin]
@@ -144,12 +160,13 @@ def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:
         unpack(origin, trees[0], _wanted)
     found = _locate(data_set, trees[0])
     if found is None:
-        nested = sorted(path for path in _files(trees[0]) if is_archive_name(path.name))
-        for number, archive in enumerate(nested):
-            trees.append(space / f"nested{number}")
+        for archive in sorted(path for path in _files(trees[0]) if is_archive_name(path.name)):
+            trees.append(space / f"nested{len(trees)}")
             trees[-1].mkdir()
             unpack(archive, trees[-1], _wanted)
-        found = next(filter(None, (_locate(data_set, tree) for tree in trees[1:])), None)
+            found = _locate(data_set, trees[-1])
+            if found is not None:
+                break
     if found is None:
         raise DataError(_not_found(data_set, origin, trees))
     if data_set is cifar10.SOURCE and not has_parts(found):
@@ -204,8 +221,6 @@ def _files(tree: Path) -> Iterator[Path]:
 
 
 def _not_found(data_set: Source, origin: Path, trees: list[Path]) -> str:
-    names = {english: f" or {local}" for local, english in data_set.translations.items()}
-    classes = ", ".join(name + names.get(name, "") for name in data_set.class_names)
     split = " below train/ and test/" if data_set.own_split else ""
     top = sorted(path.name for tree in trees for path in tree.iterdir())[:10]
     files = ", ".join(cifar10.BATCHES)
@@ -213,7 +228,7 @@ def _not_found(data_set: Source, origin: Path, trees: list[Path]) -> str:
     found = ", ".join(map(ascii, top)) or "nothing"
     return (
         f"{origin} does not hold {data_set.title}: looked for the folders "
-        f"{classes}{split}{batches}, found {found}. To get it, {data_set.how_to_get}"
+        f"{data_set.class_list}{split}{batches}, found {found}. To get it, {data_set.how_to_get}"
     )
 
 

@@ -43,6 +43,12 @@ class Source:
         """The advice, with the command line called as it can be typed here."""
         return self.advice.replace("attn-book", command_line())
 
+    @property
+    def class_list(self) -> str:
+        """The classes for people, each with its other name: ``dog (cane), horse (cavallo)``."""
+        others = {name: f" ({other})" for other, name in self.translations.items()}
+        return ", ".join(name + others.get(name, "") for name in self.class_names)
+
     def class_of(self, folder: str) -> str | None:
         """The class that a folder of this name holds, or None; its name can be printed."""
         lower = folder.lower()

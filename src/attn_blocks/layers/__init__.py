@@ -32,8 +32,12 @@ def keywords_of(name: str) -> dict[str, object]:
 
     One that has to be given has the default ``inspect.Parameter.empty``. The first argument, which
     is the channel count by whatever name, is none of them.
+
+    Raises:
+        ValueError: an unknown name.
     """
-    parameters = list(inspect.signature(ATTNS[name].__init__).parameters.values())[2:]
+    kind = ATTNS[choose("attention block", name, list_attns())]
+    parameters = list(inspect.signature(kind.__init__).parameters.values())[2:]
     return {p.name: p.default for p in parameters if p.kind is not p.VAR_KEYWORD}
 
 
@@ -49,7 +53,7 @@ def create_attn(name: str, channels: int, **keywords: object) -> nn.Layer:
         ValueError: an unknown name or keyword (the message lists the valid ones), or a setting
             that cannot work.
     """
-    valid = keywords_of(choose("attention block", name, list_attns()))
+    valid = keywords_of(name)
     for keyword in keywords:
         if not valid:
             raise ValueError(f"{name!r} takes no keywords, got {keyword!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 
 import paddle
@@ -13,11 +14,21 @@ ATTNS: dict[str, type[nn.Layer]] = {}
 
 
 def register(name: str) -> Callable[[type[nn.Layer]], type[nn.Layer]]:
-    """Class decorator: ``create_attn(name, ...)`` makes this class."""
+    """Class decorator: ``create_attn(name, ...)`` makes this class.
+
+    The same class may be registered again, as a notebook's cell that is run twice does.
+
+    Raises:
+        ValueError: another class has the name.
+    """
 
     def decorate(cls: type[nn.Layer]) -> type[nn.Layer]:
-        if name in ATTNS:
-            raise ValueError(f"attention block {name!r} is registered twice")
+        known = ATTNS.get(name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ValueError(
+                f"attention block {name!r} is registered already, as {known.__module__}."
+                f"{known.__qualname__}; choose another name"
+            )
         ATTNS[name] = cls
         return cls
 
@@ -26,9 +37,13 @@ def register(name: str) -> Callable[[type[nn.Layer]], type[nn.Layer]]:
 
 def positive(name: str, value: int) -> int:
     """Return ``value`` if it is a whole number of at least 1; else raise ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    try:
+        number = 0 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
         raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
-    return value
+    return number
 
 
 def positive_number(name: str, value: float, example: float) -> float:
@@ -114,7 +129,7 @@ def check_input(layer: nn.Layer, x: paddle.Tensor) -> None:
 def check_batch_statistics(layer: nn.Layer, x: paddle.Tensor) -> None:
     """Raise ValueError when a batch norm of ``x`` would train on a single value a channel.
 
-    PyTorch raises there too; Paddle would silently put the normalised value to 0.
+    PyTorch raises there too; Paddle would silently give x back as it is.
     """
     if layer.training and known_shape(x) == [1, layer.channels, 1, 1]:
         raise ValueError(

@@ -95,7 +95,11 @@ class GlobalContext(nn.Layer):
         self.f_add = transform() if "add" in fusion else None
 
     def attention(self, x: paddle.Tensor) -> paddle.Tensor:
-        """The weight of each pixel in the context, [N, 1, H, W], summing to 1."""
+        """The weight of each pixel in the context, [N, 1, H, W], summing to 1.
+
+        Raises:
+            ValueError: the pooling is "avg".
+        """
         if self.pooling == "avg":
             raise ValueError('pooling="avg" weighs all pixels alike; attention needs "att"')
         logits = pixels_in_a_row(self.conv_mask(x))

@@ -67,14 +67,14 @@ class GatherExcite(nn.Layer):
         variant: "theta_minus", "theta" or "theta_plus".
         extent: 0 for the whole map, or a power of two (2, 4 and 8 in the paper).
         feat_size: height and width of the map, or one number for both; needed by theta and
-            theta_plus at the global extent, whose convolution has this size.
-        reduction: r of theta_plus.
+            theta_plus at the global extent, whose convolution has this size, and not used else.
+        reduction: r of the excite's two layers, where it has them.
         conv_bias: a bias in the gather's convolutions.
         hidden: units of the excite's hidden layer, in place of C // r.
         mlp: whether the excite has its two layers; None: for theta_plus only.
         gather_relu: a ReLU between gather and those two layers; None: at the global extent of
             theta and theta_plus only.
-        padding: "valid" or "same" (timm) for the global convolution.
+        padding: "valid" or "same" (timm) for the global convolution; not used where there is none.
 
     Raises:
         ValueError: an unknown variant, an extent that is neither 0 nor a power of two, no

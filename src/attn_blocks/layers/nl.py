@@ -91,6 +91,8 @@ class NonLocal(nn.Layer):
         if subsample is not None:
             choose("subsample", subsample, ("input", "projections"))
         self.subsample = subsample
+        if inner is None and channels == 1:
+            raise ValueError("channels=1 leaves no inner channel, C // 2; give inner=1")
         inner = positive("inner", channels // 2 if inner is None else inner)
         width = channels if mode == "gaussian" else inner
         if isinstance(scale, bool):

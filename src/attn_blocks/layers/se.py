@@ -9,7 +9,7 @@ Deviations
 * Biases: the official Caffe network and most copies have them in both layers (default here);
   moskomule/senet.pytorch has none (``bias=False``), which is what the paper's parameter count
   2/r * sum(N_s * C_s^2) says.
-* Hidden width: C // r; timm rounds it up to a multiple of 8 (give ``hidden``).
+* Hidden width: C // r; timm takes the nearest multiple of 8, at least 8 (give ``hidden``).
 * JYPark09/SENet-PyTorch puts out two numbers a channel, y = x * sigmoid(w) + b (``shift=True``).
   Its published file pools x and then overwrites the pooled value, so that nothing is squeezed and
   the gate is per pixel (``squeeze="none"``).

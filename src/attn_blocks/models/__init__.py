@@ -126,9 +126,15 @@ def create_model(
         if not model.options:
             raise SettingError(f"{name} takes no option {option!r}, nor any other of a block")
         choose(f"option of {name}", option, model.options)
+    attn = options.get("attn", True)
+    if model.attns and not isinstance(attn, bool):
+        raise SettingError(
+            f"{name}: attn={attn!r} must be True or False here; a block of your own goes into a "
+            "plain ResNet: create_model('resnet50', attn=...)"
+        )
     try:
-        positive("num_classes", num_classes)
-        positive("image_size", image_size)
+        num_classes = positive("num_classes", num_classes)
+        image_size = positive("image_size", image_size)
         positive_number("width", width, 1.0)
         network = model.build(
             num_classes=num_classes, width=width, stem=stem, image_size=image_size, **options

@@ -16,7 +16,7 @@ from paddle.vision.models.mobilenetv2 import InvertedResidual
 from paddle.vision.models.vgg import make_layers
 from paddle.vision.ops import ConvNormActivation
 
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import SettingError, choose
 from attn_blocks.models.scaling import STEMS, scale_channels
 
 # Simonyan and Zisserman 2015, table 1, column E: (channels, 3x3 convolutions) before each pool.
@@ -46,7 +46,7 @@ class VGG19(VGG):
         image_size: side of the images, pixels.
 
     Raises:
-        SettingError: the images are too small for the max-pools.
+        SettingError: an unknown stem, or images that are too small for the max-pools.
     """
 
     def __init__(
@@ -56,11 +56,13 @@ class VGG19(VGG):
         stem: str = "imagenet",
         image_size: int = 224,
     ):
+        choose("stem", stem, STEMS)
         smallest = 2 ** (len(VGG19_STAGES) - STEMS.index(stem))
         if image_size < smallest:
+            other = "" if stem == "cifar" else ", or 8x8 with stem='cifar'"
             raise SettingError(
                 f"{image_size}x{image_size} images are too small for the max-pools of "
-                f"stem={stem!r}; use at least {smallest}x{smallest}, or 8x8 with stem='cifar'"
+                f"stem={stem!r}; use at least {smallest}x{smallest}{other}"
             )
         layers: list[int | str] = []
         for stage, (channels, repeats) in enumerate(VGG19_STAGES):
@@ -93,6 +95,9 @@ class MobileNetV2(nn.Layer):
         stem: ``"imagenet"`` as published; ``"small"`` keeps the map's size in the second stage,
             ``"cifar"`` also in the first convolution.
         image_size: side of the images, pixels; any works.
+
+    Raises:
+        SettingError: an unknown stem.
     """
 
     def __init__(
@@ -103,6 +108,7 @@ class MobileNetV2(nn.Layer):
         image_size: int = 224,
     ):
         super().__init__()
+        choose("stem", stem, STEMS)
         channels = scale_channels(32, width)
         last = scale_channels(1280, width)
 

@@ -25,9 +25,10 @@ def count_params(model: nn.Layer) -> int:
 def count_macs(model: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     """Multiply-accumulates of one image in evaluation mode.
 
-    Convolutions, linear layers and matrix products count, functional ones too; element-wise
-    operations, pooling and normalisation do not. The model is traced into a static program and
-    not run: parameters, statistics and training flags stay as they are.
+    Convolutions, linear layers and matrix products count, functional ones too (``KINDS``);
+    element-wise operations, pooling and normalisation do not, nor do ``paddle.baddbmm``, bilinear
+    layers and deformable convolutions, which no network of the book has. The model is traced into
+    a static program and not run: parameters, statistics and training flags stay as they are.
 
     One count is the official code's rather than what runs here: BAT multiplies with whole
     Kronecker products there, which its published figure contains (0.4% of bat_resnet50). A layer
@@ -36,6 +37,8 @@ def count_macs(model: nn.Layer, input_shape: tuple[int, int, int]) -> int:
     Args:
         model: takes a tensor [1, C, H, W].
         input_shape: (C, H, W).
+
+    What the model raises for an input of that shape is passed on.
     """
     training = {layer: layer.training for layer in model.sublayers(include_self=True)}
     saved: list[int] = []

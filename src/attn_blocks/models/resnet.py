@@ -17,6 +17,7 @@ positions of the attention blocks are those of the official repositories:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ from paddle.nn.initializer import Normal, Uniform
 
 from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import create_attn, keywords_of
-from attn_blocks.models.scaling import block_settings, halve, scale_channels
+from attn_blocks.models.scaling import STEMS, block_settings, halve, scale_channels
 
 INSIDE = {"inside": (1, 2, 3, 4), "inside_c3_c5": (2, 3, 4)}  # placement: stages
 PLACEMENTS = (*INSIDE, "between")
@@ -73,7 +74,9 @@ class Scale(nn.Layer):
         return x * self.factor
 
 
-def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Layer:
+def _shortcut(
+    inputs: int, outputs: int, stride: int, conv: Callable[..., nn.Conv2D] = conv
+) -> nn.Layer:
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     return nn.Sequential(conv(inputs, outputs, 1, stride), nn.BatchNorm2D(outputs))
@@ -98,7 +101,7 @@ class BasicBlock(nn.Layer):
         self.conv2 = conv(planes, planes, 3)
         self.bn2 = nn.BatchNorm2D(planes)
         self.attn = attn
-        self.downsample = _shortcut(inputs, planes, stride)
+        self.downsample = _shortcut(inputs, planes, stride, conv)
 
     def forward(self, x: paddle.Tensor) -> paddle.Tensor:
         y = F.relu(self.bn1(self.conv1(x)))
@@ -159,6 +162,9 @@ class ResNet(nn.Layer):
         inside: makes the block ``attn`` of each residual block from (stage, channels); stages
             count from 1. None for no block.
         between: makes the modules between residual blocks, in the same way.
+
+    Raises:
+        SettingError: an unknown stem.
     """
 
     def __init__(
@@ -171,6 +177,7 @@ class ResNet(nn.Layer):
         between: MakeAttn | None = None,
     ):
         super().__init__()
+        choose("stem", stem, STEMS)
         block, every = DEPTHS[depth].block, DEPTHS[depth].module_every
         planes = [scale_channels(channels, width) for channels in (64, 128, 256, 512)]
         channels = planes[0]
@@ -239,7 +246,7 @@ def build_resnet(
     """
     if placement and not attns and attn is None:
         raise SettingError(f"placement={placement!r} needs a block to place; give attn")
-    own = partial(Scale, factor=attn) if isinstance(attn, float) else attn
+    own = _own(attn)
     sizes = map_sizes(image_size, stem)
     makers: dict[str, MakeAttn] = {}
     settings: dict[str, dict] = {}
@@ -260,6 +267,23 @@ def build_resnet(
     model = ResNet(depth, num_classes, width, stem, **makers)
     model.settings = {"attn": settings} if settings else {}
     return model
+
+
+def _own(
+    attn: Callable[[int], nn.Layer] | float | None,
+) -> Callable[[int], nn.Layer] | None:
+    """What makes the reader's own block; None where there is none."""
+    if isinstance(attn, nn.Layer):
+        kind = type(attn).__name__
+        raise SettingError(
+            f"attn is a {kind} already made, and each place needs one of its own channel count; "
+            f"pass the class, attn={kind}"
+        )
+    if not isinstance(attn, float):
+        return attn
+    if not math.isfinite(attn):
+        raise SettingError(f"attn={attn} must be a finite number; attn=0.5 works")
+    return partial(Scale, factor=attn)
 
 
 def _title(block: str | Callable[[int], nn.Layer]) -> str:
@@ -291,7 +315,8 @@ def _make_attn(
     if not isinstance(layer, nn.Layer):
         raise SettingError(
             f"attn={block!r} must be a class or a function that makes a paddle.nn.Layer from the "
-            "channel count, such as attn=SqueezeExcite, or a registered name, such as attn='se'"
+            "channel count, such as attn=SqueezeExcite, a registered name, such as attn='se', or "
+            "a float, such as attn=0.5"
         )
     return layer
 

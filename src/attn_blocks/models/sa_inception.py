@@ -11,9 +11,9 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
-from attn_blocks.errors import SettingError
+from attn_blocks.errors import SettingError, choose
 from attn_blocks.layers import create_attn
-from attn_blocks.models.scaling import block_settings, halve, scale_channels
+from attn_blocks.models.scaling import STEMS, block_settings, halve, scale_channels
 
 BN_EPSILON = 1e-3
 POOLS = 6  # max-pools of 2 in the published network, the stem's among them
@@ -88,7 +88,7 @@ class SAInception(nn.Layer):
         attn: False leaves the shuffle attention out.
 
     Raises:
-        SettingError: the image is too small for the max-pools.
+        SettingError: an unknown stem, or images that are too small for the max-pools.
         ValueError: the channels do not divide into the groups.
     """
 
@@ -102,15 +102,17 @@ class SAInception(nn.Layer):
         attn: bool = True,
     ):
         super().__init__()
+        choose("stem", stem, STEMS)
         stride = 1 if stem == "cifar" else 2
         pools = POOLS if stem == "imagenet" else POOLS - 1
         side = halve(image_size, stride - 1)
         if side < 2**pools:
+            others = ("64x64 with stem='small'", "32x32 with stem='cifar'")[STEMS.index(stem) :]
             raise SettingError(
                 f"{image_size}x{image_size} images are too small for stem={stem!r}, "
                 f"which halves them {pools + stride - 1} times; use images of at least "
-                f"{stride * 2**pools}x{stride * 2**pools}, or 64x64 with stem='small' "
-                "or 32x32 with stem='cifar'"
+                f"{stride * 2**pools}x{stride * 2**pools}"
+                + "".join(f", or {other}" for other in others)
             )
 
         def scaled(channels: int) -> int:

@@ -13,10 +13,11 @@ import paddle
 from paddle import nn
 from paddle.nn import functional as F
 
+from attn_blocks.errors import choose
 from attn_blocks.layers import create_attn
 from attn_blocks.layers.base import conv2d
 from attn_blocks.models.resnet import BasicBlock, linear
-from attn_blocks.models.scaling import block_settings, halve, scale_channels
+from attn_blocks.models.scaling import STEMS, block_settings, halve, scale_channels
 
 RESIDUAL_BLOCKS = 9
 
@@ -41,6 +42,9 @@ class SENetCifar(nn.Layer):
         image_size: side of the images, pixels; recorded only.
         squeeze: ``"none"`` as published or ``"avg"`` as described.
         attn: False leaves the squeeze-and-excitation blocks out.
+
+    Raises:
+        SettingError: an unknown stem or ``squeeze``.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class SENetCifar(nn.Layer):
         attn: bool = True,
     ):
         super().__init__()
+        choose("stem", stem, STEMS)
         channels = scale_channels(128, width)
         stride = 2 if stem == "small" else 1
         side = halve(image_size, stride - 1)

@@ -164,17 +164,21 @@ def load_torch_state_dict(layer: nn.Layer, state: Mapping[str, np.ndarray]) -> N
             problems.append(f"misshaped: {torch_name} is {list(given)}, needed {list(shown)}")
     if problems:
         raise CheckpointError(_misfit(layer, state, problems))
+    # All are converted before the first is set, by way of types that Paddle has for certain.
+    tensors = {}
     for name, (_, array) in found.items():
-        target = targets[name]
-        tensor = paddle.to_tensor(np.ascontiguousarray(array).reshape(target.shape))
-        target.set_value(tensor.astype(target.dtype))
+        kind = np.float64 if array.dtype.kind == "f" else np.int64
+        values = np.ascontiguousarray(array, kind).reshape(targets[name].shape)
+        tensors[name] = paddle.to_tensor(values).astype(targets[name].dtype)
+    for name, tensor in tensors.items():
+        targets[name].set_value(tensor)
 
 
 def load_torch_checkpoint(model: nn.Layer, path: str | os.PathLike) -> None:
     """Load a ``.safetensors`` or ``.npz`` file with a PyTorch state into ``model``, strictly.
 
-    Made for the ResNet-50 with se, srm, sge, sa, nl or bat of the repositories named above; any
-    layer that ``load_torch_state_dict`` takes will do. Pickles are refused.
+    Made for the ResNet-50 with se, ge, srm, sge, sa, nl or bat of the repositories named above;
+    any layer that ``load_torch_state_dict`` takes will do. Pickles are refused.
 
     Raises:
         CheckpointError: the file is absent, damaged, a pickle or of another kind, or its state

@@ -79,7 +79,10 @@ def onednn() -> tuple[Path, str]:
     path = _paddle_libraries() / "libdnnl.so.3"
     if not path.exists():
         raise Unavailable(f"Paddle {paddle.__version__} carries no oneDNN 3 ({path.name})")
-    function = ctypes.CDLL(str(path)).dnnl_version
+    try:
+        function = ctypes.CDLL(str(path)).dnnl_version
+    except (OSError, AttributeError) as error:
+        raise Unavailable(f"{path} cannot be loaded ({error}); install Paddle again") from error
     function.restype = ctypes.POINTER(_Version)
     version = function().contents
     if version.cpu_runtime != OPENMP:
@@ -124,7 +127,13 @@ def _headers() -> Path:
 
 def _compiler() -> list[str]:
     """The command, which in ``$CXX`` may be of several words, such as ``ccache g++``."""
-    command = shlex.split(os.environ.get("CXX", ""))
+    text = os.environ.get("CXX", "")
+    try:
+        command = shlex.split(text)
+    except ValueError as error:  # a quotation mark without another
+        raise Unavailable(f"CXX={text!r} is no command ({error}); set CXX to a compiler") from error
+    if command and not shutil.which(command[0]):
+        raise Unavailable(f"CXX={text!r} names no program that is here; set CXX to a compiler")
     found = shutil.which("g++") or shutil.which("c++")
     if not (command or found):
         raise Unavailable("there is no C++ compiler (g++)")
@@ -156,7 +165,12 @@ def _run(command: list[str], what: str) -> None:
     # The package may have been imported from a folder that another Python does not search.
     search = [str(SOURCES[0].parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(search)}
-    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environment
+        )
+    except OSError as error:
+        raise Unavailable(f"{what} failed: {error}") from error
     if result.returncode != 0:
         lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
         reason = next((line for line in lines if "error" in line.lower()), lines[-1])
@@ -201,11 +215,13 @@ def load(path: str | os.PathLike) -> None:
         register(str(path))
         conv.use(str(path))
         with paddle.enable_grad():
-            worst = max(conv.difference(), norm.difference(), maps.difference())
+            differences = [module.difference() for module in (conv, norm, maps)]
     except Exception as error:  # whatever Paddle raises, there is another way to train
         raise Unavailable(f"loading it failed: {error}") from error
-    if not worst <= TOLERANCE[conv.maths()]:
-        raise Unavailable(f"its results differ from Paddle's own by {worst:.1e}")
+    # Only convolutions multiply in bfloat16.
+    for worst, maths in zip(differences, (conv.maths(), "float32", "float32"), strict=True):
+        if not worst <= TOLERANCE[maths]:
+            raise Unavailable(f"its results differ from Paddle's own by {worst:.1e}")
 
 
 @functools.cache
@@ -219,9 +235,15 @@ def why_not() -> str:
             with FileLock(target.with_suffix(".lock")):
                 if not target.exists():
                     _compile(target)
-        load(target)
-    except OSError as error:
-        return f"they cannot be compiled ({error}); set XDG_CACHE_HOME to a folder with room"
+    except OSError as error:  # of the cache folder; the others are dealt with
+        return (
+            f"they cannot be kept ({error}); set XDG_CACHE_HOME to a folder that can be written "
+            "and has room"
+        )
     except (Unavailable, SettingError) as error:
         return str(error)
+    try:
+        load(target)
+    except Unavailable as error:
+        return f"{target}: {error}; delete it, and it is compiled again"
     return ""

@@ -1,8 +1,8 @@
 """The layers whose forward and backward passes ``norm.cc`` computes on the CPU.
 
 ``native.accelerate`` makes these out of Paddle's layers, nobody else does. Paddle's own way is
-taken for what the operators do not cover: static graphs, other types than float32, and gradients
-through a batch norm in evaluation mode.
+taken for what the operators do not cover: static graphs, other types than float32, gradients
+through a batch norm in evaluation mode, and one of a single value a channel in training.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ class NativeBatchNorm2D(nn.BatchNorm2D):
         return self._normalise(x, True) if self._is_covered(x) else F.relu(super().forward(x))
 
     def _is_covered(self, x: paddle.Tensor) -> bool:
-        fits = x.ndim == 4 and x.shape[1] == self._num_features
-        return fits and _covered(x) and (self.training or not paddle.is_grad_enabled())
+        if x.ndim != 4 or x.shape[1] != self._num_features or not _covered(x):
+            return False
+        # Of one value a channel Paddle takes no statistics in training, but gives it back.
+        return x.size > x.shape[1] if self.training else not paddle.is_grad_enabled()
 
     def _normalise(self, x: paddle.Tensor, relu: bool) -> paddle.Tensor:
         return call(

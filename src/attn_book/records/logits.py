@@ -23,7 +23,7 @@ def save_logits(path: Path, logits: np.ndarray, labels: np.ndarray) -> None:
 
 def read_logits(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """(logits float32 [N, classes], labels int64 [N]); a damaged file raises CheckpointError."""
-    tensors, _ = load_tensors(path)
+    tensors, _ = load_tensors(path, MADE_AGAIN)
     try:
         logits, labels = tensors["logits"], tensors["labels"]
         if logits.dtype != np.float16 or logits.ndim != 2 or labels.shape != logits.shape[:1]:

@@ -83,7 +83,7 @@ def _epoch_row(number: int, line: Sequence[str]) -> dict[str, float]:
 
 def read_metrics(path: str | Path) -> dict[str, Any]:
     """A ``metrics.json``; a damaged one, or one that lacks a part, raises CheckpointError."""
-    metrics = read_json(path)
+    metrics = read_json(path, MADE_AGAIN)
     try:
         if metrics["status"] == "failed":
             if not isinstance(metrics["reason"], str):
@@ -97,9 +97,10 @@ def read_metrics(path: str | Path) -> dict[str, Any]:
                     raise ValueError(f"its {name} is {metrics[name]!r}, which is no share")
             datetime.fromisoformat(metrics["finished"])
             _check_confusion(metrics["confusion"])
+            _check_blocks(metrics)
         else:
             raise ValueError(f"its status is {metrics['status']!r}")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({_reason(error)}); {MADE_AGAIN}") from error
     return metrics
 
@@ -118,9 +119,21 @@ def _check_confusion(confusion: Any) -> None:
         raise ValueError("its confusion matrix counts no image")
 
 
+def _check_blocks(metrics: Mapping[str, Any]) -> None:
+    """What networks with attention blocks have in addition, see ``modulation.block_report``."""
+    if "blocks" in metrics:
+        for name, report in metrics["blocks"].items():
+            if not isinstance(report["parameters"], dict):
+                raise ValueError(f"its block {name} is {report!r}")
+    if "frozen" in metrics:
+        for name in ("accuracy", "changed"):
+            if not _is_number(metrics["frozen"][name]):
+                raise ValueError(f"its frozen.{name} is {metrics['frozen'][name]!r}")
+
+
 def read_record(path: str | Path) -> dict[str, Any]:
     """An ``experiment.json``; a damaged one, or one that lacks a part, raises CheckpointError."""
-    record = read_json(path)
+    record = read_json(path, MADE_AGAIN)
     try:
         experiment_of(record)
         for part, names in RECORD_PARTS.items():

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
-from attn_blocks.errors import CheckpointError
+from attn_blocks.errors import CheckpointError, SettingError
 from attn_blocks.files import MADE_AGAIN, remove_leftovers, set_aside, tensor_shapes
 from attn_book.records.logits import fits, read_logits
 from attn_book.records.reading import experiment_of, read_history, read_metrics, read_record
-from attn_book.records.run import Run
+from attn_book.records.run import WEIGHTS, Run
 from attn_book.records.semantics import changed_parts
 
 
@@ -48,6 +48,7 @@ def _epoch_of(path: Path, metadata: Mapping[str, str]) -> int:
 
 
 OUTDATED = "outdated"  # beside ``runs``
+LOG = "train.log"  # in a run's folder: what its worker says
 
 
 def put_in_order(run: Run) -> list[str]:
@@ -70,17 +71,38 @@ def set_aside_outdated(run: Run) -> list[str]:
     if not path.exists():
         return []
     record = read_record(path)
-    changed = changed_parts(record["semantics"], experiment_of(record))
+    try:
+        changed = changed_parts(record["semantics"], experiment_of(record))
+    except SettingError as error:  # of a network that is not known here
+        set_aside(path)
+        return [f"{path} is damaged ({error}); {MADE_AGAIN}"]
     if not changed:
         return []
+    target = move_aside(run)
+    return [f"{run.folder} is set aside in {target}: {', '.join(changed)}; it is trained anew"]
+
+
+def move_aside(run: Run) -> Path:
+    """Move a run's files to a folder in ``outdated``, beside ``runs``; that folder.
+
+    Locks stay, and so does the log, which a worker may be writing. The caller holds the run's lock.
+    """
     kept = run.folder.parents[1] / OUTDATED
     places = (kept / f"{run.folder.name}-{number}" for number in itertools.count(1))
     target = next(place for place in places if not place.exists())
     target.mkdir(parents=True)
     for path in sorted(run.folder.iterdir()):
-        if not path.name.startswith("."):  # locks stay
+        if not path.name.startswith(".") and path.name != LOG:
             path.rename(target / path.name)
-    return [f"{run.folder} is set aside in {target}: {', '.join(changed)}; it is trained anew"]
+    return target
+
+
+def set_aside_checkpoint(folder: Path) -> None:
+    """Set aside a checkpoint that cannot be restored, with its history, where there is one."""
+    if (folder / "last.safetensors").exists():
+        for path in (folder / name for name in ("history.csv", *WEIGHTS)):
+            if path.exists():
+                set_aside(path)
 
 
 def set_aside_damaged_files(run: Run) -> list[str]:
@@ -134,7 +156,7 @@ def _disagreement(run: Run) -> str | None:
 
 
 def _weights_epoch(path: Path) -> int:
-    return _epoch_of(path, tensor_shapes(path)[1])
+    return _epoch_of(path, tensor_shapes(path, MADE_AGAIN)[1])
 
 
 # How each file of a run is read, or checked, at the start.

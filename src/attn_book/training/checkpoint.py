@@ -51,7 +51,7 @@ def restore(
     if not path.exists():
         return []
     try:
-        tensors, metadata = load_tensors(path)
+        tensors, metadata = load_tensors(path, remedy="")
         velocities = {
             OPTIMIZER_PREFIX + name: parameter
             for name, parameter in model.named_parameters()
