@@ -6,6 +6,11 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+# Settings are taken from make's own command line: an environment may have such names for other
+# purposes.
+$(foreach name,PROFILE SEEDS JOBS DEVICE EPOCHS DATA RESULTS FRESH DEVICES NPROC NNODES MASTER GPU \
+	PEER RETRAIN,$(if $(filter environment,$(origin $(name))),$(eval $(name) :=)))
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -34,9 +39,9 @@ ifneq ($(MADE_IN),$(CURDIR))
 $(error $(VENV) was made in $(MADE_IN) and works only there; here: rm -rf $(VENV), and give the same command again)
 endif
 endif
-PORT ?= 8000
 # Where serve, lab and visualdl listen: this machine alone, unless `make serve HOST=0.0.0.0` says
-# otherwise. Not from the environment: some shells put the machine's own name there.
+# otherwise. Not from the environment either: some shells put the machine's own name there.
+PORT := 8000
 HOST := 127.0.0.1
 
 # An interpreter with torch and timm for `make bench PEER=torch`; without one it is set up.
@@ -70,9 +75,8 @@ define venv
 	$(PYTHON) -m venv $(1); }
 endef
 
-# As variables, so that they reach the notebooks too. Only from make's own command line: an
-# environment may have such names for other purposes.
-$(foreach name,DEVICES NPROC NNODES MASTER,$(if $(filter command,$(origin $(name))),\
+# As variables, so that they reach the notebooks too.
+$(foreach name,DEVICES NPROC NNODES MASTER,$(if $($(name)),\
 	$(eval export ATTN_BLOCKS_$(name) := $($(name)))))
 
 .PHONY: help setup doctor lock check-lock test test-long test-gpu-wheel lint translations data models train reproduce-all estimate \
@@ -97,7 +101,9 @@ ifneq ($(PADDLE),cpu)
 			"make setup PADDLE=cpu, or name a mirror with GPU_INDEX=https://..."; exit 1; }
 endif
 # The builds are two packages that write into one folder, so that one has to go before another comes.
-	@$(if $(filter-out $(PADDLE),$(PADDLE_READY) $(PADDLE_BEGUN)),rm -f $(VENV)/.ready-* && \
+# Until it is gone, a file names it: .begun-, since an environment without Paddle is not ready.
+	@$(if $(filter-out $(PADDLE),$(PADDLE_READY) $(PADDLE_BEGUN)),$(foreach build,$(PADDLE_READY),\
+		mv $(VENV)/.ready-$(build) $(VENV)/.begun-$(build) &&) \
 		$(BIN)/python -m pip uninstall --quiet --yes paddlepaddle paddlepaddle-gpu && rm -f $(VENV)/.begun-*)
 	@touch $(VENV)/.begun-$(PADDLE)
 ifneq ($(PADDLE),cpu)
@@ -196,7 +202,8 @@ estimate: $(STAMP) ## say what PROFILE=paper will cost on a GPU=V100
 		$(if $(EPOCHS),--epochs $(EPOCHS)) $(if $(GPU),--gpu "$(GPU)")
 
 publish: $(STAMP) ## copy finished runs and executed notebooks to book/published
-	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(RESULTS),--results-dir "$(RESULTS)")
+	@$(BOOK) publish $(if $(PROFILE),--profile $(PROFILE)) $(if $(DATA),--data-dir "$(DATA)") \
+		$(if $(RESULTS),--results-dir "$(RESULTS)")
 
 verify-published: $(STAMP) ## check what is published and train one short run again (RETRAIN=0: do not)
 	@$(BOOK) verify-published $(if $(filter 0,$(RETRAIN)),,--retrain $(RETRAIN)) $(if $(DATA),--data-dir "$(DATA)")

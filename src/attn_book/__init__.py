@@ -19,8 +19,9 @@ from typing import Any
 from attn_blocks import device
 
 device.tune_cpu()
-# Without Paddle, whatever needs it fails when it imports it; `attn-book doctor` says what to do.
-with contextlib.suppress(ImportError):
+# Without Paddle, whatever needs it fails when it imports it; `attn-book doctor` says what to do. Of
+# one that was removed, an empty folder may be left, which can be imported and has nothing.
+with contextlib.suppress(ImportError, AttributeError):
     device.import_paddle()
 
 # Public name -> the module that it is loaded from when it is first asked for.

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from attn_book.driver import cli, publish
+
 
 def attn_book(*arguments, **environment):
     return subprocess.run(
@@ -36,3 +38,14 @@ def test_a_missing_data_folder_is_an_error_and_not_an_empty_one(tmp_path):
         assert done.returncode == 2
         assert f"error: {tmp_path / 'no'} is no folder" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_publish_takes_the_folders_that_it_is_given(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(
+        publish, "publish", lambda *given, **named: seen.append((given, named)) or []
+    )
+    options = ["--results-dir", "/r", "--data-dir", "/d"]
+    assert cli.main(["publish", "--profile", "quick", *options]) == 0
+    assert seen == [(("quick", "/r"), {"data_dir": "/d"})]
+    assert "Published: book/published/quick" in capsys.readouterr().out

@@ -149,6 +149,7 @@ def test_both_packages_of_paddle_overwrite_each_other(examined, monkeypatch):
     [
         ("raise ModuleNotFoundError(\"No module named 'paddle'\", name='paddle')", "Paddle"),
         ("raise ImportError('libpaddle.so: undefined symbol')", "undefined symbol"),
+        ("", "has no attribute 'to_tensor'"),  # as of an empty folder that was left
     ],
 )
 def test_without_paddle_it_says_so_and_fails(tmp_path, code, words):

@@ -1,5 +1,6 @@
 """The driver: real runs, real notebooks, in processes of their own."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ from functools import partial
 import nbformat
 import pytest
 
-from attn_blocks.errors import CheckpointError, SettingError
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
+from attn_blocks.files import write_json
 from attn_book.analysis import verdicts
 from attn_book.driver import pages, reproduce, summary
 from attn_book.records import planned, published
@@ -60,7 +62,7 @@ def test_a_page_is_trained_executed_and_summed_up(first):
     runs = (folder / "summary.csv").read_text().splitlines()
     assert runs[0] == ",".join(summary.SUMMARY_COLUMNS)
     assert len(runs) == 3
-    assert all(line.startswith(f"{PAGE},shapes,10,") for line in runs[1:])
+    assert all(f",{PAGE},,shapes,10," in line for line in runs[1:])
     assert all(line.endswith(",cpu,finished") for line in runs[1:])
     claims = (folder / "verdicts.csv").read_text().splitlines()
     assert claims[0] == ",".join(verdicts.VERDICT_COLUMNS)
@@ -158,7 +160,7 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
     )
 
 
-def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
+def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, write_run, capsys):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
     work = reproduce.Schedule(plans, 2, settings)
@@ -167,12 +169,18 @@ def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, capsys):
         experiment.name: reproduce._training_task(plans[0], experiment, False)
         for experiment in reproduce._experiments(plans)
     }
+    for experiment in reproduce._experiments(plans):
+        if experiment.name != sge:
+            write_run(tasks[experiment.name].folder, experiment, weights=True)
     assert work._ready_pages() == []
     assert work._on_done(tasks[ge], (), None) == []
     assert [task.title for task in work._on_done(tasks[plain], (), None)] == ["02_ge"]
-    assert [task.title for task in work._on_done(tasks[sge], (), "an error")] == [PAGE]
-    assert work._ready_pages() == []
-    assert "[ 3/3] SGE-ResNet-50 on Animals-10: unfinished" in capsys.readouterr().out
+    # Its notebook would train what could not be trained.
+    assert work._on_done(tasks[sge], (), "an error") == []
+    assert work._ready_pages() == [] and work.failed_pages == 1
+    said = capsys.readouterr()
+    assert "[ 3/3] SGE-ResNet-50 on Animals-10: unfinished" in said.out
+    assert f"FAILED {PAGE}: left out, it needs SGE-ResNet-50 on Animals-10" in said.err
 
 
 def test_a_damaged_record_of_a_run_that_is_not_asked_for_blocks_nothing(
@@ -188,6 +196,78 @@ def test_a_damaged_record_of_a_run_that_is_not_asked_for_blocks_nothing(
     assert f"{folder}/experiment.json is not readable JSON" in capsys.readouterr().err
     summary.write_summary(page.results_dir, [page])
     assert (folder / "experiment.json.damaged").exists()
+
+
+def test_a_folder_that_is_not_asked_for_and_cannot_be_written_blocks_nothing(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    runs = page.results_dir / "runs"
+    (runs / "shapes-another").mkdir(parents=True)
+    (runs / ".DS_Store").touch()
+
+    def locked(folder, **_):
+        raise StorageError(f"{folder} cannot be written", OSError(errno.EACCES, ""))
+
+    monkeypatch.setattr(reproduce, "folder_lock", locked)
+    reproduce._put_in_order([page])
+    assert capsys.readouterr().err == f"{runs / 'shapes-another'} cannot be written\n"
+    (runs / page.experiments[0].name).mkdir()
+    with pytest.raises(StorageError, match="cannot be written"):
+        reproduce._put_in_order([page])
+
+
+def test_a_run_that_is_known_to_diverge_is_told_and_is_no_failure(
+    data_dir, tmp_path, write_run, capsys
+):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    for experiment in page.experiments:
+        write_run(page.results_dir / "runs" / experiment.name, experiment, weights=True)
+    metrics = page.results_dir / "runs" / page.experiments[1].name / "metrics.json"
+    write_json(metrics, {"status": "failed", "reason": "the loss is not finite", "epoch": 1})
+    assert reproduce.Schedule([page], 1, None).run() == 0
+    assert capsys.readouterr().err == (
+        "DIVERGED SGE-ResNet-50 on Animals-10: the loss is not finite (to try it again all the "
+        f"same, delete {metrics})\n"
+    )
+    # One that failed otherwise is tried again.
+    write_json(metrics, {"status": "failed", "reason": "out of memory"})
+    assert [*reproduce.Schedule([page], 1, None).missing] == [page.experiments[1].name]
+
+
+def test_a_run_without_weights_is_announced(data_dir, tmp_path, write_run, capsys):
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    write_run(page.results_dir / "runs" / page.experiments[0].name, page.experiments[0])
+    reproduce._announce([page], 1)
+    assert "1 run without weights: trained again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("page", "profile", "words"),
+    [
+        ("own_network", "smoke", "own_network trains nothing; execute it with: attn-book repro"),
+        ("unequal", "quick", "unequal is a part of the profile study; choose --profile study"),
+        ("pilot", None, "pilot is a part of the profile study"),
+        ("annealed", "study", "annealed is a part of the profile paper"),
+    ],
+)
+def test_what_would_train_nothing_or_something_else_is_refused(page, profile, words, tmp_path):
+    with pytest.raises(SettingError, match=words):
+        reproduce.reproduce([page], notebooks=False, profile=profile, results_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seeds", ["-1", "one", 2**63])
+def test_wrong_seeds(seeds, data_dir, tmp_path):
+    with pytest.raises(SettingError, match="seeds must be integers from 0 to 2"):
+        plan(PAGE, "smoke", seeds, data_dir, tmp_path)
+
+
+@pytest.mark.parametrize("threads", ["0", "two", "4,2"])
+def test_wrong_threads(threads, monkeypatch):
+    monkeypatch.setenv("ATTN_BLOCKS_THREADS", threads)
+    with pytest.raises(SettingError, match="ATTN_BLOCKS_THREADS is"):
+        reproduce._environment(1)
 
 
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
@@ -246,7 +326,9 @@ def test_the_state_of_the_data(tmp_path):
 
 
 def test_notebooks_name_their_kernel_and_parameters():
-    for path in sorted(pages.NOTEBOOKS.glob("*.ipynb")):
+    paths = sorted(pages.NOTEBOOKS.glob("*.ipynb"))
+    assert {path.stem for path in paths} == {*PAGES, *GUIDES}
+    for path in paths:
         notebook = json.loads(path.read_text())
         tagged = [c for c in notebook["cells"] if "parameters" in c["metadata"].get("tags", [])]
         assert len(tagged) == (path.stem not in GUIDES), path.name

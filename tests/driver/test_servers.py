@@ -1,4 +1,4 @@
-"""Servers listen on this machine alone, unless the command line says otherwise."""
+"""Servers listen on this machine alone, and settings are those of make's own command line."""
 
 import os
 import subprocess
@@ -8,19 +8,24 @@ import pytest
 from attn_blocks.files import PROJECT
 
 
-def command(target, *settings):
-    """What ``make`` would run, with a HOST in the environment as some shells put it there."""
+def lines(target, *settings, **environment):
+    """What ``make`` would run."""
     answer = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", target, *settings],
         cwd=PROJECT,
-        env=os.environ | {"HOST": "build.example.org"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=True,
     )
+    return answer.stdout.replace("\\\n", "").splitlines()
+
+
+def command(target, *settings):
+    """The server, with a HOST in the environment as some shells put it there."""
     return next(
         line
-        for line in answer.stdout.splitlines()
+        for line in lines(target, *settings, HOST="build.example.org")
         if "http.server" in line or "jupyter lab" in line or "/visualdl" in line
     )
 
@@ -36,3 +41,25 @@ def test_they_listen_on_this_machine_alone(target):
 @pytest.mark.parametrize("target", OPTION)
 def test_they_can_be_told_otherwise(target):
     assert f"{OPTION[target]} 0.0.0.0 " in command(target, "HOST=0.0.0.0")
+
+
+def test_the_environment_sets_nothing_and_the_command_line_does():
+    others = {
+        "PROFILE": "default",
+        "DATA": "/srv",
+        "DEVICE": "sda",
+        "PEER": "10.0.0.1",
+        "NPROC": "8",
+    }
+    assert lines("publish", **others)[-1].split()[-3:] == ["-m", "attn_book", "publish"]
+    asked = lines("publish", "PROFILE=quick", "DATA=images", **others)[-1]
+    assert asked.split()[-4:] == ["--profile", "quick", "--data-dir", '"images"']
+
+
+def test_another_build_of_paddle_is_begun_until_the_first_is_gone(tmp_path):
+    (tmp_path / ".ready-cpu").touch()
+    settings = [f"VENV={tmp_path}", "PADDLE=cu126"]
+    (line,) = [line for line in lines("setup", *settings) if "uninstall" in line]
+    moved, removed, forgotten = line.split("&&")
+    assert moved.split() == ["mv", f"{tmp_path}/.ready-cpu", f"{tmp_path}/.begun-cpu"]
+    assert "uninstall" in removed and forgotten.split() == ["rm", "-f", f"{tmp_path}/.begun-*"]

@@ -64,13 +64,21 @@ def test_the_bar_moves_within_an_epoch_and_then_counts_pages(page):
     progress.close()
 
 
-@pytest.mark.parametrize("names", [1, 2, 9])
-def test_no_line_of_a_bar_is_cut(names):
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["SRM-ResNet-50 1/40"], ", SRM-ResNet-50 1/40"),
+        (["SGE-ResNet-50 10/40"] * 9, ""),  # the last letter would be cut
+        (["VGG-19 10/40"] * 9, ", VGG-19 10/40, +8"),
+        (["SA-Residual-Inception 10/40"], ""),
+    ],
+)
+def test_no_line_of_a_bar_is_cut(names, shown):
     bar = terminal._bar("Training", 2000, "epochs", False)
     bar.start_t -= 9 * 3600
-    terminal._set(bar, 1234.5, ["SA-Residual-Inception 10/40"] * names)
+    terminal._set(bar, 1234.5, names)
     assert len(line_of(bar)) <= WIDTH and "..." not in line_of(bar)
-    assert line_of(bar).count("SA-Residual") <= 1
+    assert line_of(bar).partition(" left")[2] == shown
     bar.close()
 
 

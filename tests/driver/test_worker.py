@@ -1,7 +1,10 @@
 """Who gets which task, and what workers answer; `test_faults` has them do real work."""
 
 import errno
+import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import pytest
 
 from attn_blocks.errors import StorageError
 from attn_blocks.files import folder_lock
-from attn_book.driver import processes
+from attn_book.driver import processes, worker
 from attn_book.driver.processes import Task, Worker, run_tasks
 
 # In place of a worker that trains: it reads the request and does what that says.
@@ -25,6 +28,9 @@ if "code" in request:
 answer = {"error": None, "errno": None, "notes": [str(os.getpid())]}
 print(json.dumps(answer | request.get("answer", {})))
 """
+
+
+BEGIN = processes.START  # of the real ones
 
 
 @pytest.fixture(autouse=True)
@@ -125,3 +131,48 @@ def test_a_task_of_another_driver_is_waited_for_and_not_made_again(tmp_path, cap
     run_tasks([a, b], 1, os.environ, on_progress, done)
     assert order == ["b", "a"]
     assert "Waiting for another process that makes 1 of these" in capfd.readouterr().out
+
+
+def test_a_worker_imports_nothing_from_the_folder_of_the_command(tmp_path):
+    for name in ("installed", "here"):
+        package = tmp_path / name / "attn_book" / "driver"
+        package.mkdir(parents=True)
+        for folder in (package, package.parent):
+            (folder / "__init__.py").touch()
+        (package / "worker.py").write_text(f"def main(): print({name!r})")
+    (tmp_path / "here" / "signal.py").write_text("raise SystemError")
+    answer = subprocess.run(
+        [sys.executable, "-c", BEGIN],
+        cwd=tmp_path / "here",
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+    )
+    assert answer.stdout == "installed\n", answer.stderr
+
+
+def test_a_result_fits_into_the_pipe():
+    notes = [f"note {number} \u6ce8" * 100 for number in range(500)]
+    error = "\U0001f600" * processes.LONGEST_ERROR
+    line = worker._line({"error": error, "errno": None, "notes": list(notes)})
+    assert len(line) <= processes.LONGEST_RESULT
+    result = json.loads(line)
+    assert result["error"] == error and result["notes"] == notes[: len(result["notes"])] != []
+
+
+def test_a_worker_ends_with_its_driver_whatever_happens(monkeypatch):
+    ended = []
+    monkeypatch.setattr(worker.os, "read", lambda *_: b"")
+    monkeypatch.setattr(worker.os, "_exit", ended.append)
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with pytest.raises(ImportError):
+        worker._exit_with_driver()
+    assert ended == [1]
+
+
+def test_the_log_of_the_worker_before_is_kept(tmp_path):
+    for line in (b"the first failed", b"the second too"):
+        with processes._log(tmp_path / "train.log") as log:
+            log.write(line)
+    assert (tmp_path / "train.log").read_bytes() == b"the second too"
+    assert (tmp_path / "train.before.log").read_bytes() == b"the first failed"

@@ -7,6 +7,7 @@ import pytest
 
 from attn_blocks.files import read_json, save_tensors, write_json
 from attn_book.records import planned, published, reading
+from attn_book.records.seal import seal
 from attn_book.study.plan import plan
 from attn_book.study.recipes import PROFILES
 
@@ -80,6 +81,46 @@ def test_a_published_run_that_diverged_is_taken_and_not_repeated(shared_study):
     run = planned.run_of(study, experiment)
     assert published.import_published_record(run, record.parents[2])
     assert run.diverged and published.is_done(run, record.parents[2])
+
+
+def test_what_was_published_before_is_replaced_and_kept(shared_study):
+    study, experiment, record = shared_study
+    run = planned.run_of(study, experiment)
+    published.import_published_record(run, record.parents[2])
+    before = (run.folder / "metrics.json").read_bytes()
+    known = read_json(record / "metrics.json")
+    write_json(record / "metrics.json", {**known, "finished": "2026-02-03T04:05:06+00:00"})
+    assert published.import_published_record(run, record.parents[2])
+    assert published.is_done(run, record.parents[2])
+    (kept,) = (study.results_dir / "outdated").iterdir()
+    assert (kept / "metrics.json").read_bytes() == before
+    # One that lacks a file of its import is made whole; one that diverged here is a result.
+    (run.folder / "logits.safetensors").unlink()
+    assert published.import_published_record(run, record.parents[2])
+    failed = {"status": "failed", "reason": "the loss is not finite", "epoch": 1}
+    write_json(run.folder / "metrics.json", failed)
+    assert not published.import_published_record(run, record.parents[2])
+
+
+def test_a_published_record_that_was_changed_is_not_taken(shared_study):
+    study, experiment, record = shared_study
+    run = planned.run_of(study, experiment)
+    seal(record.parents[1])
+    (record.parents[1] / "summary.csv").write_text("another file is another matter")
+    assert published.import_published_record(run, record.parents[2])
+    published.return_published(run, record.parents[2])
+    (record / "metrics.json").write_text("{")
+    with pytest.raises(published.PublishError) as caught:
+        published.import_published_record(run, record.parents[2])
+    assert f"runs/{experiment.name}/metrics.json is not as it was published" in str(caught.value)
+    assert str(caught.value).endswith(f"put it back: git checkout -- {record}")
+
+
+def test_a_run_that_ran_out_of_memory_is_not_done(shared_study):
+    study, experiment, _ = shared_study
+    run = planned.run_of(study, experiment)
+    write_json(run.folder / "metrics.json", {"status": "failed", "reason": "out of memory"})
+    assert not published.is_done(run, study.results_dir)
 
 
 def test_short_profiles_are_always_trained(shared_study, monkeypatch):

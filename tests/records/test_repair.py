@@ -168,6 +168,22 @@ DAMAGES = {
         changed("metrics.json", confusion=[[1, 1], [1]]),
         "metrics.json is damaged (its confusion matrix is not square)",
     ),
+    "metrics whose blocks are none": (
+        changed("metrics.json", blocks=["attn"]),
+        "metrics.json is damaged ('list' object has no attribute 'items')",
+    ),
+    "metrics with a block of nothing": (
+        changed("metrics.json", blocks={"attn": {"parameters": "many"}}),
+        "metrics.json is damaged (its block attn is",
+    ),
+    "metrics with nothing frozen": (
+        edited("metrics.json", "{", '{"frozen": null,'),
+        "metrics.json is damaged ('NoneType' object is not subscriptable)",
+    ),
+    "metrics of half a freezing": (
+        changed("metrics.json", frozen={"accuracy": 0.5}),
+        "metrics.json is damaged ('changed' is missing)",
+    ),
     "metrics of another run": (
         changed("metrics.json", final_val_acc=0.75),
         "metrics.json does not fit the rest of the run (its history ends at accuracy 0.5)",
@@ -349,3 +365,36 @@ def test_a_run_of_older_semantics_is_set_aside(run):
     assert {path.name for path in kept.iterdir()} == before.keys()
     assert (kept / "history.csv").read_bytes() == before["history.csv"]
     assert run.status == "unfinished" and not list(run.folder.iterdir())
+
+
+def test_a_run_of_an_unknown_network_is_named(run):
+    changed("experiment.json", model="resnet999")(run.folder)
+    (line,) = repair.set_aside_outdated(run)
+    assert line.startswith(
+        f"{run.folder / 'experiment.json'} is damaged (unknown model 'resnet999'"
+    )
+    assert line.endswith(AGAIN)
+    assert (run.folder / "experiment.json.damaged").exists()
+
+
+def test_what_is_moved_aside_leaves_locks_and_the_log(run):
+    for name in (".lock", "train.log"):
+        (run.folder / name).touch()
+    first = repair.move_aside(run)
+    assert {path.name for path in run.folder.iterdir()} == {".lock", "train.log"}
+    (run.folder / "metrics.json").touch()
+    assert [path.name for path in repair.move_aside(run).iterdir()] == ["metrics.json"]
+    assert (first / "last.safetensors").exists()
+
+
+def test_a_checkpoint_that_cannot_be_restored_is_kept(run):
+    kept = {
+        name: (run.folder / name).read_bytes() for name in ("history.csv", *records_run.WEIGHTS)
+    }
+    repair.set_aside_checkpoint(run.folder)
+    for name, content in kept.items():
+        assert (run.folder / f"{name}.damaged").read_bytes() == content
+    # Without one there is nothing to keep: the run was stopped in its first epoch.
+    (run.folder / "history.csv").touch()
+    repair.set_aside_checkpoint(run.folder)
+    assert (run.folder / "history.csv").exists()

@@ -73,6 +73,17 @@ def test_the_cpu_computes_as_ever():
         computing.compute("cpu", processes=2, environment={"ATTN_BLOCKS_TO_STATIC": "1"})
 
 
+@pytest.mark.parametrize(("value", "threads"), [("4", 4), ("4,2", 4), ("", None)])
+def test_the_threads_that_are_asked_for(value, threads):
+    assert computing.threads_asked({"OMP_NUM_THREADS": value}) == threads
+
+
+@pytest.mark.parametrize("value", ["0", "two", ",2"])
+def test_threads_that_cannot_be(value):
+    with pytest.raises(SettingError, match="OMP_NUM_THREADS is"):
+        computing.threads_asked({"OMP_NUM_THREADS": value})
+
+
 @pytest.fixture
 def gpu_settings(monkeypatch):
     """A GPU of compute capability 7.0; what Paddle is told is collected."""

@@ -251,8 +251,13 @@ def test_weight_decay_is_that_of_one_process(data_dir, monkeypatch):
 def test_a_sum_that_never_comes_ends_the_process(monkeypatch):
     monkeypatch.setattr(distributed.dist, "all_reduce", lambda tensor: None)
     try:
-        distributed.Group(size=2, timeout=1000).total(np.zeros(1))
+        group = distributed.Group(size=2, timeout=1000)
+        group.total(np.zeros(1))
         assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000
+        distributed.SINGLE_PROCESS.leave()  # another's alarm, perhaps
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+        group.leave()  # the first process measures the network alone
+        assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
     finally:
         signal.alarm(0)
     distributed.Group(size=2).total(np.zeros(1))

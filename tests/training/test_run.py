@@ -11,7 +11,7 @@ import pytest
 from attn_blocks import models
 from attn_blocks.datasets import DATASETS
 from attn_blocks.errors import TrainingError
-from attn_blocks.files import PROJECT, load_tensors, read_json, save_tensors, sha256_of
+from attn_blocks.files import PROJECT, load_tensors, save_tensors, sha256_of, write_json
 from attn_blocks.layers import list_attns
 from attn_book.records.logits import confusion_of, read_logits
 from attn_book.records.run import Run
@@ -274,14 +274,36 @@ def test_a_gradient_that_is_no_number_ends_the_run(experiment, data_dir):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("ResourceExhaustedError: Out of memory error on GPU 0")]
 )
-def test_out_of_memory_says_what_to_lower(experiment, data_dir, tmp_path, monkeypatch, error):
+def test_out_of_memory_says_what_to_lower_and_loses_no_epoch(
+    finished, experiment, data_dir, tmp_path, monkeypatch, error
+):
     def exhausted(*_):
         raise error
 
-    monkeypatch.setattr(training_run, "train_into", exhausted)
-    run = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
-    assert run.status == "failed"
-    assert f"batch size {RECIPE.batch_size}" in run.metrics["reason"]
+    folder = shutil.copytree(finished.folder, tmp_path / "runs" / experiment.name)
+    failed = {"status": "failed", "reason": "out of memory"}  # as it was recorded once
+    write_json(folder / "metrics.json", failed)
+    with monkeypatch.context() as patched:
+        patched.setattr(training_run, "train_into", exhausted)
+        with pytest.raises(TrainingError, match=f"out of memory at batch size {RECIPE.batch_size}"):
+            training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
+    assert Run(folder).status == "unfinished"
+    monkeypatch.setattr(training_run, "save_epoch", lambda *_: pytest.fail("trained again"))
+    again = training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False)
+    assert_same_result(finished, again)
+
+
+def test_a_run_that_lost_its_weights_is_trained_again_and_its_record_kept(
+    finished, experiment, data_dir, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(finished.folder, tmp_path / "runs" / experiment.name)
+    (folder / "best.safetensors").unlink()
+    monkeypatch.setattr(training_run, "train_into", lambda folder, *_: None)
+    with pytest.warns(UserWarning, match="has lost its weights and is trained again; its record"):
+        training_run.train_experiment(experiment, tmp_path, data_dir, "cpu")
+    (kept,) = (tmp_path / "outdated").iterdir()
+    assert Run(kept).metrics == finished.metrics
+    assert [path.name for path in folder.iterdir()] == [".lock"]
 
 
 def test_other_errors_are_not_hidden(experiment, data_dir, tmp_path, monkeypatch):
@@ -423,11 +445,6 @@ def test_a_last_batch_is_kept_on_request_and_statistics_reversed(data_dir):
     pixels = plain * std.reshape(3, 1, 1) + mean.reshape(3, 1, 1)
     expected = (pixels - mean[::-1].reshape(3, 1, 1)) / std[::-1].reshape(3, 1, 1)
     np.testing.assert_allclose(reversed_, expected, atol=1e-5)
-
-
-def test_records_are_plain_json(finished):
-    for name in ("experiment.json", "metrics.json"):
-        assert isinstance(read_json(finished.folder / name), dict)
 
 
 # Mixed precision: what can be shown without a GPU -------------------------------------------------

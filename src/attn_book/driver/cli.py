@@ -312,7 +312,7 @@ def _models(options: argparse.Namespace) -> int:
 def _add_publish(commands: Commands) -> None:
     command = commands.add_parser("publish", help="copy finished runs and pages to book/published")
     command.add_argument("--profile", help="smoke, quick, study or paper")
-    _add_folders(command, "results")
+    _add_folders(command, "data", "results")
     command.set_defaults(command=_publish, checkout="publish")
 
 
@@ -321,7 +321,8 @@ def _publish(options: argparse.Namespace) -> int:
     from attn_book.study.recipes import default_profile
 
     profile = options.profile or default_profile()
-    for note in publishing.publish(profile, options.results_dir or None):
+    results_dir, data_dir = options.results_dir or None, options.data_dir or None
+    for note in publishing.publish(profile, results_dir, data_dir=data_dir):
         print(note)
     print(f"Published: book/published/{profile}; see it with: make book serve")
     return 0

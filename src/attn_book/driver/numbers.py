@@ -18,16 +18,26 @@ def other_numbers(english: NotebookNode, other: NotebookNode) -> list[str]:
     A number counts once a cell, since a sentence may repeat one in one language alone. Times and
     what rounding leaves of a difference are left out: they are of their own execution.
     """
-    pairs = zip(english.cells, other.cells, strict=False)
-    same = [(one, two) for one, two in pairs if one.source == two.source]
+    ours, theirs = _code(english), _code(other)
+    if [cell.source for cell in ours] != [cell.source for cell in theirs]:
+        return ["has other code than in English; execute it again in both languages"]
     problems = []
-    for one, two in same:
+    for one, two in zip(ours, theirs, strict=True):
         differing = numbers(one) ^ numbers(two)
         if differing and not any(word in one.source for word in TIMED):
             shown = ", ".join(sorted(differing)[:3])
             begin = one.source.splitlines()[0]
             problems.append(f"shows other numbers than in English ({shown}), from: {begin}")
     return problems
+
+
+def _code(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that compute: those of the notebook itself, without its parameters."""
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "injected-parameters" not in cell.metadata.get("tags", [])
+    ]
 
 
 def numbers(cell: NotebookNode) -> set[str]:

@@ -6,8 +6,12 @@ import errno
 import hashlib
 import json
 import os
+import re
+import sys
+import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,15 +36,19 @@ from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
 NOTEBOOKS = PROJECT / "notebooks"
+START_TIMEOUT = 300  # seconds; a kernel starts late on a machine that trains
+# What a cell raises that looks for a run which is not there, or for what such a cell did not make.
+MISSING = ("IndexError", "KeyError", "NameError", "SettingError", "TypeError", "ValueError")
 
 
 def page_task(page: Plan, settings: Mapping[str, Any], language: str = ENGLISH) -> Task:
-    """The task of executing a page; ``settings`` may hold the number of ``epochs``."""
+    """The task of executing a page; ``settings`` may hold ``seeds`` and ``epochs``."""
     source = NOTEBOOKS / f"{page.page}.ipynb"
     output = in_language(page.results_dir / "notebooks", language) / source.name
     parameters = {
         "profile": page.profile,
-        "seeds": list(page.seeds),
+        # Where none were asked for, each comparison has its own.
+        "seeds": None if settings.get("seeds") is None else list(page.seeds),
         "data_dir": str(page.data_dir),
         "results_dir": str(page.results_dir.parent),
         "device": page.device,
@@ -65,7 +73,7 @@ def page_task(page: Plan, settings: Mapping[str, Any], language: str = ENGLISH) 
         "output": str(output),
         "parameters": parameters,
         "key": key,
-        "failures": planned.failures(page),
+        "failures": planned.failures(page) if _lacks_a_network(page) else [],
         "language": language,
     }
     return Task(
@@ -79,9 +87,16 @@ def page_task(page: Plan, settings: Mapping[str, Any], language: str = ENGLISH) 
     )
 
 
+def _lacks_a_network(page: Plan) -> bool:
+    """Whether no run of a network is finished, so that cells which look into it fail."""
+    return not all(all(planned.runs_of(page, c.task).values()) for c in page.comparisons)
+
+
 @cache
 def _package_hashes() -> list[str]:
-    return [sha256_of(path) for folder in PACKAGES for path in sorted(folder.rglob("*.py"))]
+    """Of the code and of what it quotes, such as the reported histories."""
+    files = [path for folder in PACKAGES for path in sorted(folder.rglob("*.*"))]
+    return [sha256_of(path) for path in files if path.suffix in (".py", ".json")]
 
 
 def _key_of(executed: Path) -> str | None:
@@ -106,8 +121,9 @@ def execute_page(
         source, output: the notebook, and the path of the executed one.
         parameters: values for its parameters cell.
         key: what ``_key_of`` is to find in the executed page.
-        failures: a line for each of its runs that failed. With any, the page goes on after a cell
-            that fails, and says in its place that it was left out.
+        failures: a line for each of its runs that failed, where a network has no other. With any,
+            the page goes on after a cell that lacks such a run, and says in its place that it was
+            left out.
         language: what its outputs speak.
 
     Raises:
@@ -122,8 +138,8 @@ def execute_page(
         warnings.warn(problem, stacklevel=2)
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     failed = target.with_name(f"{target.stem}.failed.ipynb")
-    with speaking(language):
-        _run_cells(Path(source), partial, parameters, None if failures else failed)
+    with speaking(language), _own_jupyter():
+        _run_cells(Path(source), partial, failed, parameters, failures)
         notebook = nbformat.read(partial, as_version=4)
         if failures:
             _leave_out_failed_cells(notebook, failures)
@@ -134,36 +150,51 @@ def execute_page(
     failed.unlink(missing_ok=True)
 
 
-def _run_cells(
-    source: Path, partial: Path, parameters: dict[str, Any], failed: Path | None
-) -> None:
-    """Execute a notebook into ``partial``, which goes to ``failed`` when a cell fails.
+@contextmanager
+def _own_jupyter() -> Iterator[None]:
+    """This environment's kernel, without the user's own kernels, profiles and startup files."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["JUPYTER_PATH"] = str(Path(sys.prefix, "share", "jupyter"))
+        os.environ["IPYTHONDIR"] = os.environ["JUPYTER_RUNTIME_DIR"] = folder
+        os.environ.pop("PYTHONSTARTUP", None)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
-    Without such a path it goes on after a cell that fails.
-    """
+
+def _run_cells(
+    source: Path,
+    partial: Path,
+    failed: Path,
+    parameters: dict[str, Any],
+    failures: Sequence[str],
+) -> None:
+    """Execute a notebook into ``partial``, which goes to ``failed`` when ``execute_page`` fails."""
     import papermill
 
+    # Papermill fills parameters into paths.
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (source, partial)]
     try:
         papermill.execute_notebook(
-            str(source),
-            str(partial),
+            *paths,
             parameters=parameters,
             kernel_name="python3",
             cwd=str(source.parent),
             progress_bar=False,
+            start_timeout=START_TIMEOUT,
             # A kernel warns of its local socket each time, and calls it an error when it is
             # interrupted, as every kernel is before it is ended.
             extra_arguments=["--log-level=CRITICAL"],
-            allow_errors=failed is None,
+            allow_errors=bool(failures),
         )
     except papermill.PapermillExecutionError as error:
-        if error.ename == "StorageError" or f"[Errno {errno.ENOSPC}]" in error.evalue:
-            partial.unlink(missing_ok=True)
-            raise StorageError(error.evalue, OSError(errno.ENOSPC, "")) from error
-        if failed is not None:
-            partial.replace(failed)
-            raise WorkerError(str(error)) from error
-    except RuntimeError as error:  # "Kernel died", while it started or later
+        _check_errors(error, partial, failed, failures)
+    except RuntimeError as error:
+        if "Kernel died" not in str(error):  # while it started or later
+            raise
         raise WorkerError(
             f"the notebook's kernel was killed ({error}), most likely because memory ran out; free "
             "some, or ask for fewer at once (JOBS=1), and give the same command again"
@@ -175,8 +206,35 @@ def _run_cells(
         raise
 
 
+def _check_errors(last: Exception, partial: Path, failed: Path, failures: Sequence[str]) -> None:
+    """Pass over a page's errors if all of them are of cells that lack a run which failed.
+
+    Args:
+        last: papermill's, which is of the last cell that failed.
+    """
+    import nbformat
+
+    errors = [
+        output
+        for cell in nbformat.read(partial, as_version=4).cells
+        for output in cell.get("outputs", ())
+        if output["output_type"] == "error"
+    ]
+    for error in errors:
+        number = re.search(r"\[Errno (\d+)\]", error.evalue)
+        code = int(number[1]) if number else 0
+        if error.ename == "StorageError" or code in NO_ROOM:
+            partial.unlink(missing_ok=True)
+            raise StorageError(error.evalue, OSError(code or errno.ENOSPC, "")) from last
+    others = [error for error in errors if error.ename not in MISSING]
+    if others or not failures or not errors:
+        partial.replace(failed)
+        said = [f"{error.ename}: {error.evalue}" for error in others if failures]
+        raise WorkerError("\n".join(said) or str(last)) from last
+
+
 def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
-    """Replace each error by a line that names the failed runs."""
+    """Replace each error by a line that names the failed runs, and says what was missing."""
     import nbformat
     from papermill.execute import remove_error_markers
 
@@ -185,7 +243,8 @@ def _leave_out_failed_cells(notebook: Any, failures: Sequence[str]) -> None:
         for output in cell.get("outputs", ()):
             if output["output_type"] == "error":
                 text = _("Left out, it needs a run that failed.")
-                line = f"{text} {'; '.join(failures)}"
+                said = f"{output.ename}: {output.evalue}".strip().splitlines()[-1]
+                line = f"{text} {'; '.join(failures)} ({said})"
                 cell.outputs = [nbformat.v4.new_output("stream", text=f"{line}\n")]
                 break
 

@@ -27,12 +27,16 @@ from attn_blocks.files import folder_lock, storage_error
 
 PACKAGES = tuple(Path(package.__path__[0]) for package in (attn_blocks, attn_book))
 # Ctrl-C reaches every process of a terminal; a worker ignores it from the start, the driver acts.
-START = """import signal
+# Nothing is imported from the folder that the command was given in, which -c puts first.
+START = """import sys
+sys.path[:] = filter(None, sys.path)
+import signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 from attn_book.driver import worker
 worker.main()"""
-# A result is read when its process has ended, so it must fit into the pipe.
-LONGEST_ERROR = 8_000  # characters
+# A result is read when its process has ended, so it must fit into the pipe, which has 64 KiB.
+LONGEST_ERROR = 4_000  # characters, of at most 12 bytes
+LONGEST_RESULT = 60_000  # bytes
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 1.0
 
@@ -165,7 +169,10 @@ class Worker:
 
 
 def _log(path: Path) -> Any:
+    """A new log; the one before, of a failure perhaps, is kept beside it."""
     try:
+        with contextlib.suppress(FileNotFoundError):
+            path.replace(path.with_name(f"{path.stem}.before{path.suffix}"))
         return path.open("wb")
     except OSError as error:
         raise storage_error(error, path) from error

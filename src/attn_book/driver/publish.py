@@ -17,6 +17,7 @@ from attn_blocks.errors import CheckpointError, DataError, choose
 from attn_blocks.files import (
     PROJECT,
     atomic_folder,
+    folder_lock,
     load_tensors,
     need_checkout,
     save_tensors,
@@ -75,14 +76,36 @@ def publish(
         A line for each thing that was left out, with the reason.
 
     Raises:
-        PublishError: there is nothing to publish, what is published is not as it was, or what was
-            put together does not pass ``check``; what was published before is left as it was.
+        PublishError: there is nothing to publish, the folder that was named has no results, what is
+            published is not as it was, or what was put together does not pass ``check``; what was
+            published before is left as it was.
         SettingError: the packages are installed outside a checkout, which has the folder.
     """
     if published == PUBLISHED:
         need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
-    target = published / profile
+    made = (path for name in ("runs", "notebooks") for path in (source / name).glob("*"))
+    if results_dir is not None and not any(made):
+        raise PublishError(f"{source} holds no results; run: make reproduce-all PROFILE={profile}")
+    # Two at once would each add to what was there before, and the last one would win.
+    with folder_lock(published.parent, ".publish.lock"):
+        notes = _restore(published / profile)
+        return notes + _publish(published / profile, source, data_dir)
+
+
+def _restore(target: Path) -> list[str]:
+    """Undo what a publish that was killed has left, see ``atomic_folder``; a line for each."""
+    notes = []
+    for space in sorted(target.parent.glob(f".{target.name}.*.tmp")):
+        if (space / "old").exists() and not target.exists():
+            (space / "old").rename(target)
+        shutil.rmtree(space)
+        notes.append(f"{space} was left by an interrupted publish; it is removed")
+    return notes
+
+
+def _publish(target: Path, source: Path, data_dir: str | Path | None) -> list[str]:
+    profile = target.name
     _check_seals(target)
     with atomic_folder(target) as staging:
         notes = _copy_runs([target, source], staging)

@@ -24,7 +24,7 @@ from attn_blocks.files import folder_lock, need_checkout, remove_leftovers
 from attn_book.analysis.words import counted
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
-from attn_book.driver.summary import write_summary
+from attn_book.driver.summary import part_profile, write_summary
 from attn_book.driver.terminal import Progress, print_results, relative, say, titles_of
 from attn_book.language import ENGLISH, LANGUAGES
 from attn_book.records import planned, published, repair
@@ -48,9 +48,9 @@ def reproduce(
     """Train and execute ``pages`` (all if there are none) and write the summary.
 
     Args:
-        pages: names of ``PAGES`` and ``GUIDES``; also short forms such as "sge", and, where no
-            notebooks are executed, names of ``design.EXTRA``. The study is trained in its own
-            order.
+        pages: names of ``PAGES`` and ``GUIDES``; also short forms such as "sge". Where no notebooks
+            are executed, names of ``PAGES``, and of ``design.EXTRA`` in the profile that they
+            belong to. The study is trained in its own order.
         jobs: how many processes work side by side; None or "auto" for one a core with small
             networks on the CPU, else one.
         notebooks: False trains only.
@@ -60,11 +60,11 @@ def reproduce(
             ``study.plan.plan``.
 
     Returns:
-        The number of runs and pages that failed.
+        The number of runs and pages that failed. A run that is known to diverge is none of them.
 
     Raises:
-        SettingError: a setting or a language that cannot be, or notebooks where the packages are
-            installed without them.
+        SettingError: a setting or a language that cannot be, a page that there is nothing to do
+            for, or notebooks where the packages are installed without them.
         StorageError: a disk is full, or the results folder cannot be written.
     """
     choose("language", language, LANGUAGES)
@@ -111,10 +111,23 @@ def _plans(
             for name, seeds in ORDER
         ]
     else:
-        names = [page if page in EXTRA and not notebooks else page_name(page) for page in pages]
+        profile = settings.get("profile")
+        names = [page_name(page) if notebooks else _trained(page, profile) for page in pages]
         every = (*PAGES, *GUIDES) if notebooks else PAGES
         parts = [make(name, **settings) for name in names or every]
     return [replace(part, fresh=fresh) for part in parts]
+
+
+def _trained(name: str, profile: str | None) -> str:
+    """The full name of a page or a part of the study that is trained without notebooks."""
+    if name in EXTRA:
+        if profile != (only := part_profile(name)):
+            raise SettingError(f"{name} is a part of the profile {only}; choose --profile {only}")
+        return name
+    page = page_name(name)
+    if page in GUIDES:
+        raise SettingError(f"{page} trains nothing; execute it with: attn-book reproduce {page}")
+    return page
 
 
 def job_count(jobs: int | str | None, first: Plan) -> int:
@@ -135,12 +148,15 @@ def job_count(jobs: int | str | None, first: Plan) -> int:
 
 def _announce(plans: Sequence[Plan], jobs: int) -> None:
     missing = [experiment.name for experiment in missing_of(plans)]
+    lost = sum(run.status == "finished" for run in _runs(plans) if run.folder.name in missing)
     total = len(_experiments(plans))
     labels = dict.fromkeys(c.images.label for p in plans for c in p.comparisons)
     print(
         f"Profile {plans[0].profile}: {counted(len(plans), 'page')}, {counted(total, 'run')}, "
         f"{total - len(missing)} of them finished"
     )
+    if lost:
+        print(f"{counted(lost, 'run')} without weights: trained again, the record is set aside")
     if labels:
         print(f"Data: {'; '.join(labels)}")
     processes = Processes.from_environment().total
@@ -182,14 +198,20 @@ def _use_published(plans: Sequence[Plan], fresh: bool) -> None:
 def _put_in_order(plans: Sequence[Plan]) -> None:
     """Put the runs in order that no process works on, and say what was done.
 
-    Of runs that are not asked for, damaged files are set aside too: the summary lists every run.
+    Of runs that are not asked for, damaged files are set aside too, where that can be done: the
+    summary lists every run.
     """
     asked = {run.folder for run in _runs(plans)}
-    for folder in sorted((plans[0].results_dir / "runs").glob("*/")):
+    for folder in records_run.folders_in(plans[0].results_dir / "runs"):
         tidy = repair.put_in_order if folder in asked else repair.set_aside_damaged_files
-        with folder_lock(folder, wait=False) as free:
-            for line in tidy(records_run.Run(folder)) if free else ():
-                print(line, file=sys.stderr)
+        try:
+            with folder_lock(folder, wait=False) as free:
+                for line in tidy(records_run.Run(folder)) if free else ():
+                    print(line, file=sys.stderr)
+        except StorageError as error:
+            if folder in asked:
+                raise
+            print(error, file=sys.stderr)
 
 
 class Schedule:
@@ -229,14 +251,17 @@ class Schedule:
             run_tasks(tasks, self.jobs, _environment(self.jobs), self._show_progress, self._on_done)
         if self.up_to_date:
             print(f"Up to date: {counted(self.up_to_date, 'page')}")
-        failed = [run for run in _runs(self.plans) if run.status != "finished"]
-        for run in failed:
+        failed = self.failed_pages
+        for run in (run for run in _runs(self.plans) if run.status != "finished"):
             name = run.folder.name
+            why = _why_failed(run, self.ended.get(name))
             print(
-                f"FAILED {self.titles[name]}: {_why_failed(run, self.ended.get(name))}",
+                f"{'DIVERGED' if run.diverged else 'FAILED'} {self.titles[name]}: {why}",
                 file=sys.stderr,
             )
-        return len(failed) + self.failed_pages
+            # To diverge is a result: where it is on record already, it is no failure.
+            failed += not run.diverged or name in self.missing
+        return failed
 
     def _ready_pages(self) -> list[Task]:
         """The pages whose runs have all ended by now."""
@@ -250,10 +275,24 @@ class Schedule:
             done = not left if of_study else left.isdisjoint(shown)
             (ready if done else waiting).append(page)
         self.pages = waiting
-        tasks = [page_task(page, self.settings, self.language) for page in ready]
+        whole = [page for page in ready if not self._left_out(page)]
+        tasks = [page_task(page, self.settings, self.language) for page in whole]
         stale = [task for task in tasks if not task.is_done()]
         self.up_to_date += len(tasks) - len(stale)
         return stale
+
+    def _left_out(self, page: Plan) -> bool:
+        """Whether one of its runs could not be made: its notebook would train it, unannounced."""
+        lacking = [
+            self.titles[experiment.name]
+            for experiment in page.experiments
+            if experiment.name in self.missing
+            and not published.is_done(planned.run_of(page, experiment))
+        ]
+        if lacking:
+            self.failed_pages += 1
+            say(f"FAILED {page.page}: left out, it needs {'; '.join(lacking)}", stream=sys.stderr)
+        return bool(lacking)
 
     def _show_progress(self, running: Sequence[Task]) -> None:
         pages = self.up_to_date + self.executed + self.failed_pages
@@ -288,7 +327,7 @@ def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> T
         "device": settings.device,
         "fresh": settings.fresh,
     }
-    log = None if shows_bar else folder / "train.log"
+    log = None if shows_bar else folder / repair.LOG
     lock = ".claim"
     if Processes.from_environment().nodes > 1:  # the machines work on a run together
         lock += f"-{socket.gethostname()}-{os.getpid()}"
@@ -306,6 +345,8 @@ def _training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> T
 def _environment(jobs: int) -> dict[str, str]:
     """The environment of a worker, with its share of the processor's threads."""
     threads = os.environ.get("ATTN_BLOCKS_THREADS") or str(max(1, device.cores() // jobs))
+    if not threads.isdecimal() or not int(threads):
+        raise SettingError(f"ATTN_BLOCKS_THREADS is {threads!r}; it must be a number from 1")
     return os.environ | {"OMP_NUM_THREADS": threads}
 
 
@@ -316,11 +357,11 @@ def _outcome(run: records_run.Run) -> str:
 
 
 def _why_failed(run: records_run.Run, error: str | None) -> str:
-    if run.status == "failed":
-        reason = run.metrics["reason"]
-        return f"{reason} (to try it again all the same, delete {relative(run.folder)})"
+    if run.diverged:
+        record = relative(run.folder / "metrics.json")
+        return f"{run.metrics['reason']} (to try it again all the same, delete {record})"
     reason = error.strip().splitlines()[-1] if error else "it is not finished"
-    log = run.folder / "train.log"
+    log = run.folder / repair.LOG
     return f"{reason}; see {relative(log)}" if log.exists() else reason
 
 

@@ -5,42 +5,51 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from attn_blocks.files import atomic_write
 from attn_book.analysis import verdicts
 from attn_book.language import ENGLISH, speaking
-from attn_book.records.run import Run
+from attn_book.records.published import PublishError
+from attn_book.records.recorded import entry_of, lacking, recorded_plans
+from attn_book.records.run import Run, folders_in
 from attn_book.study.claims import CLAIMS
+from attn_book.study.design import EXTRA, ORDER
+from attn_book.study.experiment import Experiment
+from attn_book.study.pages import PAGES, Comparison
 from attn_book.study.plan import Plan
 
 
 def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
-    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the plans cover).
+    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the pages cover).
 
     Both in English, whatever language is spoken.
+
+    Args:
+        folder: a profile's results or published folder; its name is the profile's.
+        plans: of pages; others are judged as well, by the records, if they lack no run.
     """
-    pages: dict[str, list[str]] = {}
-    for page in plans:
-        for experiment in page.experiments:
-            pages.setdefault(experiment.name, []).append(page.page)
-    write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, pages))
+    write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, plans))
+    every = [*_others_on_record(folder, plans), *plans]
     with speaking(ENGLISH):
-        judged = {v.claim: verdicts.row(v) for page in plans for v in verdicts.verdicts(page)}
+        judged = {v.claim: verdicts.row(v) for page in every for v in verdicts.verdicts(page)}
     rows = [judged[claim] for claim in CLAIMS if claim in judged]
     write_csv(folder / "verdicts.csv", verdicts.VERDICT_COLUMNS, rows)
 
 
-SUMMARY_COLUMNS = (
-    "page",
-    "dataset",
-    "classes",
-    "model",
-    "fold",
-    "seed",
-    "epochs",
-    "image_size",
+def _others_on_record(folder: Path, plans: Sequence[Plan]) -> list[Plan]:
+    """The pages beside ``plans`` that lack no run; none where runs are on different images."""
+    known = {page.page for page in plans}
+    with suppress(PublishError):
+        recorded = recorded_plans(folder).values()
+        return [page for page in recorded if page.page not in known and not lacking(page)]
+    return []
+
+
+# What the metrics of a finished run say.
+MEASURED = (
     "params",
     "macs",
     "final_val_acc",
@@ -48,26 +57,57 @@ SUMMARY_COLUMNS = (
     "best_epoch",
     "seconds",
     "images_per_second",
+)
+SUMMARY_COLUMNS = (
+    "run",
+    "page",
+    "part",
+    "dataset",
+    "classes",
+    "model",
+    "fold",
+    "seed",
+    "epochs",
+    "image_size",
+    *MEASURED,
     "device",
     "status",
 )
 
 
-def summary_rows(results_dir: Path, pages: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def part_profile(part: str) -> str:
+    """The profile that a part of ``design.EXTRA`` is trained in."""
+    return "study" if part in dict(ORDER) else "paper"
+
+
+def summary_rows(results_dir: Path, plans: Sequence[Plan]) -> list[dict[str, Any]]:
     """One row of ``SUMMARY_COLUMNS`` for every run folder below ``results_dir``.
 
-    Args:
-        pages: run name -> the pages that show it.
+    A run's pages are those of ``plans``, and those that show it by the profile's very recipe.
     """
+    profile = results_dir.name
+    asked = {(page.page, experiment.name) for page in plans for experiment in page.experiments}
+
+    def having(parts: Mapping[str, Sequence[Comparison]], experiment: Experiment) -> str:
+        return " ".join(
+            name
+            for name, comparisons in parts.items()
+            if (name, experiment.name) in asked
+            or any(entry_of(comparison, experiment, profile) for comparison in comparisons)
+        )
+
+    extra = {name: parts for name, parts in EXTRA.items() if part_profile(name) == profile}
     rows = []
-    for folder in sorted((results_dir / "runs").glob("*/")):
+    for folder in folders_in(results_dir / "runs"):
         run = Run(folder)
         if not (folder / "experiment.json").exists():
             continue
         experiment, metrics = run.experiment, run.metrics if run.status != "unfinished" else {}
         rows.append(
             {
-                "page": " ".join(pages.get(folder.name, ())),
+                "run": folder.name,
+                "page": having(PAGES, experiment),
+                "part": having(extra, experiment),
                 "dataset": experiment.dataset,
                 "classes": len(run.classes),
                 "model": experiment.variant,
@@ -75,7 +115,7 @@ def summary_rows(results_dir: Path, pages: Mapping[str, Sequence[str]]) -> list[
                 "seed": experiment.seed,
                 "epochs": experiment.recipe.epochs,
                 "image_size": experiment.recipe.image_size,
-                **{name: metrics.get(name, "") for name in SUMMARY_COLUMNS[8:15]},
+                **{name: metrics.get(name, "") for name in MEASURED},
                 "device": run.record["compute"]["device"],
                 "status": run.status,
             }

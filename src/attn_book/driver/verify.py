@@ -28,7 +28,7 @@ from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, lacking, recorded_plans
 from attn_book.records.repair import READERS
 from attn_book.records.reproduction import check_reproduction
-from attn_book.records.run import Run
+from attn_book.records.run import Run, folders_in
 from attn_book.records.seal import broken_seals
 from attn_book.records.semantics import changed_parts
 from attn_book.study.design import EXTRA
@@ -89,7 +89,9 @@ def check(published: Path = PUBLISHED) -> list[str]:
     """
     found = sorted(published.iterdir()) if published.is_dir() else []
     problems = [f"{path.name}: {problem}" for path in found for problem in problems_of(path)]
-    return problems if found else [f"nothing is published in {published}; {FIRST_PUBLISH}"]
+    if not problems and not any(path.name in PROFILES for path in found):
+        return [f"nothing is published in {published}; {FIRST_PUBLISH}"]
+    return problems
 
 
 def problems_of(folder: Path) -> list[str]:
@@ -99,12 +101,15 @@ def problems_of(folder: Path) -> list[str]:
     for others in (full_size, first_study):
         if folder.name == others.FOLDER:
             return others.problems(folder)
+    if left := re.fullmatch(r"\.(\w+)\..+\.tmp", folder.name):  # see ``files.atomic_folder``
+        again = f"make publish PROFILE={left[1]}"
+        return [f"was left by an interrupted publish; to put that right, run: {again}"]
     if folder.name not in PROFILES:
         return [f"is not a profile; choose one of: {', '.join(PROFILES)}"]
     seals = broken_seals(folder)
     problems = [
         f"run {path.name}: {problem}"
-        for path in sorted((folder / "runs").glob("*/"))
+        for path in folders_in(folder / "runs")
         for problem in _run_problems(Run(path), folder.name)
     ]
     if problems:
@@ -333,7 +338,7 @@ def retrain(name: str | None = None, published: Path = PUBLISHED, data_dir: Any 
         CheckpointError: the final accuracy differs by more than ``reproduction.tolerance``.
     """
     runs: dict[str, Run] = {}
-    for folder in sorted(published.glob("*/")):
+    for folder in folders_in(published):
         runs |= finished_runs(folder)
     if name is None:
         short = [n for n, run in runs.items() if run.metrics["seconds"] <= LONGEST_RETRAINING]

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from attn_blocks.errors import AttnBlocksError, StorageError
 from attn_blocks.files import NO_ROOM, storage_error
 from attn_book.driver.pages import execute_page
-from attn_book.driver.processes import LONGEST_ERROR, PACKAGES
+from attn_book.driver.processes import LONGEST_ERROR, LONGEST_RESULT, PACKAGES
 from attn_book.study.experiment import Experiment
 from attn_book.training.run import train_experiment
 
@@ -43,7 +43,14 @@ def main() -> None:
             path = Path(os.fsdecode(error.filename or Path.cwd()))
             result |= {"error": str(storage_error(error, path)), "errno": error.errno}
     result["error"] = result["error"] and result["error"][-LONGEST_ERROR:]
-    os.write(channel, json.dumps(result).encode("ascii"))
+    os.write(channel, _line(result))
+
+
+def _line(result: dict[str, Any]) -> bytes:
+    """A result as the driver reads it; of very many notes the last ones are left out."""
+    while len(line := json.dumps(result).encode("ascii")) > LONGEST_RESULT:
+        result["notes"].pop()
+    return line
 
 
 def _train(experiment: Mapping[str, Any], **arguments: Any) -> None:
@@ -54,15 +61,17 @@ _KINDS: dict[str, Callable[..., None]] = {"train": _train, "page": execute_page}
 
 
 def _exit_with_driver() -> None:
-    import psutil
-
     # Not through sys.stdin: a thread that waits in there would block the interpreter's end.
     while os.read(0, 1024):
         pass
-    for child in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            child.kill()
-    os._exit(1)
+    try:
+        import psutil
+
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+    finally:
+        os._exit(1)
 
 
 def _collect_warnings(notes: list[str]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from attn_blocks.errors import CheckpointError
 from attn_blocks.files import read_json
 from attn_book.records.reading import read_history
+from attn_book.records.run import folders_in
 from attn_book.records.seal import broken_seals
 
 FOLDER = "first_study"  # below book/published
@@ -65,13 +66,16 @@ def read(folder: Path) -> OldRun:
 
 def runs(folder: Path, part: str = RUNS) -> list[OldRun]:
     """The runs below ``folder``, or with ``TRIALS`` the trials that its recipes were chosen by."""
-    return [read(path) for path in sorted((folder / part).glob("*/"))]
+    return [read(path) for path in folders_in(folder / part)]
 
 
 def problems(folder: Path) -> list[str]:
     """What is wrong with the records below ``folder``: a line a problem, none if all is well."""
+    paths = [path for part in folders_in(folder) for path in folders_in(part)]
+    if not paths:
+        return ["holds no record"]
     found = broken_seals(folder)
-    for path in sorted(folder.glob("*/*/")):
+    for path in paths:
         try:
             run = read(path)
             confusion = np.array(run.metrics["confusion"])

@@ -23,6 +23,12 @@ from attn_book.study.experiment import Experiment
 WEIGHTS = ("best.safetensors", "last.safetensors")
 
 
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name; none where it is not there."""
+    # Before Python 3.11, the pattern "*/" finds files too.
+    return sorted(path for path in folder.glob("*") if path.is_dir())
+
+
 @dataclass(frozen=True)
 class Run:
     """A run folder, read when asked."""

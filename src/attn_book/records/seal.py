@@ -17,8 +17,12 @@ def seal(folder: Path) -> None:
     write_bytes(folder / SUMS, "".join(lines).encode())
 
 
-def broken_seals(folder: Path) -> list[str]:
-    """How the files below ``folder`` differ from those that were sealed: a line for each."""
+def broken_seals(folder: Path, below: str = "") -> list[str]:
+    """How the files below ``folder`` differ from those that were sealed: a line for each.
+
+    Args:
+        below: how their paths in it begin, such as ``"runs/"``; by default all are looked at.
+    """
     try:
         lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -31,7 +35,7 @@ def broken_seals(folder: Path) -> list[str]:
         return [f"{SUMS} is damaged: it holds other lines than a sum and a name"]
     there = _files(folder)
     problems = []
-    for name in sorted(sealed.keys() | there.keys()):
+    for name in sorted(n for n in sealed.keys() | there.keys() if n.startswith(below)):
         if name not in there:
             problems.append(f"{name} is missing")
         elif name not in sealed:

@@ -261,7 +261,7 @@ def fold_of(seed: int, dataset: str, profile: str) -> int:
 
 
 def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
-    """``"0 1 2"``, ``"0,1"``, ``3`` or ``(0, 1)`` as a tuple of different integers >= 0."""
+    """``"0 1 2"``, ``"0,1"``, ``3`` or ``(0, 1)`` as a tuple of different integers from 0."""
     values: Iterable[str | int]
     if isinstance(seeds, str):
         values = seeds.replace(",", " ").split()
@@ -273,8 +273,11 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
         parsed = tuple(dict.fromkeys(int(value) for value in values))
     except (TypeError, ValueError, OverflowError):  # the last for infinity
         parsed = ()
-    if not parsed or min(parsed) < 0:
-        raise SettingError(f'seeds must be integers from 0, such as "0 1 2", not {values!r}')
+    # Larger ones fit into no record.
+    if not parsed or not 0 <= min(parsed) <= max(parsed) < 2**63:
+        raise SettingError(
+            f'seeds must be integers from 0 to 2^63 - 1, such as "0 1 2", not {values!r}'
+        )
     return parsed
 
 

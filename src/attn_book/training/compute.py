@@ -120,13 +120,26 @@ class Compute:
             **asdict(self),
             "loss_scaling": self.amp == "float16",
             "pinned_memory": self.on_gpu,
-            "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
+            "threads": threads_asked() or 1,
             "mkl_debug_cpu_type": os.environ.get("MKL_DEBUG_CPU_TYPE"),
             "processor": processor()["name"],
         }
         if self.on_gpu:
             description["gpu"] = paddle.device.cuda.get_device_name()
         return description
+
+
+def threads_asked(environment: Mapping[str, str] = os.environ) -> int | None:
+    """The threads that ``OMP_NUM_THREADS`` asks for, None where it is not set.
+
+    Raises:
+        SettingError: it is no number from 1, nor a list of them, of which the first counts.
+    """
+    value = environment.get("OMP_NUM_THREADS", "")
+    first = value.partition(",")[0].strip()
+    if value and not (first.isdecimal() and int(first)):
+        raise SettingError(f"OMP_NUM_THREADS is {value!r}; it must be a number from 1")
+    return int(first) if value else None
 
 
 def compute(

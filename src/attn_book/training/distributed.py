@@ -56,6 +56,11 @@ class Group:
         signal.alarm(self.timeout)
         return total
 
+    def leave(self) -> None:
+        """No sum follows: this process may take its time for what it does alone."""
+        if self.size > 1:
+            signal.alarm(0)
+
     def agree(self, answer: bool) -> bool:
         """The first process's ``answer``, returned in all of them."""
         return bool(self.total(np.array([int(answer and self.writes)]))[0])

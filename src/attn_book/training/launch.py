@@ -28,6 +28,7 @@ from attn_blocks.files import write_json
 from attn_book.records.reading import epochs_done
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment
+from attn_book.training.compute import threads_asked
 from attn_book.training.distributed import remove_environments
 
 LOG = "launch.log"
@@ -183,14 +184,16 @@ def command(job: str, logs: Path, processes: Processes) -> list[str]:
         options += ["--nnodes", str(processes.nodes), "--master", processes.master]
     else:
         options += ["--host", "127.0.0.1"]
-    code = "from attn_book.training import run; run.main()"
+    # Not from the folder that the command was given in, which -c puts first.
+    code = "import sys; sys.path[:] = filter(None, sys.path); "
+    code += "from attn_book.training import run; run.main()"
     worker = [sys.executable, "-c", code, str(logs / "request.json")]
     return [sys.executable, "-m", "paddle.distributed.launch", *options, *worker]
 
 
 def environment(device: str, processes: Processes) -> dict[str, str]:
     """The environment of that command: threads divided, loopback only, gloo on a CPU."""
-    threads = int(os.environ.get("OMP_NUM_THREADS") or cores())
+    threads = threads_asked() or cores()
     changed = dict(os.environ) | {"OMP_NUM_THREADS": str(max(1, threads // processes.local))}
     if processes.nodes == 1:
         changed = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"} | changed

@@ -29,7 +29,7 @@ from attn_book.records import provenance, semantics
 from attn_book.records.logits import confusion_of, save_logits
 from attn_book.records.published import import_published_record, is_done
 from attn_book.records.reading import HISTORY_COLUMNS
-from attn_book.records.repair import put_in_order
+from attn_book.records.repair import move_aside, put_in_order, set_aside_checkpoint
 from attn_book.records.run import Run
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
@@ -78,12 +78,13 @@ def train_experiment(
 
     Returns:
         The finished run; or one with status "failed" and the reason in its metrics, when the loss
-        became infinite or not a number or memory ran out, since it would fail again with the same
-        settings.
+        became infinite or not a number, since it would fail again with the same settings.
 
     Raises:
         SettingError: an invalid device or number of processes.
-        TrainingError: the images changed meanwhile, or one of several processes ended early.
+        TrainingError: the images changed meanwhile, memory ran out, or one of several processes
+            ended early; what was finished until then is kept.
+        PublishError: its published record is not as it was published.
         StorageError: the disk is full; what was finished until then is kept.
     """
     folder = Path(results_dir) / "runs" / experiment.name
@@ -110,21 +111,35 @@ def train_experiment(
             )
         compute = computing.compute(device, group.size, group.local_size)
         if group.writes:
-            # Of a run that has lost its weights: it is trained again, and not finished until then.
-            (folder / "metrics.json").unlink(missing_ok=True)
+            _clear(Run(folder))
         try:
             train_into(folder, experiment, images, compute, progress, group)
-        except (Diverged, MemoryError, RuntimeError, OSError) as error:
-            failure = _failure(experiment, error)
-            if failure is None:
-                if isinstance(error, OSError) and error.errno in NO_ROOM:
-                    raise storage_error(error, folder) from error
-                raise
+        except Diverged as error:  # in all processes
             if group.writes:
+                failure = {"status": "failed", "reason": str(error), **error.where}
                 write_json(folder / "metrics.json", failure)
-            elif not isinstance(error, Diverged):  # that shows in all processes, this only in one
-                raise TrainingError(failure["reason"]) from error
+        except (MemoryError, RuntimeError, OSError) as error:
+            if _is_out_of_memory(error):
+                raise TrainingError(
+                    f"out of memory at batch size {experiment.recipe.batch_size}; lower "
+                    "batch_size, image_size or width in the recipe, or run fewer jobs at once"
+                ) from error
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise storage_error(error, folder) from error
+            raise
         return Run(folder)
+
+
+def _clear(run: Run) -> None:
+    """Take away what would call a run ended that is trained now."""
+    if run.status == "finished":
+        kept = move_aside(run)
+        warnings.warn(
+            f"{run.folder.name} has lost its weights and is trained again; its record is set aside "
+            f"in {kept}",
+            stacklevel=3,
+        )
+    (run.folder / "metrics.json").unlink(missing_ok=True)  # of one that ran out of memory
 
 
 def _is_done(found: Run, fresh: bool) -> bool:
@@ -132,23 +147,15 @@ def _is_done(found: Run, fresh: bool) -> bool:
     return is_done(found) or (not fresh and import_published_record(found))
 
 
-def _failure(experiment: Experiment, error: Exception) -> dict[str, Any] | None:
-    """The metrics of a run that would fail again with the same settings; None for other errors."""
-    if isinstance(error, Diverged):
-        return {"status": "failed", "reason": str(error), **error.where}
+def _is_out_of_memory(error: Exception) -> bool:
     # Paddle's own out-of-memory errors are RuntimeErrors.
     message = str(error).lower()
-    if not isinstance(error, MemoryError) and not (
-        "resourceexhausted" in message
+    return (
+        isinstance(error, MemoryError)
+        or "resourceexhausted" in message
         or "out of memory" in message
         or getattr(error, "errno", None) == errno.ENOMEM
-    ):
-        return None
-    reason = (
-        f"out of memory at batch size {experiment.recipe.batch_size}; lower batch_size, image_size "
-        "or width in the recipe, or run fewer jobs at once"
     )
-    return {"status": "failed", "reason": reason}
 
 
 def train_into(
@@ -170,6 +177,8 @@ def train_into(
 
     history = restore(folder, model, training.optimizer, training.scaler)
     group.check_same(len(history), "the number of finished epochs")
+    if group.writes and not history:
+        set_aside_checkpoint(folder)
     logits = None
     bar = _progress_bar(experiment, len(history), training, progress and group.writes)
     with bar, open_log(folder, history, group) as log:
@@ -187,6 +196,7 @@ def train_into(
                 save_epoch(folder, training, history)
     if logits is None:  # stopped between the last checkpoint and the metrics
         _, logits = evaluate(training)
+    group.leave()
     if group.writes:
         save_logits(folder / "logits.safetensors", logits, images.val.labels)
         images_seen = recipe.epochs * training.images_an_epoch
