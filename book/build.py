@@ -114,19 +114,20 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> N
     drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
     drawing.savefig(records / "rooms.svg", metadata={"Date": None})
     shown = foremost(plans)
+    study = folder_of(plans["study"]) if "study" in plans else PUBLISHED / "study"
     front.write_front(plans, records)
     texts = {
         "blocks": included.blocks(),
         "gains": included.on_imagenet(),
         "results": "\n\n".join(included.results(pages, records) for pages in plans.values()),
         "recipes": included.recipes(shown),
-        "pilot": included.pilot_trials(),
+        "controls": included.controls(study),
+        "pilot": included.pilot_trials(study),
         "images": included.images(plans),
         "speed": included.speed(shown),
         "benchmarks": included.benchmarks(BENCHMARKS),
         "data": (PROJECT / "data" / "README.md").read_text(encoding="utf-8"),
     }
-    study = folder_of(plans["study"]) if "study" in plans else PUBLISHED / "study"
     texts |= first_study.texts(records)
     texts |= full_size.texts(records, study) | why_05888.texts(records, study)
     for name, text in texts.items():

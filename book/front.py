@@ -52,13 +52,14 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     pages, found = foremost(plans), full_size.Found()
     plan, wide = subject(pages), gains_of(found)
     image = records / "figures" / f"{plan.page}_front.png"
+    sources = [plain(wide_origin(found))]
     if is_study(plan):
-        figure, source, rows = picture(plan, wide), origin(plan), headline(plan, wide)
-        plots.save(figure, plan.provenance, image)
-        words = str(figure.get_label())
+        figure, rows = picture(plan, wide), headline(plan, wide)
+        plots.save(figure, f"{plan.provenance}\n{wide_origin(found)}", image)
+        words, sources = str(figure.get_label()), [origin(plan), *sources]
     else:
-        lesson, source = full_size.animals(found), plain(full_size.origin(found))
-        plots.save(lesson.figure, full_size.origin(found), image)
+        lesson = full_size.animals(found)
+        plots.save(lesson.figure, wide_origin(found), image)
         words, rows = lesson.alt, reported_beside(plan, wide)
     coming = [line for line in map(under_way, plans.values()) if line]
     if coming:
@@ -70,7 +71,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
         table(rows, ".results .wide"),
         ":::::",
-        banner(source),
+        banner("\n\n".join(sources)),
         sentences([count(pages), decided_by("{doc}`" + _("The protocol") + " <protocol>`")]),
         decided(pages),
         sentences(coming),
@@ -98,7 +99,10 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         shown += [
             f"![{figure.get_label()}]({image})",
             headline(plan, wide).to_markdown(disable_numparse=True),
-            say("Points of validation accuracy; {origin}.", origin=origin(plan)),
+            say(
+                "Points of validation accuracy; {origin}.",
+                origin=clauses([origin(plan), wide_origin(found)]),
+            ),
         ]
     protocol = "[" + _("The protocol") + "](book/protocol.md)"
     claims = sentences([count(pages), decided_by(protocol)])
@@ -174,11 +178,25 @@ def gains_of(found: full_size.Found) -> dict[str, float]:
     return {title: found.gain(TASK, title) for title in found.blocks}
 
 
+def wide_origin(found: full_size.Found) -> str:
+    """Where the numbers at the published width are from, in one line."""
+    one = found.plain[0]
+    return say(
+        "full width · seeds {seeds} · {pixels} px, {epochs} epochs, a recipe of its own · {device} "
+        "· PyTorch {version}",
+        seeds=joined(map(str, found.animals)),
+        pixels=one.recipe["image_size"],
+        epochs=one.recipe["epochs"],
+        device=one.compute["device"],
+        version=one.compute["torch"],
+    )
+
+
 def at_full_size_in_words(opening: str, found: full_size.Found) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
     return say(
-        "{opening}, each trained {trainings} times on a GPU, they ended on average this many "
-        "points above (+) or below (-) {network}: {gains}.",
+        "{opening}, the networks with a block, each trained {trainings} times on a GPU, ended on "
+        "average this many points above (+) or below (-) {network}: {gains}.",
         opening=opening,
         trainings=len(found.plain),
         network=RESNET.title,

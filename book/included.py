@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 from published_results import count, decided_by, folder_of, judged_claims, under_way, widest
-from texts import banner, origin, table
+from texts import banner, day_span, origin, table
 
 from attn_blocks.layers import ATTNS
-from attn_book.analysis import pilot, tables, verdicts
-from attn_book.analysis.words import counted, joined, plain, sentences
+from attn_book.analysis import beside, pilot, tables, verdicts
+from attn_book.analysis.words import clauses, counted, joined, plain, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
-from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import finished_runs
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
 from attn_book.study.pages import TASK_TITLES
-from attn_book.study.plan import Plan
+from attn_book.study.plan import Plan, data_label
 
 
 def blocks() -> str:
@@ -58,14 +57,15 @@ def results(pages: dict[str, Plan], records: Path) -> str:
             ("-files", _("### Files")),
         )
     )
-    parts = [title]
-    if so_far := under_way(pages):
-        means = _(
-            "An accuracy is the mean over the folds or seeds that a network has so far: only "
-            "differences over runs that both networks have, as under Claims, compare two of them."
-        )
-        parts.append(sentences([so_far, means]))
-    for task, plan in widest(pages).items():
+    parts, shown = [title], widest(pages)
+    means = _(
+        "An accuracy is the mean over the folds or seeds that a network has: only differences over "
+        "runs that both networks have, as under Claims, compare two of them."
+    )
+    is_even = all(same_seeds(plan, task) for task, plan in shown.items())
+    if caution := sentences([under_way(pages) or "", "" if is_even else means]):
+        parts.append(caution)
+    for task, plan in shown.items():
         parts += [
             f"### {TASK_TITLES[task]}",
             banner(origin(plan.alone(task))),
@@ -81,6 +81,12 @@ def results(pages: dict[str, Plan], records: Path) -> str:
     return "\n\n".join(parts)
 
 
+def same_seeds(plan: Plan, task: str) -> bool:
+    """Whether the networks of a task that have runs have them on the same folds or seeds."""
+    runs = planned.runs_of(plan, task).values()
+    return len({tuple(run.experiment.seed for run in of) for of in runs if of}) < 2
+
+
 def claims(pages: dict[str, Plan]) -> pd.DataFrame:
     """Every claim with its outcome and the numbers behind it."""
     return verdicts.table_of(judged_claims(pages))
@@ -94,9 +100,53 @@ def recipes(pages: dict[str, Plan]) -> str:
     return f"{banner(line)}\n{table(pd.concat(columns, axis=1).fillna(tables.DASH))}"
 
 
-def pilot_trials() -> str:
-    """The pilot's trials, and the recipe that they choose."""
-    found = pilot.trials(finished_runs(PUBLISHED / "study").values())
+def controls(folder: Path) -> str:
+    """Controls, budgets and width: a table for each that is trained, and which are not yet.
+
+    Args:
+        folder: the published folder of the study.
+    """
+    parts, lacking = [], []
+    for part, heading in beside.PARTS.items():
+        found = beside.evidence(folder, part)
+        if not beside.is_trained(found, part):
+            lacking.append(_(heading))
+            continue
+        parts.append(f"{{#{part.replace('_', '-')}}}\n### {_(heading)}")
+        runs = [run for of_title in found.runs.values() for run in of_title.values()]
+        if runs:  # else all have diverged
+            parts.append(banner(origin_of(folder.name, runs)))
+        parts.append(table(beside.table(found)))
+    if lacking:
+        parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
+    return "\n\n".join(parts)
+
+
+def origin_of(profile: str, runs: Sequence[Run]) -> str:
+    """Data, sizes, dates and device of runs that are on no page, in one line."""
+    recipe = runs[-1].experiment.recipe
+    line = say(
+        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
+        profile=profile,
+        images=data_label(runs[0].record["data"]["label"]),
+        pixels=recipe.image_size,
+        width=recipe.width,
+        runs=counted(len(runs), "run"),
+        days=day_span(sorted(run.metrics["finished"][:10] for run in runs)),
+    )
+    devices = sorted({run.record["compute"]["device"] for run in runs})
+    return plain(f"{line} · {joined(devices)}")
+
+
+def pilot_trials(folder: Path) -> str:
+    """The pilot's trials, and the recipe that they choose.
+
+    Args:
+        folder: the published folder of the study.
+    """
+    found = pilot.trials(finished_runs(folder).values())
+    if not found:
+        return _("No run of the pilot is published here.")
     best = pilot.chosen(found)
     words = say(
         "Chosen: a rate of {rate:g}, crops from {crop:g} of the image, {epochs} epochs, with a "

@@ -9,12 +9,14 @@ from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
 from attn_book.analysis.words import clauses, listed, sentences
 from attn_book.language import N_, _, say
-from attn_book.records.recorded import ended_of
-from attn_book.study.claims import CLAIMS
+from attn_book.records.recorded import ended_runs, entry_of
+from attn_book.study.claims import CLAIMS, REACH
+from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
+NOT_DECIDED = N_("not decided yet")
 DECIDED_BY = N_("{protocol}, written before the first run, says how claims are decided.")
 
 
@@ -50,13 +52,16 @@ def judged_claims(pages: dict[str, Plan]) -> list[Verdict]:
 
 def count(pages: dict[str, Plan]) -> str:
     """How many claims have which outcome, in a sentence, and what an outcome is about."""
-    found = [v.word if not v.constant else CONSTANT for v in judged_claims(pages)]
-    found += [NOT_TESTED] * (len(CLAIMS) - len(found))
-    if set(found) == {NOT_TESTED}:
+    words = {
+        v.claim: CONSTANT if v.constant else v.word for v in judged_claims(pages) if v.is_decided
+    }
+    if not words:
         return say("None of the {claims} claims is decided here.", claims=len(CLAIMS))
+    # Only an accuracy to reach is not tested by the study; the others wait for runs.
+    found = [words.get(c, NOT_TESTED if c.kind == REACH else NOT_DECIDED) for c in CLAIMS]
     numbers = [
         say("**{number} {outcome}**", number=found.count(word), outcome=_(word))
-        for word in (*OUTCOMES, CONSTANT, NOT_TESTED)
+        for word in (*OUTCOMES, CONSTANT, NOT_DECIDED, NOT_TESTED)
         if word in found
     ]
     text = say("Of {claims} claims, {numbers}.", claims=len(CLAIMS), numbers=listed(numbers))
@@ -88,22 +93,34 @@ def _item(outcome: str, claims: Iterable[str]) -> str:
 
 
 def under_way(pages: dict[str, Plan]) -> str | None:
-    """How far a profile is whose runs are not all published, in a sentence; None if they are."""
-    profile = next(iter(pages.values())).profile
+    """How far a profile is whose runs are not all published, in a sentence; None if they are.
+
+    The study's runs are those of ``design.ORDER``, the pilot's among them; another profile's are
+    those of the pages.
+    """
+    folder = folder_of(pages)
+    settings = PROFILES[folder.name]
+    trained = [EXTRA[name] for name in dict(ORDER)] if settings.folds else PAGES.values()
+    comparisons = [comparison for part in trained for comparison in part]
     wanted = {
         (comparison.task, entry.title, seed)
-        for comparisons in PAGES.values()
         for comparison in comparisons
         for entry in comparison.entries
-        for seed in seeds_of(comparison, entry, PROFILES[profile].seeds)
+        for seed in seeds_of(comparison, entry, settings.seeds)
     }
-    found = set().union(*(ended_of(plan) for plan in pages.values()))
+    ended = [run.experiment for run in ended_runs(folder).values()]
+    found = {
+        (comparison.task, entry.title, experiment.seed)
+        for comparison in comparisons
+        for experiment in ended
+        if (entry := entry_of(comparison, experiment, folder.name)) is not None
+    }
     done = len(wanted & found)
     if done == len(wanted):
         return None
     return say(
         "**The profile {profile} is under way:** {done} of {wanted} runs are done.",
-        profile=profile,
+        profile=folder.name,
         done=done,
         wanted=len(wanted),
     )

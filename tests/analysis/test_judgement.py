@@ -15,6 +15,7 @@ from attn_book.analysis import statistics, verdicts
 from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import (
     judge,
+    judge_one_more,
     primary_outcome,
     secondary_outcome,
 )
@@ -136,6 +137,22 @@ def test_the_primary_family_is_judged_by_simultaneous_intervals(whole):
     }
     ge = found["GE-ResNet-50 > ResNet-50 on Animals-10"]
     assert ge.corrected[0] < 0 < ge.interval[0] < 1.5 < ge.interval[1]
+
+
+@pytest.mark.parametrize(
+    ("half", "outcome"), [(0.4, "better by under 1.5 points"), (0.7, "better, on these images")]
+)
+def test_an_outcome_is_limited_where_its_word_does_not_hold_and_not_what_is_added(
+    whole, half, outcome
+):
+    """GE gains 1 point: (0.6, 1.4) and half as wide again (0.4, 1.6); (0.3, 1.7), (-0.05, 2.05)."""
+    evidence = on_record(recorded_plans(whole)[OVERVIEW])["animals10"]
+    claim = next(c for c in CLAIMS if (c.family, c.better) == (PRIMARY, "GE-ResNet-50"))
+    deviation = half / statistics.dunnett_critical(9, 32) / math.sqrt(2 / 5)
+    found = judge_one_more(claim, evidence, statistics.Residual(deviation, 32), True)
+    assert found.interval == pytest.approx((1 - half, 1 + half))
+    assert found.corrected == pytest.approx((1 - 1.5 * half, 1 + 1.5 * half))
+    assert found.outcome == outcome
 
 
 def test_the_secondary_family_is_adjusted_by_holm_over_all_tasks(whole):

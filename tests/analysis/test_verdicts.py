@@ -9,7 +9,8 @@ from attn_book.analysis.judgement import Verdict
 from attn_book.driver.summary import write_summary
 from attn_book.records.recorded import recorded_plans
 from attn_book.study.claims import CLAIMS
-from attn_book.study.pages import OVERVIEW
+from attn_book.study.design import HALF_THE_EPOCHS, TWICE_THE_EPOCHS, WIDER
+from attn_book.study.pages import GE, OVERVIEW, RESNET
 from attn_book.study.plan import plan
 
 OF = {claim.text: claim for claim in CLAIMS}
@@ -17,15 +18,8 @@ SE, SIZE = "SE-ResNet-50 > ResNet-50", "SE-ResNet-50 > ResNet-50 by 28.4 points"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory, study_of):
-    """SE gains 4 points in each fold, give or take half a point, and the others nothing."""
-    folder = tmp_path_factory.mktemp("study") / "study"
-
-    def accuracy(task, title, seed):
-        return 0.80 + 0.04 * title.startswith("SE-") + 0.005 * ((seed * len(title)) % 3)
-
-    study_of(folder, accuracy)
-    return recorded_plans(folder)
+def study(se_gains):
+    return recorded_plans(se_gains)
 
 
 def made_up(name, **values):
@@ -143,8 +137,8 @@ def test_a_page_shows_the_claims_on_its_networks_with_what_they_are_about(study)
     assert "* **SE-ResNet-50 > ResNet-50 on Animals-10**" not in unsupported
 
 
-def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study):
-    folder = study[OVERVIEW].results_dir
+def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study, tmp_path):
+    folder = tmp_path
     write_summary(folder, list(study.values()))
     first = (folder / "verdicts.csv").read_bytes()
     with (folder / "verdicts.csv").open(newline="") as stream:
@@ -160,6 +154,26 @@ def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study):
 def test_all_of_the_study_is_behind_a_page_with_an_outcome(study):
     names = {run.folder.name for run in verdicts.runs_behind(study["02_ge"])}
     assert names == {path.name for path in (study[OVERVIEW].results_dir / "runs").iterdir()}
+
+
+def test_the_plain_networks_other_lengths_are_behind_a_page(tmp_path, study_run):
+    """``findings.cost_finding`` reads what the time buys from them, and from no other arm."""
+    folder = tmp_path / "study"
+    for entry in (RESNET, GE):
+        study_run(folder, "animals10", entry, 0, 0.8)
+    before = {run.folder.name for run in verdicts.runs_behind(recorded_plans(folder)["02_ge"])}
+    for comparison in (HALF_THE_EPOCHS, TWICE_THE_EPOCHS, WIDER):
+        plain, block, _ = comparison.entries
+        for seed in (0, 9):  # the other is not the study's
+            study_run(folder, "animals10", plain, seed, 0.7)
+        study_run(folder, "animals10", block, 0, 0.7)
+    found = [run.experiment for run in verdicts.runs_behind(recorded_plans(folder)["02_ge"])]
+    more = [experiment for experiment in found if experiment.name not in before]
+    assert {(e.model, e.seed, e.recipe.epochs) for e in more} == {
+        (RESNET.model, 0, 15),
+        (RESNET.model, 0, 60),
+    }
+    assert len(found) == len(before) + 2
 
 
 def test_a_small_run_shows_differences_and_no_outcome(tmp_path, write_run):

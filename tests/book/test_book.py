@@ -25,8 +25,9 @@ from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import recorded_plans
 from attn_book.records.run import Run
 from attn_book.study.claims import CLAIMS, PRIMARY
+from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import GUIDES, PAGES, SE
+from attn_book.study.pages import GUIDES, OVERVIEW, PAGES, SE, seeds_of
 from attn_book.study.recipes import PROFILES
 
 pytest.importorskip("sphinx", reason="the site is built with Sphinx; pip install '.[book]'")
@@ -192,7 +193,7 @@ def test_the_front_page_opens_with_the_answer_its_figure_and_its_table(html):
     text = (html / "index.html").read_text(encoding="utf-8")
     parts = (
         "<h1>",
-        "At the published width</span></a>, each trained ",
+        "At the published width</span></a>, the networks with a block, each trained ",
         "front.png",
         "<table",
         'class="provenance',
@@ -338,23 +339,23 @@ def test_what_a_page_folds_is_folded(html):
 
 
 def test_published_pages_compare_their_block_with_the_papers_code():
-    for path in PUBLISHED.glob("*/notebooks/*.ipynb"):
-        text = path.read_text(encoding="utf-8")
-        assert ("reference.table(" in text) == ("parameter gradients</th>" in text), path
+    for page in PAGES.keys() - {OVERVIEW}:
+        for path in PUBLISHED.glob(f"*/notebooks/{page}.ipynb"):
+            assert "parameter gradients</th>" in path.read_text(encoding="utf-8"), path
 
 
 # The study, whole and under way ------------------------------------------------------------------
 
 
-def accuracy(task, title, seed):
-    """SE gains 4 points and NL nothing, give or take half a point; a fold's own level beside."""
-    return 0.7 + 0.04 * title.startswith("SE-") + 0.01 * seed + 0.005 * ((seed * len(title)) % 3)
-
-
 @pytest.fixture(scope="module")
-def whole_study(tmp_path_factory, study_of):
+def whole_study(tmp_path_factory, se_gains, study_run):
+    """With the runs that no page shows: the pilot, controls, budgets, width and faults."""
     folder = tmp_path_factory.mktemp("published") / "study"
-    study_of(folder, accuracy)
+    shutil.copytree(se_gains, folder)
+    for comparison in (part for name in dict(ORDER) for part in EXTRA[name]):
+        for entry in comparison.entries if comparison not in PAGES[OVERVIEW] else ():
+            for seed in seeds_of(comparison, entry, PROFILES["study"].seeds):
+                study_run(folder, comparison.task, entry, seed, 0.7)
     write_summary(folder, list(recorded_plans(folder).values()))
     return folder
 
@@ -368,6 +369,9 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
         assert "about these images, under this recipe, trained again with new seeds" in text
         assert 'href="protocol.html"' in text
         assert "under way" not in text
+    assert "Not trained yet" not in text and "An accuracy is the mean over the folds" in text
+    for heading in ("controls", "half-the-epochs", "twice-the-epochs", "wider"):
+        assert f'<section id="{heading}">' in text
     front = unescape((tmp_path / "html" / "index.html").read_text(encoding="utf-8"))
     assert "<li><p>Better: SE-ResNet-50 > ResNet-50 on Animals-10" in front
     row = re.search(r"<td><p>SE</p></td>(.*?)</tr>", front, re.DOTALL)[1]
@@ -375,6 +379,7 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     assert re.fullmatch(r"\+4\.\d\d \[\+\d\.\d, \+\d\.\d\]", gain)
     assert outcome == "better" and re.fullmatch(r"\+\d\.\d", wide)
     assert reported == "+28.4 (smaller than reported)"
+    assert "full width · seeds 0, 1 · 112 px, 32 epochs, a recipe of its own · NVIDIA" in front
     said = re.search(
         r"of 8 attention blocks \d made ResNet-50 better \((.*?)\) and \d stayed", front
     )
@@ -432,16 +437,54 @@ def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp
     assert re.fullmatch(r"\+\d\.\d\d", table.loc["SE", "Points above ResNet-50"])  # no interval
     assert front.count(pages) == "None of the 24 claims is decided here."
     assert front.decided(pages) == ""
-    assert front.under_way(pages) == "**The profile study is under way:** 75 of 77 runs are done."
+    every = len(list((whole_study / "runs").iterdir()))
+    done = f"{every - 2} of {every}"
+    assert front.under_way(pages) == f"**The profile study is under way:** {done} runs are done."
     assert front.answer(pages).startswith("**Not answered yet:** 43 runs of the study are done on")
     assert not any(word in front.answer(pages) for word in OUTCOMES)
     assert front.foremost({"study": pages, "quick": {}}) == pages
     [path] = (folder / "runs").glob("animals10-gc_resnet50-f0-*/metrics.json")
     path.write_text('{"status": "failed", "reason": "the loss is not finite", "epoch": 2}')
     pages = recorded_plans(folder)
-    assert "75 of 77" in front.under_way(pages)  # a run that diverged is done as well
+    assert done in front.under_way(pages)  # a run that diverged is done as well
     table = front.headline(front.subject(pages), {})
     assert table.loc["GC", "Outcome"] == "4 of 5 folds, 1 run diverged"
+
+
+def test_a_study_is_under_way_until_the_last_run_that_no_page_shows(whole_study, tmp_path, front):
+    assert front.under_way(recorded_plans(whole_study)) is None
+    folder = shutil.copytree(whole_study, tmp_path / "study")
+    experiments = {p: Run(p).experiment for p in (folder / "runs").iterdir()}
+    [widest, *_] = (p for p, e in experiments.items() if e.recipe.width == 0.5)
+    shutil.rmtree(widest)
+    said = f"{len(experiments) - 1} of {len(experiments)} runs"
+    assert said in front.under_way(recorded_plans(folder))
+
+
+def test_claims_that_wait_for_runs_are_not_decided_yet_and_only_a_goal_is_not_tested(
+    whole_study, tmp_path, front
+):
+    assert front.count(recorded_plans(whole_study)).count("**1 not tested**") == 1
+    assert "not decided yet" not in front.count(recorded_plans(whole_study))
+    folder = shutil.copytree(whole_study, tmp_path / "study")
+    for path in (folder / "runs").glob("cifar10-*"):
+        shutil.rmtree(path)
+    counts = front.count(recorded_plans(folder))
+    assert "**15 not decided yet** and **1 not tested**" in counts
+
+
+def test_means_over_other_folds_are_told_from_those_over_the_same(whole_study, book):
+    pages, included = recorded_plans(whole_study), book("included")
+    assert included.same_seeds(pages[OVERVIEW], "animals10")
+    assert not included.same_seeds(pages[OVERVIEW], "caltech16")  # VGG-19 has three
+
+
+def test_parts_of_the_study_that_are_not_trained_are_said_to_be_so(book, tmp_path):
+    included = book("included")
+    assert included.controls(tmp_path / "study") == (
+        "Not trained yet: Controls; Half the epochs; Twice the epochs; Half the published width."
+    )
+    assert included.pilot_trials(tmp_path / "study") == "No run of the pilot is published here."
 
 
 def test_of_constant_blocks_no_outcome_is_listed(whole_study, tmp_path, front):

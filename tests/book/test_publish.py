@@ -15,7 +15,7 @@ from PIL import Image
 
 from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import PROJECT, load_tensors, read_json, save_tensors
+from attn_blocks.files import PROJECT, load_tensors, save_tensors
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
 from attn_book.driver.summary import write_summary
@@ -124,15 +124,28 @@ def test_what_the_texts_say_of_records_is_in_them():
     readme = (PROJECT / "README.md").read_text(encoding="utf-8")
     for block, gain in gains.items():
         assert f"{block.upper()} {gain:+.1f}" in readme
+
+
+def test_the_deviations_name_the_pilots_hours_as_they_are_on_record():
     deviations = (PROJECT / "book" / "deviations.md").read_text(encoding="utf-8")
-    seconds = [
-        read_json(path)["seconds"]
-        for path in sorted(
-            (PUBLISHED / "study" / "runs").glob("animals10-resnet50-*-s10?-*/metrics.json")
-        )
-        if Run(path.parent).experiment.recipe.learning_rate == 0.05
-    ]
-    assert "({:,.0f} and {:,.0f})".format(*seconds) in deviations
+    folders = (PUBLISHED / "study" / "runs").glob("animals10-resnet50-*-s10?-*")
+    pilot = sorted(map(Run, folders), key=lambda run: run.experiment.seed)
+    slowed = [run for run in pilot if run.history["seconds"].max() > 1000]
+    assert len(slowed) == 4 and all(3300 < run.history["seconds"].max() < 3700 for run in slowed)
+
+    def seconds(runs):
+        return " and ".join(f"{run.metrics['seconds']:,.0f}" for run in runs)
+
+    first = [run for run in slowed if run.experiment.recipe.learning_rate == 0.05]
+    longest = [run for run in slowed if run.experiment.recipe.epochs == 45]
+    assert f"(rate 0.05, 20 epochs; {seconds(first)} seconds)" in deviations
+    assert f"which decide nothing ({seconds(longest)} seconds)" in deviations
+    hours = sum(run.metrics["seconds"] for run in pilot) / 3600
+    decide = hours - sum(run.metrics["seconds"] for run in longest) / 3600
+    fastest = min(run.history["seconds"].min() for run in pilot)
+    alone = sum(run.experiment.recipe.epochs for run in pilot) * fastest / 3600
+    said = f"take {hours:.1f} core-hours, and those that could decide {decide:.1f}."
+    assert said in deviations and f"makes {alone:.1f} core-hours for all" in deviations
 
 
 def test_the_first_study_is_kept_as_evidence(tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -18,14 +19,19 @@ from attn_book.language import say
 from attn_book.records.logits import read_logits
 from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import RecordedImages, ended_runs, entry_of
+from attn_book.records.recorded import RecordedImages, ended_runs, entry_of, runs_by_title
 from attn_book.records.run import Run
 from attn_book.records.semantics import changed_parts
+from attn_book.study.design import HALF_THE_EPOCHS, TWICE_THE_EPOCHS
 from attn_book.study.pages import OVERVIEW, PAGES, Comparison, seeds_of
 from attn_book.study.plan import Plan, PlannedComparison
 from attn_book.study.recipes import PROFILES
 
 CONSTANT = 0.005  # the least share of predictions that a block which is at work changes
+# ResNet-50 alone, the first network of each.
+LENGTHS = replace(
+    HALF_THE_EPOCHS, entries=(HALF_THE_EPOCHS.entries[0], TWICE_THE_EPOCHS.entries[0])
+)
 
 
 @dataclass(frozen=True)
@@ -217,11 +223,36 @@ def _of_study(
     task: str, profile: str, runs: tuple[tuple[str, Run], ...], stamps: tuple[int, ...]
 ) -> Evidence:
     """Kept while no record changes: drawing images takes seconds, and every table needs it."""
-    comparison = next(c for c in PAGES[OVERVIEW] if c.task == task)
+    return _of_runs(next(c for c in PAGES[OVERVIEW] if c.task == task), profile, runs)
+
+
+def of_folder(folder: Path, comparison: Comparison) -> Evidence:
+    """What a folder of the study has of a comparison, be it of a page or of ``study.design``.
+
+    Args:
+        folder: the profile's results or published folder; its name is the profile's.
+    """
+    runs = [(t, run) for t, of in runs_by_title(folder, comparison).items() for run in of]
+    return _of_runs(comparison, folder.name, runs)
+
+
+def _of_runs(comparison: Comparison, profile: str, runs: Sequence[tuple[str, Run]]) -> Evidence:
     seeds = PROFILES[profile].seeds
     wanted = {entry.title: seeds_of(comparison, entry, seeds) for entry in comparison.entries}
-    folds = not datasets.DATASETS[task].own_split
-    return Evidence(task, True, folds, wanted, *_sorted(wanted, runs))
+    folds = not datasets.DATASETS[comparison.task].own_split
+    return Evidence(comparison.task, True, folds, wanted, *_sorted(wanted, runs))
+
+
+def other_lengths(plan: Plan, task: str) -> dict[int, list[Run]]:
+    """Epochs -> ResNet-50's finished runs of that length, on a task's images; only in the study."""
+    found: dict[int, list[Run]] = {}
+    if task != LENGTHS.task or not PROFILES[plan.profile].folds:
+        return found
+    fingerprint = plan.comparison(task).images.fingerprint
+    for _, run in _of_comparison(LENGTHS, ended_of_study(plan), plan.profile, fingerprint):
+        if run.status == "finished":
+            found.setdefault(run.experiment.recipe.epochs, []).append(run)
+    return found
 
 
 def ended_of_study(plan: Plan) -> list[Run]:
@@ -231,7 +262,7 @@ def ended_of_study(plan: Plan) -> list[Run]:
     """
     is_live = not any(isinstance(c.images, RecordedImages) for c in plan.comparisons)
     if not is_live:
-        found = ended_runs(plan.results_dir)
+        found = _current(ended_runs(plan.results_dir))
     else:
         found = _current(ended_runs(PUBLISHED / plan.profile))
         diverged = {name for name, run in found.items() if run.diverged}

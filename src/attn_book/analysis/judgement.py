@@ -235,7 +235,9 @@ def _of_primary(case: _Case, claims: int) -> Verdict:
         primary_outcome(found.interval(critical, shared), found.interval(inner, shared))
         for shared in (0.0, SHARED)
     )
-    outcome = first if first in (corrected, OPEN) else first + HERE
+    # What UNDER adds is said of the first interval, and is no outcome of its own.
+    holds = first == OPEN or first.removesuffix(UNDER) == corrected.removesuffix(UNDER)
+    outcome = first if holds else first + HERE
     return _decided(case, outcome, statistics.dunnett_p(found.t(), claims, freedom), critical)
 
 

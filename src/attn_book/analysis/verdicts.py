@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from attn_book.analysis.evidence import on_record
+from attn_book.analysis.evidence import on_record, other_lengths
 from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import (
     CANNOT,
@@ -87,8 +87,15 @@ def against_resnet(plan: Plan, task: str, kind: str = BETTER) -> list[Verdict]:
 
 
 def runs_behind(plan: Plan) -> list[Run]:
-    """The runs that decide what a page shows: its own, and those of the families it has decided."""
+    """The runs that decide what a page shows.
+
+    They are its own, those of other lengths that its costs are read from, and those of the families
+    that it has decided.
+    """
     runs = {e.name: run_of(plan, e) for e in plan.experiments}
+    for comparison in plan.comparisons:
+        for of_length in other_lengths(plan, comparison.task).values():
+            runs |= {run.folder.name: run for run in of_length}
     families = {verdict.claim.family for verdict in verdicts(plan) if verdict.is_decided}
     tasks = {claim.task for claim in CLAIMS if claim.family in families}
     for task, evidence in on_record(plan).items():

@@ -33,6 +33,11 @@ def _changed(entry: Entry, title: str, **changes: Any) -> Entry:
     return Entry(entry.model, title, entry.options, {"study": changes})
 
 
+def _title(entry: Entry, how: str) -> str:
+    """A network's name with what is otherwise, as ``analysis.beside`` takes it apart again."""
+    return f"{entry.title}, {how}"
+
+
 def _pilot(rate: float, crop: float, epochs: int) -> Entry:
     title = f"rate {rate:g}, crop from {crop:g}, {epochs} epochs"
     return _changed(RESNET, title, learning_rate=rate, smallest_crop=crop, epochs=epochs)
@@ -47,25 +52,33 @@ _TRIALS = (
 )
 PILOT = (Comparison("animals10", tuple(_pilot(*trial) for trial in _TRIALS), seeds=PILOT_SEEDS),)
 # What an untrained gate does, and what the decay of gains does.
-HALVED = Entry("resnet50", "ResNet-50, branches x 0.5", {"attn": 0.5})
-SRM_DECAYED = _changed(SRM, "SRM-ResNet-50, gains decayed", decay="gains")
+HALVED = Entry("resnet50", _title(RESNET, N_("branches x 0.5")), {"attn": 0.5})
+SRM_DECAYED = _changed(SRM, _title(SRM, N_("gains decayed")), decay="gains")
 CONTROLS = (Comparison("animals10", (HALVED, SRM_DECAYED), runs=3),)
 
+
+def _arms(how: str, runs: int, **changes: Any) -> Comparison:
+    """ResNet-50, SE and SRM, trained otherwise."""
+    arms = tuple(_changed(entry, _title(entry, how), **changes) for entry in (RESNET, SE, SRM))
+    return Comparison("animals10", arms, runs)
+
+
 # Does a block raise the end of the curve, or only its beginning? Does it depend on the width?
-_ARMS = (RESNET, SE, SRM)
 _RECIPE = PROFILES["study"].recipes["animals10"]
-HALF_THE_EPOCHS, TWICE_THE_EPOCHS = (
-    Comparison(
-        "animals10",
-        tuple(_changed(entry, f"{entry.title}, {epochs} epochs", epochs=epochs) for entry in _ARMS),
-        runs=3,
-    )
-    for epochs in (_RECIPE.epochs // 2, 2 * _RECIPE.epochs)
-)
-WIDER = Comparison(
-    "animals10",
-    tuple(_changed(entry, f"{entry.title}, half width", width=0.5) for entry in _ARMS),
-    runs=1,
+HALF_THE_EPOCHS = _arms(N_("15 epochs"), runs=3, epochs=_RECIPE.epochs // 2)
+TWICE_THE_EPOCHS = _arms(N_("60 epochs"), runs=3, epochs=2 * _RECIPE.epochs)
+WIDER = _arms(N_("half width"), runs=1, width=0.5)
+# Title -> the network that differs from it in nothing but the control or the block.
+AGAINST: Mapping[str, Entry] = MappingProxyType(
+    {
+        HALVED.title: RESNET,
+        SRM_DECAYED.title: SRM,
+        **{
+            entry.title: plain
+            for plain, *others in (c.entries for c in (HALF_THE_EPOCHS, WIDER, TWICE_THE_EPOCHS))
+            for entry in others
+        },
+    }
 )
 # What training the plain network unequally does to it.
 UNEQUAL = Comparison(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from attn_book.analysis.evidence import ended_of_study
+from attn_book.analysis.evidence import other_lengths
 from attn_book.analysis.findings.compared import (
     NO_PLAIN,
     NO_RUN,
@@ -19,14 +19,12 @@ from attn_book.analysis.findings.compared import (
 )
 from attn_book.analysis.words import Finding, counted, joined, points, sentences
 from attn_book.language import N_, _, say
-from attn_book.records.recorded import entry_of
 from attn_book.records.run import Run
-from attn_book.study.design import HALF_THE_EPOCHS, TWICE_THE_EPOCHS
 from attn_book.study.plan import Plan
-from attn_book.study.recipes import PROFILES
 
-STEP = N_("Training step")  # the column of ``cost.table``
-BUDGETS = (HALF_THE_EPOCHS, TWICE_THE_EPOCHS)
+# Columns of ``cost.table``.
+STEP = N_("Training step")
+ROUNDS = N_("Middle half of the rounds")
 
 
 def cost_finding(
@@ -40,7 +38,7 @@ def cost_finding(
         titles: the networks with a block that are meant; none for all.
     """
     found = compared(plan, task, titles)
-    budgets = _budgets(plan, task, found.plain)
+    budgets = other_lengths(plan, task)
     return Finding(tuple((title, _cost(found, title, measured, budgets)) for title in found.blocks))
 
 
@@ -69,8 +67,10 @@ def _cost(
     steps = measured[_(STEP)]
     ratio = float(steps[title] / steps[found.plain])
     step = say(
-        "A training step takes {ratio:.2f} times as long, measured in turn on this machine.",
+        "A forward and backward pass takes {ratio:.2f} times as long, measured in turn on this "
+        "machine; in the middle half of the rounds it took {rounds} times.",
         ratio=ratio,
+        rounds=measured[_(ROUNDS)][title],
     )
     return sentences([text, step, _same_time(found, title, ratio, budgets)])
 
@@ -163,20 +163,3 @@ def _between(found: Compared, title: str, bought: float, budgets: Mapping[int, l
         ours=mine,
         gain=points(100 * (mine - plain)),
     )
-
-
-def _budgets(plan: Plan, task: str, plain: str | None) -> dict[int, list[Run]]:
-    """Epochs -> the plain network's runs of that length, of the study's budget axis."""
-    if not PROFILES[plan.profile].folds or plain is None:
-        return {}
-    models = {e.model for e in plan.comparison(task).comparison.entries if e.title == plain}
-    found: dict[int, list[Run]] = {}
-    for comparison in BUDGETS:
-        if comparison.task != task:
-            continue
-        for run in ended_of_study(plan):
-            entry = entry_of(comparison, run.experiment, plan.profile)
-            same = run.experiment.fingerprint == plan.comparison(task).images.fingerprint
-            if entry is not None and entry.model in models and same and run.status == "finished":
-                found.setdefault(run.experiment.recipe.epochs, []).append(run)
-    return found

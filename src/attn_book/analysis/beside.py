@@ -1,0 +1,90 @@
+"""Controls, budgets and width: what the study trains beside the nine, by fold and without outcome.
+
+``book/protocol.md`` never pools them with the nine. Each network is held against the one that
+differs from it in nothing but the control or the block, on the folds that both have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+
+from attn_book.analysis.evidence import Evidence, of_folder
+from attn_book.analysis.tables import DASH
+from attn_book.analysis.words import phrases
+from attn_book.language import N_, _, say
+from attn_book.study.design import AGAINST, EXTRA
+
+# The names of ``design.EXTRA``, in the order of the protocol.
+PARTS: Mapping[str, str] = MappingProxyType(
+    {
+        "controls": N_("Controls"),
+        "half_the_epochs": N_("Half the epochs"),
+        "twice_the_epochs": N_("Twice the epochs"),
+        "wider": N_("Half the published width"),
+    }
+)
+
+
+def evidence(folder: Path, part: str) -> Evidence:
+    """The runs of a part, with those of the nine that it is held against.
+
+    Args:
+        folder: the profile's results or published folder; its name is the profile's.
+        part: one of ``PARTS``.
+    """
+    (comparison,) = EXTRA[part]
+    pairs = ((AGAINST.get(entry.title, entry), entry) for entry in comparison.entries)
+    entries = {entry.title: entry for pair in pairs for entry in pair}
+    return of_folder(folder, replace(comparison, entries=tuple(entries.values())))
+
+
+def is_trained(found: Evidence, part: str) -> bool:
+    """Whether any run of the part itself has ended, finished or diverged."""
+    (comparison,) = EXTRA[part]
+    return any(found.runs[e.title] or found.diverged[e.title] for e in comparison.entries)
+
+
+def table(found: Evidence) -> pd.DataFrame:
+    """Each network's accuracy by fold, and below it how many points it is above the other one.
+
+    Args:
+        found: of one part, see ``evidence``.
+    """
+    rows = []
+    for title in found.wanted:
+        shares = {seed: points / 100 for seed, points in found.accuracies[title].items()}
+        rows.append(_row(in_words(title), found, shares, ".4f", title))
+        if title in AGAINST:
+            other = AGAINST[title].title
+            gains = {
+                seed: found.accuracies[title][seed] - found.accuracies[other][seed]
+                for seed in found.shared(title, other)
+            }
+            label = say("points above {network}", network=in_words(other))
+            rows.append(_row(label, found, gains, "+.2f", title, other))
+    return pd.DataFrame(rows).set_index(_("Network"))
+
+
+def _row(
+    label: str, found: Evidence, values: Mapping[int, float], form: str, *titles: str
+) -> dict[str, str]:
+    shown = {fold: f"{value:{form}}" for fold, value in values.items()}
+    folds = found.wanted[titles[0]]
+    return {
+        _("Network"): label,
+        **{say("Fold {fold}", fold=fold): shown.get(fold, DASH) for fold in folds},
+        _("Mean"): f"{np.mean([*values.values()]):{form}}" if values else DASH,
+        _("Runs"): found.progress(*titles),
+    }
+
+
+def in_words(title: str) -> str:
+    """A network's title in today's language: "SE-ResNet-50, half width"."""
+    network, *how = title.split(", ")
+    return phrases([network, *map(_, how)])
