@@ -13,6 +13,8 @@ def test_ratios_are_medians_over_rounds_of_the_same_moment():
     # The second round was slow for both: the ratio of that round is still 2.
     seconds = {"plain": [1.0, 10.0, 1.0], "block": [2.0, 20.0, 3.0]}
     assert cost.ratios(seconds, "plain") == {"plain": 1.0, "block": 2.0}
+    # Of 2, 2 and 3 the quartiles are 2 and 2.5.
+    assert cost.middle_halves(seconds, "plain") == {"plain": "1.00", "block": "2.00 to 2.50"}
 
 
 def test_the_models_are_timed_in_turn_after_one_step_each():
@@ -50,6 +52,7 @@ def test_table(page, task, plain, data_dir, tmp_path, monkeypatch):
         "MMACs",
         "Extra MACs (%)",
         "Training step",
+        "Middle half of the rounds",
         "Inference",
     ]
     row = table.loc[plain]

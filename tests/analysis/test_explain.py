@@ -1,5 +1,7 @@
 """What is shown of a network is what it computed: gates, maps and matrices against its outputs."""
 
+from dataclasses import replace
+
 import numpy as np
 import paddle
 import pytest
@@ -7,7 +9,7 @@ from paddle import nn
 
 from attn_blocks.errors import SettingError
 from attn_book.analysis import explain
-from attn_book.analysis.explain import View, cam
+from attn_book.analysis.explain import View, cam, probes
 from attn_book.analysis.explain import view as viewing
 from attn_book.study.plan import plan
 from attn_book.training import build
@@ -23,11 +25,16 @@ def page(data_dir, tmp_path_factory):
 class FakeRun:
     """A run whose network is not trained, but whose blocks are no longer as they began."""
 
-    def __init__(self, page, task, title, change=None):
+    def __init__(self, page, task, title, change=None, weights=True, fold=0):
         comparison = page.comparison(task)
-        self.experiment = next(x for entry, x in comparison.experiments if entry.title == title)
+        planned = next(x for entry, x in comparison.experiments if entry.title == title)
+        self.experiment = replace(planned, fold=fold)
         self.classes = comparison.images.classes
         self.change = change
+        self.folder = page.results_dir / "runs" / f"{planned.name}-{weights}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if weights:
+            (self.folder / "last.safetensors").touch()
 
     def load_model(self):
         paddle.seed(0)
@@ -142,6 +149,27 @@ def test_pixels_that_ask_the_same_look_at_the_same_place(page):
 
     assert view_of(page, "NL-ResNet-50", change=deaf).query_correlation(2) == pytest.approx(1)
     assert view_of(page, "NL-ResNet-50", change=scattered).query_correlation(2) < 0.1
+
+
+def test_a_fresh_network_is_asked_as_a_trained_one_is(page):
+    view = view_of(page, "NL-ResNet-50")
+    planned = page.comparison("animals10")
+    inputs = explain.network_input(planned.images, [3, 4], planned.recipe)
+    found = explain.query_correlations(view.model, inputs)
+    assert list(found) == list(view.blocks)
+    for name, of_images in found.items():
+        expected = [view_of(page, "NL-ResNet-50", index=i).query_correlation(name) for i in (3, 4)]
+        np.testing.assert_allclose(of_images, expected, atol=1e-4)
+    fresh = build.build_model(FakeRun(page, "animals10", "NL-ResNet-50").experiment, 10)
+    assert all(r.shape == (2,) for r in explain.query_correlations(fresh, inputs).values())
+    with pytest.raises(SettingError, match="GlobalContext is one map for all pixels"):
+        explain.query_correlations(view_of(page, "GC-ResNet-50").model, inputs)
+
+
+def test_the_mean_correlation_is_of_pairs_and_without_maps_that_do_not_vary():
+    maps = np.array([[[0, 1], [2, 3]], [[0, 2], [4, 6]], [[3, 2], [1, 0]], [[1, 1], [1, 1]]])
+    assert probes.mean_correlation(maps) == pytest.approx((1 - 1 - 1) / 3)
+    assert np.isnan(probes.mean_correlation(maps[2:]))
 
 
 def test_context_map_weighs_the_context(page):
@@ -337,6 +365,45 @@ def test_grad_cams_of_all_networks_of_a_comparison(page, task):
         assert list(seen.maps) == list(seen.probabilities) == titles
         assert all(values.ndim == 2 and values.min() >= 0 for values in seen.maps.values())
         assert all(0 <= p <= 1 for p in seen.probabilities.values())
+        sure = {title for title, p in seen.probabilities.items() if p > 0.5}
+        assert sure <= seen.right <= set(titles)
+
+
+def test_grad_cams_leave_out_networks_without_weights_and_of_other_folds(page, monkeypatch):
+    task = "animals10"
+    runs = {
+        "ResNet-50": [FakeRun(page, task, "ResNet-50", fold=1)],
+        "SE-ResNet-50": [FakeRun(page, task, "SE-ResNet-50", weights=False, fold=1)],
+        "GE-ResNet-50": [FakeRun(page, task, "GE-ResNet-50", fold=f) for f in (0, 1)],
+        "SRM-ResNet-50": [FakeRun(page, task, "SRM-ResNet-50")],
+    }
+    asked = []
+
+    def of_fold(name, recipe, data_dir, fold):
+        asked.append(fold)
+        return page.comparison(task).images
+
+    monkeypatch.setattr(probes, "load_images", of_fold)
+    (seen,) = explain.grad_cams(page, task, runs, images=1)
+    assert list(seen.maps) == ["ResNet-50", "GE-ResNet-50"]
+    assert seen.right <= set(seen.maps)
+    assert asked == [1]
+    with pytest.raises(SettingError, match="has its weights here"):
+        explain.grad_cams(page, task, {"SE-ResNet-50": runs["SE-ResNet-50"]})
+
+
+def test_a_network_is_shown_images_of_its_own_fold(page, monkeypatch):
+    images, asked = page.comparison("animals10").images, []
+
+    def of_fold(name, recipe, data_dir, fold):
+        asked.append((name, fold))
+        return images
+
+    monkeypatch.setattr(probes, "load_images", of_fold)
+    run = FakeRun(page, "animals10", "SE-ResNet-50", fold=3)
+    View(page, "animals10", run, 3)
+    explain.channel_gates_by_class(page, "animals10", run, images=2)
+    assert asked == [("shapes", 3)] * 2
 
 
 def test_recording_leaves_no_trace():

@@ -206,6 +206,11 @@ def test_lines_of_classes_differ_in_more_than_colour():
     lines = plots.channel_gates(gates).axes[0].lines
     assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 16
     assert len({line.get_linestyle() for line in lines}) > 1
+    assert {line.get_color() for line in lines} == set(style.INKS)
+
+
+def test_no_two_models_look_the_same():
+    assert len(set(style.LOOKS.values())) == len(style.LOOKS)
 
 
 def test_accuracy_against_cost_has_a_point_for_each_model_that_was_trained():
@@ -470,7 +475,7 @@ def test_predictions_are_right_and_wrong_in_more_than_colour(photographs, covere
     frames = [axis.spines["left"].get_linestyle() for axis in figure.axes]
     assert frames == ["-"] * 3 + ["--"] * 3
     assert figure.get_label().startswith("6 validation images with the predicted class, 3 of them")
-    assert figure.get_label().endswith("Of all 8 images 3 are taken for another class.")
+    assert "Of all 8 images 3 are taken for another class" in figure.get_label()
     assert covered(texts_of(figure)) == []
 
 
@@ -486,6 +491,19 @@ def test_predictions_of_other_images_are_refused(photographs):
     images.val.labels = images.val.labels[::-1]
     with pytest.raises(SettingError, match="give those of fold 0"):
         plots.prediction_grid(images, run)
+
+
+def test_reliability_has_a_point_for_each_bin_with_images(photographs):
+    _, run = photographs  # 0.8 on five images, of which three are right; 0.6 on three, of two
+    figure = plots.reliability({"ResNet-50": [run, run], "SE-ResNet-50": []})
+    axis = figure.axes[0]
+    np.testing.assert_allclose(
+        axis.collections[0].get_offsets(), [(0.6, 2 / 3), (0.8, 3 / 5)], atol=1e-3
+    )
+    small, large = axis.collections[0].get_sizes()
+    assert small < large
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["ResNet-50"]
+    assert "too sure in 1 of 2 bins" in figure.get_label()
 
 
 # Code --------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The tables of the pages."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +10,7 @@ from attn_book.analysis import tables
 from attn_book.records import planned
 from attn_book.records import run as records_run
 from attn_book.records.recorded import recorded_plans
+from attn_book.study.design import CONTROLS
 from attn_book.study.pages import OVERVIEW, RESNET, SENET_PUBLISHED, VGG
 from attn_book.study.plan import plan
 
@@ -68,6 +70,15 @@ def test_accuracies_of_the_study_have_their_spread_and_the_number_of_folds(tmp_p
         "the fold of the seed's number",
         "one split",
     ]
+
+
+def test_networks_that_no_page_has_have_a_table_too(tmp_path, study_run):
+    study_run(tmp_path / "study", "animals10", RESNET, 0, 0.8)
+    page = recorded_plans(tmp_path / "study")[OVERVIEW]
+    controls = replace(page.comparison("animals10"), comparison=CONTROLS[0], experiments=())
+    table = tables.accuracy_table(replace(page, comparisons=(controls,)), "animals10")
+    assert table["Final accuracy"].tolist() == ["not trained"] * 2
+    assert table["Runs"].tolist() == ["0 of 3 folds"] * 2
 
 
 def test_class_report_by_hand():

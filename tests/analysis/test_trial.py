@@ -38,8 +38,8 @@ def test_its_seed_epochs_and_placement_are_the_readers(page):
     between = try_out(page, ab.StyleRecalibration, placement="between", epochs=1)
     inside = try_out(page, ab.StyleRecalibration, epochs=1, seed=1)
     assert list(between.columns) == ["parameters", "loss, epoch 1", "validation accuracy"]
-    plain, placed = (frame["parameters"].str.replace(",", "") for frame in (between, inside))
-    assert int(plain["StyleRecalibration"]) < int(placed["StyleRecalibration"])
+    fewer, more = (frame["parameters"].str.replace(",", "") for frame in (between, inside))
+    assert int(fewer["StyleRecalibration"]) < int(more["StyleRecalibration"])
     assert between.loc["no block", "loss, epoch 1"] != inside.loc["no block", "loss, epoch 1"]
 
 

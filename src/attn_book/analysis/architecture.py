@@ -82,7 +82,8 @@ def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
     read from the network itself.
 
     Returns:
-        A row a stage: Output, Layers, Blocks N, Channels C, 2NC²/r; and their total.
+        A row a stage: Output, Layers (no longer than what pandas shows whole), SE (the widths of
+        its two layers), Blocks N, Channels C, 2NC²/r; and their total.
     """
     with paddle.LazyGuard():  # shapes are enough
         network = models.create_model(
@@ -97,7 +98,6 @@ def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
             f"{layer.weight.shape[2]} × {layer.weight.shape[3]}, {layer.weight.shape[0]}"
             for layer in (blocks[0].conv1, blocks[0].conv2, blocks[0].conv3)
         ]
-        layers = "; ".join([*convolutions, f"SE {first.fc1.weight.shape[0]}, {first.channels}"])
         weights = sum(
             prod(layer.weight.shape)
             for block in blocks
@@ -105,7 +105,8 @@ def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
         )
         rows[say("stage {stage}", stage=stage)] = {
             _("Output"): f"{side} × {side}",
-            _("Layers"): f"[{layers}] × {len(blocks)}",
+            _("Layers"): f"[{'; '.join(convolutions)}] × {len(blocks)}",
+            "SE": f"{first.fc1.weight.shape[0]}, {first.channels}",
             _("Blocks N"): f"{len(blocks)}",
             _("Channels C"): f"{first.channels:,}",
             "2NC²/r": f"{weights:,}",

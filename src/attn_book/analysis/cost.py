@@ -13,6 +13,7 @@ from paddle import nn
 
 from attn_blocks import device, models
 from attn_book.analysis.explain import attention_blocks
+from attn_book.analysis.words import span
 from attn_book.language import _
 from attn_book.study.plan import Plan
 from attn_book.training import build
@@ -33,7 +34,8 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
 
     Returns:
         A row a model: Parameters, Extra parameters (%), MMACs (of one image), Extra MACs (%),
-        Training step and Inference (times the plain network's).
+        Training step (times the plain network's), its Middle half of the rounds (how far a busy
+        machine scatters it), and Inference (times the plain network's).
     """
     comparison, networks = plan.comparison(task), _networks(plan, task)
     plain = next((t for t, model in networks.items() if not attention_blocks(model)), None)
@@ -52,6 +54,7 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
             "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
             _("Extra MACs (%)"): _percent(macs, plain),
             _("Training step"): ratios(training, plain),
+            _("Middle half of the rounds"): middle_halves(training, plain),
             _("Inference"): ratios(inference, plain),
         }
     )
@@ -86,6 +89,13 @@ def ratios(seconds: Mapping[str, list[float]], plain: str) -> dict[str, float]:
     """The median over the rounds of each time by the plain network's time in that round."""
     base = np.array(seconds[plain])
     return {title: round(float(np.median(s / base)), 2) for title, s in seconds.items()}
+
+
+def middle_halves(seconds: Mapping[str, list[float]], plain: str) -> dict[str, str]:
+    """Between which ratios half of the rounds lie, a quarter of them below and a quarter above."""
+    base = np.array(seconds[plain])
+    halves = {t: np.quantile(s / base, (0.25, 0.75)).tolist() for t, s in seconds.items()}
+    return {title: span(half, ".2f") for title, half in halves.items()}
 
 
 def interleaved(

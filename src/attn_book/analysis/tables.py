@@ -62,7 +62,7 @@ def accuracy_table(plan: Plan, task: str) -> pd.DataFrame:
             _("Model"): title,
             _("Reported"): DASH if reported is None else f"{reported:.4f}",
             _("Final accuracy"): _("failed")
-            if title in failed or evidence.diverged[title]
+            if title in failed or evidence.diverged.get(title)
             else _("not trained"),
             _("Standard deviation"): DASH,
             _("Runs"): run_count(plan, task, title, runs) + evidence.ended_early(title),

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from attn_book.language import ENGLISH, _, language, say
+from attn_book.language import ENGLISH, N_, _, language, say
 from attn_book.study.pages import RESNET
 
 # What Markdown and HTML take for more than text.
@@ -14,6 +14,9 @@ MARKUP = re.compile(r"[\\`*_{}\[\]<>&|$~]")
 INSIDE = re.compile(r"layer(\d+)\.(\d+)\.attn")
 AFTER = re.compile(r"layer(\d+)\.nl(\d+)")
 IN_ROW = re.compile(r"blocks\.(\d+)\.attn")
+# Titles and labels that pages give.
+GIVEN = (N_("weight"), N_("weight / largest weight"), N_("published"), N_("intended"))
+NUMBERED = re.compile(r"(channel|group) (\d+)")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,11 @@ class Finding:
     """
 
     lines: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, text: str) -> Finding:
+        """Sentences about nothing in particular."""
+        return cls((("", text),))
 
     def __str__(self) -> str:
         return "\n".join(
@@ -122,3 +130,16 @@ def short_place(name: str) -> str:
     if found := AFTER.fullmatch(name):
         return say("after {place}", place=f"{found[1]}.{int(found[2]) + 1}")
     return f"{int(found[1]) + 1}" if (found := IN_ROW.fullmatch(name)) else name
+
+
+def named(title: str) -> str:
+    """A title that ``explain.View`` or a page gives, in today's language, as far as known."""
+    whole = _(title)
+    return whole if whole != title else joined(map(_part, title.split(", ")))
+
+
+def _part(title: str) -> str:
+    if found := NUMBERED.fullmatch(title):
+        template = N_("channel {number}") if found[1] == "channel" else N_("group {number}")
+        return say(template, number=found[2])
+    return _(title)

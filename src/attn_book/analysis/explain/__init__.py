@@ -3,12 +3,18 @@
 from attn_book.analysis.explain.cam import Evidence, grad_cam, grad_cams
 from attn_book.analysis.explain.probes import (
     examples,
+    images_of,
     network_input,
     pictures,
     predict,
     recording,
 )
-from attn_book.analysis.explain.view import Transforms, View, channel_gates_by_class
+from attn_book.analysis.explain.view import (
+    Transforms,
+    View,
+    channel_gates_by_class,
+    query_correlations,
+)
 from attn_book.training.modulation import attention_blocks
 
 __all__ = [
@@ -20,8 +26,10 @@ __all__ = [
     "examples",
     "grad_cam",
     "grad_cams",
+    "images_of",
     "network_input",
     "pictures",
     "predict",
+    "query_correlations",
     "recording",
 ]

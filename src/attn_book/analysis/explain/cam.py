@@ -14,11 +14,13 @@ from attn_blocks.errors import SettingError
 from attn_book.analysis.explain.probes import (
     BATCH,
     examples,
+    images_of,
     network_input,
     pictures,
     predict,
     recording,
 )
+from attn_book.records.published import weights_of
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
@@ -36,12 +38,14 @@ class Evidence(NamedTuple):
         label: the true class, whose evidence is shown.
         maps: model title -> map [h, w], at least 0.
         probabilities: model title -> probability of the true class.
+        right: titles of the models that take the image for the true class.
     """
 
     picture: np.ndarray
     label: str
     maps: dict[str, np.ndarray]
     probabilities: dict[str, float]
+    right: frozenset[str] = frozenset()
 
 
 def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -69,14 +73,16 @@ def grad_cams(
     """Grad-CAM of each model's first run on the same validation images, of different classes.
 
     Images that all models classify correctly come first: there the true class is also the
-    decision.
+    decision. Left out are models without weights here, such as those that are too large to be
+    published, and those that were trained on these images: the first model's fold decides.
+
+    Raises:
+        SettingError: no run is finished, or none has its weights here.
     """
-    data = plan.comparison(task).loaded
-    first = {title: title_runs[0] for title, title_runs in runs.items() if title_runs}
-    if not first:
-        raise SettingError(f"no run of {plan.page} on {task} is finished; train first")
-    models = {title: load_model(run) for title, run in first.items()}
-    recipe = next(iter(first.values())).experiment.recipe
+    shown = _of_one_fold(plan, task, runs)
+    models = {title: load_model(run) for title, run in shown.items()}
+    first = next(iter(shown.values()))
+    data, recipe = images_of(plan, task, first), first.experiment.recipe
     chosen = _of_different_classes(list(models.values()), data, recipe, images)
     inputs = network_input(data, chosen, recipe)
     labels = np.asarray(data.val.labels)[chosen]
@@ -88,9 +94,31 @@ def grad_cams(
             data.classes[label],
             {title: values[i] for title, values in maps.items()},
             {title: float(values[i, label]) for title, values in shares.items()},
+            frozenset(t for t, values in shares.items() if values[i].argmax() == label),
         )
         for i, (picture, label) in enumerate(zip(pictures(data, inputs), labels, strict=True))
     ]
+
+
+def _of_one_fold(plan: Plan, task: str, runs: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
+    """Title -> its first run with weights here that is of the first such model's fold."""
+    if not any(runs.values()):
+        raise SettingError(f"no run of {plan.page} on {task} is finished; train first")
+    there = {title: [run for run in of if _has_weights(run)] for title, of in runs.items()}
+    first = next((run for of in there.values() for run in of), None)
+    if first is None:
+        raise SettingError(
+            f"no run of {plan.page} on {task} has its weights here, and none are published; train "
+            "here with FRESH=1"
+        )
+    fold = first.experiment.fold
+    found = {t: next((r for r in of if r.experiment.fold == fold), None) for t, of in there.items()}
+    return {title: run for title, run in found.items() if run is not None}
+
+
+def _has_weights(run: Run) -> bool:
+    """Whether ``load_model`` finds a run's last weights, its own or published ones."""
+    return (run.folder / "last.safetensors").exists() or weights_of(run) is not None
 
 
 def _of_different_classes(

@@ -11,7 +11,9 @@ from paddle import nn
 
 from attn_blocks import datasets
 from attn_blocks.datasets import ImageDataset
+from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
+from attn_book.study.plan import Plan, load_images
 
 Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
 CANDIDATES = 64  # validation images among which examples are looked for
@@ -35,6 +37,17 @@ def recording(layers: Mapping[str, nn.Layer]) -> Iterator[Features]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def images_of(plan: Plan, task: str, run: Run) -> ImageDataset:
+    """A page's images with the validation images of the run's own fold, which it has never seen.
+
+    A page has those of fold 0, and the first finished run may be of another.
+    """
+    planned, fold = plan.comparison(task), run.experiment.fold
+    if fold == 0:
+        return planned.loaded
+    return load_images(planned.images.name, planned.recipe, plan.data_dir, fold)
 
 
 def network_input(
@@ -64,3 +77,12 @@ def examples(images: ImageDataset, count: int = CANDIDATES) -> np.ndarray:
 def predict(model: nn.Layer, inputs: np.ndarray) -> np.ndarray:
     """Probabilities [B, classes]."""
     return paddle.nn.functional.softmax(model(paddle.to_tensor(inputs))).numpy()
+
+
+def mean_correlation(maps: np.ndarray) -> float:
+    """The mean correlation of all pairs of maps, [n, ...]; NaN if fewer than two maps vary."""
+    flat = maps.reshape(len(maps), -1).astype(np.float64)
+    flat = flat[np.ptp(flat, axis=1) > 0]
+    if len(flat) < 2:
+        return float("nan")
+    return float(np.corrcoef(flat)[~np.eye(len(flat), dtype=bool)].mean())

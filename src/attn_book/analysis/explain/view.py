@@ -20,6 +20,8 @@ from attn_book.analysis.explain.probes import (
     BATCH,
     CANDIDATES,
     examples,
+    images_of,
+    mean_correlation,
     network_input,
     pictures,
     predict,
@@ -55,7 +57,7 @@ class View:
     """One validation image on its way through a trained network.
 
     Args:
-        plan, task: whose validation images.
+        plan, task: whose validation images, of the run's fold.
         run: whose network, with the weights of the last epoch.
         index: which validation image; None for the first that is classified correctly (of
             ``examples``; the very first if there is none).
@@ -71,7 +73,7 @@ class View:
     """
 
     def __init__(self, plan: Plan, task: str, run: Run, index: int | None = None) -> None:
-        images = plan.comparison(task).loaded
+        images = images_of(plan, task, run)
         recipe = run.experiment.recipe
         self.model = load_model(run)
         self.blocks = attention_blocks(self.model)
@@ -102,11 +104,7 @@ class View:
         """A block's attention and what enters it; an error unless it has one of those forms."""
         layer, x = self._block(stage, "attention")
         attention = layer.attention(x)
-        found = _form(attention)
-        if found not in forms:
-            raise SettingError(
-                f"the attention of {type(layer).__name__} is {found}; this view is of {forms[0]}"
-            )
+        _check_form(layer, attention, *forms)
         return attention, x
 
     @paddle.no_grad()
@@ -159,13 +157,8 @@ class View:
 
         1 if all pixels look at the same place, the finding behind GC; NaN if no map varies.
         """
-        maps = _maps_by_pixel(*self._attention(stage, A_PIXEL))
-        maps = maps.reshape(maps.shape[0] * maps.shape[1], -1).astype(np.float64)
-        maps = maps[np.ptp(maps, axis=1) > 0]
-        if len(maps) < 2:
-            return float("nan")
-        correlation = np.corrcoef(maps)
-        return float(correlation[~np.eye(len(maps), dtype=bool)].mean())
+        attention, _ = self._attention(stage, A_PIXEL)
+        return mean_correlation(attention[0].numpy())
 
     @paddle.no_grad()
     def context_map(self, stage: int | str) -> np.ndarray:
@@ -227,9 +220,10 @@ def channel_gates_by_class(
     """Blocks with a ``gate``: block -> class -> the mean of each channel's, [C] (SE's figure 6).
 
     Args:
-        images: how many validation images, evenly spread, the means are over.
+        images: how many validation images, evenly spread, the means are over; all of them where
+            there are fewer.
     """
-    data = plan.comparison(task).loaded
+    data = images_of(plan, task, run)
     model = load_model(run)
     blocks = attention_blocks(model)
     for name, layer in blocks.items():
@@ -252,6 +246,34 @@ def channel_gates_by_class(
     }
 
 
+@paddle.no_grad()
+def query_correlations(model: nn.Layer, inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """``View.query_correlation`` of every block of a network, trained or not, on several images.
+
+    Args:
+        model: computes in the mode it is in. A trained one, as ``View.model``, normalises by its
+            running statistics. A fresh one has none yet; as ``build_model`` makes it, in training
+            mode, it normalises by the statistics of these images together.
+        inputs: the network's input, float32 [B, 3, S, S].
+
+    Returns:
+        Block -> the mean correlation between the maps of all pairs of pixels, of each image, [B].
+
+    Raises:
+        SettingError: a block without an attention map for each pixel.
+    """
+    blocks = attention_blocks(model)
+    found = {}
+    with recording(blocks) as seen:
+        model(paddle.to_tensor(inputs))
+    for name, layer in blocks.items():
+        _check_methods(name, layer, "attention")
+        attention = layer.attention(seen[name][0])
+        _check_form(layer, attention, A_PIXEL)
+        found[name] = np.array([mean_correlation(maps) for maps in attention.numpy()])
+    return found
+
+
 def _check_methods(name: str, layer: nn.Layer, *methods: str) -> None:
     for method in methods:
         if not hasattr(layer, method):
@@ -259,6 +281,14 @@ def _check_methods(name: str, layer: nn.Layer, *methods: str) -> None:
                 f"{name} is a {type(layer).__name__}, which has no {method}(x) that this view "
                 "could ask"
             )
+
+
+def _check_form(layer: nn.Layer, attention: paddle.Tensor, *forms: str) -> None:
+    found = _form(attention)
+    if found not in forms:
+        raise SettingError(
+            f"the attention of {type(layer).__name__} is {found}; this view is of {forms[0]}"
+        )
 
 
 def _first_correct(model: nn.Layer, images: ImageDataset, recipe: Recipe) -> int:

@@ -1,4 +1,4 @@
-"""Did the blocks learn, and what are their decisions about single images worth?"""
+"""Did the blocks learn, and how far does a network depend on their decisions about images?"""
 
 from __future__ import annotations
 
@@ -264,7 +264,11 @@ def _rule(runs: Sequence[Run], is_constant: bool) -> str:
 
 
 def frozen(plan: Plan, task: str, *titles: str) -> Finding:
-    """What the blocks' decisions are worth: accuracy with every modulation frozen at its mean."""
+    """How far trained networks depend on their blocks' decisions about single images.
+
+    Accuracy with every modulation frozen at its mean, and nothing trained again. What a block is
+    worth it does not say: a network that is trained without the block learns to do without it.
+    """
     found = compared(plan, task, titles)
     return Finding(tuple((title, _frozen(found, title)) for title in found.blocks))
 
@@ -275,31 +279,30 @@ def _frozen(found: Compared, title: str) -> str:
         return _(NO_RUN)
     if not runs:
         return _(NOT_MEASURED)
-    left, changed = (
-        float(np.mean([run.metrics["frozen"][name] for run in runs]))
-        for name in ("accuracy", "changed")
-    )
-    whole = accuracy(runs)
     text = say(
         "With every modulation replaced by its mean over the validation images, and nothing "
-        "trained again, the accuracy is {left:.4f} in place of {whole:.4f}{over} and "
-        "{changed:.1%} of the predictions change: what the blocks decide image by image is worth "
-        "{worth}.",
-        left=left,
-        whole=whole,
+        "trained again, the accuracy changes by {change}, from {whole:.4f} to {left:.4f}{over}. "
+        "That measures how far the later layers of the trained network depend on what its blocks "
+        "decide image by image.",
+        change=points(frozen_change(runs)),
+        whole=accuracy(runs),
+        left=np.mean([run.metrics["frozen"]["accuracy"] for run in runs]),
         over=over(runs),
-        changed=changed,
-        worth=points(100 * (whole - left)),
     )
-    pairs = [(run, plain) for run, plain in found.pairs(title) if "frozen" in run.metrics]
+    pairs = found.pairs(title)
     if not pairs:
         return text
-    frozen = np.mean([run.metrics["frozen"]["accuracy"] for run, _ in pairs])
-    beside = 100 * float(frozen - accuracy([plain for _, plain in pairs]))
-    against = say(
-        "Against {plain} the frozen network stands at {frozen}, the whole one at {whole}.",
+    worth = say(
+        "What the blocks are worth is read beside {plain}, which was trained without them: the "
+        "network with them stands at {whole} against it.",
         plain=found.plain,
-        frozen=points(beside),
         whole=points(gain(pairs)),
     )
-    return sentences([text, against])
+    return sentences([text, worth])
+
+
+def frozen_change(runs: Sequence[Run]) -> float:
+    """By how many points freezing changes the accuracy of runs that measured it, on average."""
+    return 100 * float(
+        np.mean([run.metrics["frozen"]["accuracy"] for run in runs]) - accuracy(runs)
+    )

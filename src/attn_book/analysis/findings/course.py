@@ -100,8 +100,12 @@ def _losses(runs: dict[str, list[Run]]) -> str:
         text = say("{loss:.3f} for {network}", loss=losses[-1], network=title)
         lowest = int(np.nanargmin(losses)) if np.isfinite(losses).any() else len(losses) - 1
         if not losses[lowest] >= losses[-1]:  # so also where the last is no number
-            text += say(
-                ", after {loss:.3f} in epoch {epoch}", loss=losses[lowest], epoch=lowest + 1
+            text = say(
+                "{loss:.3f} for {network} (lowest: {lowest:.3f} in epoch {epoch})",
+                loss=losses[-1],
+                network=title,
+                lowest=losses[lowest],
+                epoch=lowest + 1,
             )
         parts.append(text)
     return say("The validation loss ended at {losses}.", losses=listed(parts))

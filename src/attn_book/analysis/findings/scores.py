@@ -58,11 +58,16 @@ def _calibrated(runs: Sequence[Run]) -> str:
 
 def _scores(run: Run) -> tuple[float, float]:
     """(mean confidence, expected calibration error), each from 0 to 1."""
-    logits, labels = read_logits(run.folder / LOGITS)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    confidence = shares.max(axis=1) / shares.sum(axis=1)
-    right = logits.argmax(axis=1) == labels
+    confidence, right = confidence_of(run)
     return float(confidence.mean()), calibration_error(confidence, right)
+
+
+def confidence_of(*runs: Run) -> tuple[np.ndarray, np.ndarray]:
+    """The probability of each image's predicted class, and whether it is right, over the runs."""
+    read = [read_logits(run.folder / LOGITS) for run in runs]
+    logits, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares.max(axis=1) / shares.sum(axis=1), logits.argmax(axis=1) == labels
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:
@@ -72,9 +77,19 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
         confidence: of each image, [N], from 0 to 1.
         right: whether the prediction is, [N].
     """
+    sure, share, images = by_confidence(confidence, right, bins)
+    return float((images * abs(sure - share)).sum() / len(right))
+
+
+def by_confidence(
+    confidence: np.ndarray, right: np.ndarray, bins: int = BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each bin of equal width that has images: mean confidence, accuracy, number of images."""
     places = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(places, weights=confidence - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(right))
+    images = np.bincount(places, minlength=bins)
+    sums = [np.bincount(places, weights=values, minlength=bins) for values in (confidence, right)]
+    some = images > 0
+    return sums[0][some] / images[some], sums[1][some] / images[some], images[some]
 
 
 def _confusions(found: Compared, title: str) -> str:

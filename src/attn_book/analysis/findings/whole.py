@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from attn_book.analysis.evidence import CONSTANT, on_record
-from attn_book.analysis.findings.blocks import constant_titles
+from attn_book.analysis.evidence import on_record
+from attn_book.analysis.findings.blocks import constant_titles, frozen_change
 from attn_book.analysis.findings.compared import (
     NO_PLAIN,
     NO_RUN,
@@ -20,16 +20,13 @@ from attn_book.analysis.findings.course import marks
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import run_count
 from attn_book.analysis.verdicts import ABOUT, NOTHING_OF_OURS, outcome, sentence, verdicts
-from attn_book.analysis.words import Finding, joined, points, sentences
+from attn_book.analysis.words import Finding, counted, joined, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER
 from attn_book.study.plan import Plan, data_label
 
-TESTS_NOTHING = N_(
-    "These numbers test nothing: the run is too small, and differences of this size come and go "
-    "with the seed."
-)
+HARDLY = 0.5  # of the training images right: a network below it is at the start of its course
 NO_OUTCOME = N_(
     "This is what was seen so far, and no outcome: outcomes take all runs of the study's family."
 )
@@ -60,7 +57,8 @@ def in_words(plan: Plan, task: str, *titles: str) -> Finding:
     if named := [title for title in found.blocks if title in constant]:
         text = say("{networks}: no verdict on attention.", networks=joined(named))
         lines.append((_("Constant"), text))
-    return Finding((("", sentences([_scope(plan, task), _standing(plan, decided)])), *lines))
+    standing = _standing(plan, found, decided)
+    return Finding((("", sentences([_scope(plan, task), standing])), *lines))
 
 
 def _scope(plan: Plan, task: str) -> str:
@@ -81,11 +79,25 @@ def _scope(plan: Plan, task: str) -> str:
     )
 
 
-def _standing(plan: Plan, decided: bool) -> str:
+def _standing(plan: Plan, found: Compared, decided: bool) -> str:
     """What may be concluded from it."""
-    if plan.profile in ("smoke", "quick"):
-        return _(TESTS_NOTHING)
-    return _(ABOUT if decided else NO_OUTCOME)
+    if plan.profile not in ("smoke", "quick"):
+        return _(ABOUT if decided else NO_OUTCOME)
+    nothing = say(
+        "These numbers test nothing: the training is short and has {seeds}.",
+        seeds=counted(len(plan.seeds), "seed"),
+    )
+    plain = found.of(found.plain) if found.plain else []
+    right = np.mean([run.metrics["final_train_acc"] for run in plain]) if plain else 1.0
+    if right >= HARDLY:
+        return nothing
+    hardly = say(
+        "{network} has hardly begun to learn: at its end it is right on {right:.1%} of its "
+        "training images.",
+        network=found.plain,
+        right=right,
+    )
+    return sentences([nothing, hardly])
 
 
 def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict | None) -> str:
@@ -105,7 +117,7 @@ def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict 
         theirs=accuracy(plain),
         gain=points(gain(pairs)),
         runs=run_count(plan, task, title, ours),
-        early=on_record(plan)[task].ended_early(title),
+        early=on_record(plan)[task].ended_early(title, str(found.plain)),
     )
     curves = [np.mean([run.history["val_acc"] for run in of], axis=0) for of in (ours, plain)]
     if len(curves[0]) == len(curves[1]):
@@ -131,21 +143,11 @@ def _between(verdict: Verdict) -> str:
 
 
 def _frozen(runs: Sequence[Run]) -> str:
-    """What is left of the accuracy when the modulation is frozen, as far as it was measured."""
+    """How far the network depends on its modulation, in short, as far as it was measured."""
     frozen = [run for run in runs if "frozen" in run.metrics]
     if not frozen:
         return ""
-    left, changed = (
-        float(np.mean([run.metrics["frozen"][name] for run in frozen]))
-        for name in ("accuracy", "changed")
-    )
-    worth = 100 * (accuracy(frozen) - left)
     return say(
-        "With its modulation frozen at the mean it would have {left:.4f}, so that its decisions "
-        "about single images are worth {worth}; they change {changed:.1%} of the predictions (the "
-        "protocol's line is {line:.1%}).",
-        left=left,
-        worth=points(worth),
-        changed=changed,
-        line=CONSTANT,
+        "With its modulation frozen at the mean, the accuracy changes by {change}.",
+        change=points(frozen_change(frozen)),
     )

@@ -16,6 +16,7 @@ from attn_book.analysis.plots.outcomes import (
     confusion_matrices,
     gain_forest,
     gains_at_both_widths,
+    reliability,
 )
 from attn_book.analysis.plots.own import own_block
 from attn_book.analysis.plots.predictions import prediction_grid
@@ -39,6 +40,7 @@ __all__ = [
     "placement_diagram",
     "prediction_grid",
     "query_attention",
+    "reliability",
     "sample_grid",
     "save",
     "show",

@@ -9,10 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from attn_book.analysis import readings
+from attn_book.analysis.explain.probes import CANDIDATES
 from attn_book.analysis.explain.view import IMAGE
-from attn_book.analysis.plots.maps import named, shared_range
-from attn_book.analysis.plots.style import DASHES, book_style
-from attn_book.analysis.words import clauses, listed, place, short_place, span
+from attn_book.analysis.plots.maps import shared_range
+from attn_book.analysis.plots.style import DASHES, INKS, book_style
+from attn_book.analysis.words import listed, named, place, sentences, short_place
 from attn_book.language import _, say
 
 
@@ -25,9 +27,7 @@ def channel_gates(
         gates: block -> class -> gate of each channel.
         blocks: which blocks are shown; None for the last of each stage.
     """
-    if blocks is None:
-        blocks = list({name.split(".")[0]: name for name in gates}.values())
-        blocks = blocks if len(blocks) > 1 else list(gates)[:: max(1, len(gates) // 4)][:4]
+    blocks = blocks or readings.shown_blocks(gates)
     columns = 2 if len(blocks) > 1 else 1
     rows = math.ceil(len(blocks) / columns)
     with book_style():
@@ -40,9 +40,9 @@ def channel_gates(
             values = np.stack(list(gates[block].values()))
             shown = np.unique(np.linspace(0, values.shape[1] - 1, 50).astype(int))
             for i, name in enumerate(gates[block]):
-                look = {"color": f"C{i % 10}", "linestyle": DASHES[i % len(DASHES)]}
+                look = {"color": INKS[i % len(INKS)], "linestyle": DASHES[i % len(DASHES)]}
                 axis.plot(shown, values[i, shown], linewidth=1.1, label=name, **look)
-            spread = gates_spread(gates[block])
+            spread = readings.gates_spread(gates[block])
             title = say(
                 "{place}: spread between classes {spread:.3f}", place=place(block), spread=spread
             )
@@ -50,24 +50,17 @@ def channel_gates(
             axis.set(xlabel=_("channel"), ylabel=_("gate"), ylim=(-0.03, 1.03))
         handles, names = axes.flat[0].get_legend_handles_labels()
         figure.legend(
-            handles, names, loc="outside lower center", ncols=min(6, len(names)), fontsize=8
+            handles,
+            names,
+            loc="outside lower center",
+            ncols=min(6, len(names)),
+            fontsize=8,
+            title=say("means over at most {images} images", images=CANDIDATES),
+            title_fontsize=8,
         )
-    spreads = [
-        say("{spread:.3f} in {place}", spread=gates_spread(gates[block]), place=place(block))
-        for block in blocks
-    ]
-    words = say(
-        "Mean gates of {classes}. Spread between classes: {spreads}.",
-        classes=listed(gates[blocks[0]]),
-        spreads=listed(spreads),
-    )
-    figure.set_label(words)
+    what = say("Mean gates of {classes}.", classes=listed(gates[blocks[0]]))
+    figure.set_label(sentences([what, str(readings.channel_gates(gates, blocks=blocks))]))
     return figure
-
-
-def gates_spread(gates: Mapping[str, np.ndarray]) -> float:
-    """The standard deviation between classes of a gate, as the mean over channels."""
-    return float(np.stack(list(gates.values())).std(axis=0).mean())
 
 
 def walk(steps: Mapping[str, np.ndarray]) -> Figure:
@@ -103,11 +96,8 @@ def walk(steps: Mapping[str, np.ndarray]) -> Figure:
                     ticks=plt.MaxNLocator(3, prune="both"),
                 )
                 bar.ax.tick_params(labelsize=7)
-    sizes = [
-        f"{_step(title)} {values.mean():.3g}" for title, values in steps.items() if values.ndim < 3
-    ]
-    words = say("An image on its way through a block. Means: {sizes}.", sizes=listed(sizes))
-    figure.set_label(words)
+    what = _("An image on its way through a block.")
+    figure.set_label(sentences([what, str(readings.walk(steps))]))
     return figure
 
 
@@ -159,14 +149,6 @@ def parameter_spread(
         if start:
             line = plt.Line2D([], [], color="#d55e00", linestyle="--", label=_("before training"))
             figure.legend(handles=[line], loc="outside upper right", fontsize=9)
-    medians = [
-        say(
-            "{parameter}: medians {span}",
-            parameter=name,
-            span=span([float(np.median(v)) for v in values.values()], ".3g"),
-        )
-        for name, values in parameters.items()
-    ]
-    words = say("Learnt parameters by block. {medians}.", medians=clauses(medians))
-    figure.set_label(words)
+    what = _("Learnt parameters by block.")
+    figure.set_label(sentences([what, str(readings.parameter_spread(parameters, start))]))
     return figure

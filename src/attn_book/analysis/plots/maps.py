@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -12,14 +11,12 @@ from matplotlib import patheffects
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from attn_book.analysis import readings
 from attn_book.analysis.explain import Evidence, Transforms
 from attn_book.analysis.plots.style import book_style
-from attn_book.analysis.words import joined, listed
+from attn_book.analysis.readings.inside import SA_START
+from attn_book.analysis.words import joined, listed, named, sentences
 from attn_book.language import N_, _, say
-
-# Titles and labels that pages give.
-GIVEN = (N_("weight"), N_("weight / largest weight"), N_("published"), N_("intended"))
-NUMBERED = re.compile(r"(channel|group) (\d+)")
 
 
 def maps_over_image(
@@ -55,21 +52,9 @@ def maps_over_image(
             drawn = overlay(axis, picture, values, low, high)
             axis.set_title(named(title), fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=_(label)).solids.set(alpha=1)
-    figure.set_label(say("An image and over it {maps}.", maps=_ranges(maps, label)))
+    what = say("An image and over it maps of the {label}.", label=_(label))
+    figure.set_label(sentences([what, str(readings.maps_over_image(maps, label))]))
     return figure
-
-
-def named(title: str) -> str:
-    """A title that ``explain.View`` or a page gives, in today's language, as far as known."""
-    whole = _(title)
-    return whole if whole != title else joined(map(_part, title.split(", ")))
-
-
-def _part(title: str) -> str:
-    if found := NUMBERED.fullmatch(title):
-        template = N_("channel {number}") if found[1] == "channel" else N_("group {number}")
-        return say(template, number=found[2])
-    return _(title)
 
 
 def shuffle_gates(
@@ -90,7 +75,7 @@ def shuffle_gates(
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.7] + [1] * rows)
         bars = figure.add_subplot(grid[0, :])
         bars.bar(range(len(channel)), channel, width=0.9, color="#0072b2")
-        bars.axhline(_sigmoid(1), color="black", linestyle="--", linewidth=1)
+        bars.axhline(SA_START, color="black", linestyle="--", linewidth=1)
         bars.set(
             xlabel=_("channel of the first halves"),
             ylabel=_("gate"),
@@ -108,14 +93,8 @@ def shuffle_gates(
             drawn = overlay(axis, picture, values, low, high)
             axis.set_title(say("by pixel: {channel}", channel=named(title)), fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=_("gate")).solids.set(alpha=1)
-    words = say(
-        "{number} channel gates from {low:.3f} to {high:.3f}, and over an image {maps}.",
-        number=len(channel),
-        low=channel.min(),
-        high=channel.max(),
-        maps=_ranges(spatial, "gate"),
-    )
-    figure.set_label(words)
+    what = _("Channel gates as bars, and over an image maps of pixel gates.")
+    figure.set_label(sentences([what, str(readings.shuffle_gates(channel, spatial))]))
     return figure
 
 
@@ -165,12 +144,8 @@ def query_attention(
     words = say("Where {number} marked pixels of an image look", number=len(queries))
     if context is not None:
         words += _(", beside the one map of global context")
-    if correlation is not None:
-        words += say(
-            "; the maps of all pixels correlate by {correlation:.2f} on average",
-            correlation=correlation,
-        )
-    figure.set_label(say("{text}.", text=words))
+    read = str(readings.query_attention(queries, context, correlation))
+    figure.set_label(sentences([say("{text}.", text=words), read]))
     return figure
 
 
@@ -213,14 +188,13 @@ def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
         )
         for axis, title in zip(axes[0], titles, strict=True):
             axis.set_title(title, fontsize=10)
-        figure.colorbar(weights, ax=axes, shrink=0.6, label=_("weight in P and Q"))
-    words = say(
-        "The matrices of {groups} groups, with weights up to {largest:.2f}, and the mean map of "
-        "each group before and after them.",
+        figure.colorbar(weights, ax=axes, shrink=0.6, label=_("weight in P and Q (dark: large)"))
+    what = say(
+        "The matrices of {groups} groups, dark where a weight is large, and the mean map of each "
+        "group before and after them.",
         groups=groups,
-        largest=largest,
     )
-    figure.set_label(words)
+    figure.set_label(sentences([what, str(readings.transforms(seen))]))
     return figure
 
 
@@ -260,10 +234,8 @@ def grad_cam(evidence: Sequence[Evidence]) -> Figure:
         )
         for one in evidence
     ]
-    words = say(
-        "Grad-CAM, with the probability of the true class: {images}.", images=listed(images)
-    )
-    figure.set_label(words)
+    what = say("Grad-CAM, with the probability of the true class: {images}.", images=listed(images))
+    figure.set_label(sentences([what, str(readings.grad_cam(evidence))]))
     return figure
 
 
@@ -284,22 +256,9 @@ def overlay(
     )
 
 
-def _ranges(maps: Mapping[str, np.ndarray], label: str) -> str:
-    """Each map's title with its lowest and highest value."""
-    ranges = [
-        say("{map} {low:.3g} to {high:.3g}", map=named(title), low=values.min(), high=values.max())
-        for title, values in maps.items()
-    ]
-    return say("maps of the {label}: {ranges}", label=_(label), ranges=listed(ranges))
-
-
 def shared_range(maps: Iterable[np.ndarray]) -> tuple[float, float]:
     """One colour scale for several maps, never empty."""
     maps = list(maps)
     low, high = min(float(m.min()) for m in maps), max(float(m.max()) for m in maps)
     room = max(0.0, 0.01 - (high - low)) / 2
     return low - room, high + room
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from attn_book.analysis import readings, verdicts
 from attn_book.analysis.findings.budget import STEP
+from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots.style import book_style, colour, marker
 from attn_book.analysis.words import block_of, listed, points, sentences
@@ -62,6 +63,30 @@ def _write_counts(axis: plt.Axes, confusion: np.ndarray, share: np.ndarray) -> N
             place = {"ha": "center", "va": "center"}
             ink = "white" if share[i, j] > 0.5 else "black"
             axis.text(j, i, f"{count}", fontsize=6 if len(share) <= 10 else 5, color=ink, **place)
+
+
+def reliability(runs: Mapping[str, Sequence[Run]]) -> Figure:
+    """Accuracy against confidence, a point a bin: below the diagonal a network is too sure.
+
+    The images of all runs of a network together, in the bins of ``findings.calibration``; a point
+    is the larger the more of the images are in its bin.
+    """
+    with book_style():
+        figure, axis = plt.subplots(figsize=(4.6, 4.2), layout="constrained")
+        axis.plot((0, 1), (0, 1), color="black", linewidth=1, linestyle=":")
+        for title, of_title in runs.items():
+            if of_title:
+                sure, share, images = by_confidence(*confidence_of(*of_title))
+                look = {"color": colour(title), "marker": marker(title)}
+                axis.plot(sure, share, linewidth=1, color=look["color"])
+                axis.scatter(sure, share, s=10 + 300 * images / images.sum(), alpha=0.8, **look)
+                axis.plot([], [], label=title, **look)
+        axis.set(xlabel=_("probability of the predicted class"), ylabel=_("share that is right"))
+        axis.set(xlim=(0, 1.02), ylim=(0, 1.02))
+        axis.legend(fontsize=8)
+    what = _("How often the predicted class is right, by the probability that it is given.")
+    figure.set_label(sentences([what, str(readings.reliability(runs))]))
+    return figure
 
 
 def accuracy_against_cost(

@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 
 from attn_blocks.datasets import ImageDataset
 from attn_blocks.errors import SettingError
+from attn_book.analysis import readings
 from attn_book.analysis.explain import network_input, pictures
 from attn_book.analysis.plots.style import book_style
+from attn_book.analysis.words import sentences
 from attn_book.language import say
 from attn_book.records.logits import read_logits
 from attn_book.records.run import Run
@@ -63,16 +65,12 @@ def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int 
             axis.set_xlabel(words, color=ink, fontsize=LABEL, parse_math=False)
             axis.spines[:].set(visible=True, color=ink, linewidth=2)
             axis.spines[:].set_linestyle("-" if right else "--")
-    wrong = int((predicted != labels).sum())
-    words = say(
-        "{shown} validation images with the predicted class, {shown_wrong} of them wrong. Of all "
-        "{images:,} images {wrong:,} are taken for another class.",
+    what = say(
+        "{shown} validation images with the predicted class, {wrong} of them wrong.",
         shown=len(chosen),
-        shown_wrong=int((predicted[chosen] != labels[chosen]).sum()),
-        images=len(labels),
-        wrong=wrong,
+        wrong=int((predicted[chosen] != labels[chosen]).sum()),
     )
-    figure.set_label(words)
+    figure.set_label(sentences([what, str(readings.prediction_grid(run))]))
     return figure
 
 

@@ -31,14 +31,15 @@ LOOKS = {
     "NL-ResNet-50": ("#6c2430", "X"),
     "GC-ResNet-50": ("#c08400", "<"),
     "BAT-ResNet-50": ("#6000fc", ">"),
-    "SENet as published": ("#0024a8", "s"),
-    "SENet as intended": ("#a81800", "D"),
-    "SENet without SE": ("#7a7a7a", "o"),
-    "SA-Residual-Inception": ("#b43ca8", "P"),
-    "Residual-Inception without SA": ("#6000fc", ">"),
-    "VGG-19": ("#3c9c54", "v"),
-    "MobileNet-V2": ("#c08400", "<"),
+    "SENet as published": ("#0024a8", "D"),
+    "SENet as intended": ("#a81800", "s"),
+    "SENet without SE": ("#7a7a7a", "X"),
+    "SA-Residual-Inception": ("#b43ca8", "s"),
+    "Residual-Inception without SA": ("#6000fc", "D"),
+    "VGG-19": ("#3c9c54", "^"),
+    "MobileNet-V2": ("#c08400", "v"),
 }
+INKS = tuple(dict.fromkeys(ink for ink, _ in LOOKS.values()))  # for lines of anything else
 
 # For models that have none of their own.
 CYCLE = (
@@ -49,7 +50,7 @@ CYCLE = (
     ("#aa4499", "8"),
     ("#332288", "*"),
 )
-# For lines of anything else, together with their colours.
+# Together with ``INKS``.
 DASHES = ("-", "--", "-.", ":")
 STYLE = {
     "text.parse_math": False,  # a class may be called "$x$"

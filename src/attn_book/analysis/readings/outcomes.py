@@ -1,19 +1,17 @@
-"""What a figure shows, in a sentence with its numbers: each is named after the figure it reads.
-
-The same sentences are the figures' alternative texts, for readers who do not see them.
-"""
+"""What the figures of a comparison show: curves, confusions, accuracy against cost, gains."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 
-from attn_book.analysis.findings.compared import accuracy
+from attn_book.analysis.findings.compared import accuracy, gain
+from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
 from attn_book.analysis.verdicts import against_resnet
-from attn_book.analysis.words import Finding, clauses, listed, points, sentences
+from attn_book.analysis.words import Finding, clauses, counted, listed, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.pages import RESNET
@@ -41,7 +39,7 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
             )
         )
     if not ends:
-        return _one(_(NOTHING))
+        return Finding.of(_(NOTHING))
     parts = [
         say("Accuracy on validation images at the end of training: {ends}.", ends=listed(ends))
     ]
@@ -57,20 +55,28 @@ def training_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
         )
         template = below if gaps[widest] >= 0 else above
         parts.append(say(template, network=widest, gap=abs(gaps[widest])))
-    return _one(sentences(parts))
+    return Finding.of(sentences(parts))
 
 
 def validation_curves(runs: Mapping[str, Sequence[Run]]) -> Finding:
-    """The networks in the order in which their curves end."""
+    """The networks in the order in which their curves end, over the runs that all share."""
     finished = _finished(runs)
+    if not finished:
+        return Finding.of(_(NOTHING))
+    template = N_("From the highest end to the lowest: {ends}.")
+    seeds = [_seeds(of_title) for of_title in finished.values()]
+    shared = set.intersection(*seeds)
+    if any(of_title != shared for of_title in seeds):
+        template = N_("No run is shared by all, so that these means have no order: {ends}.")
+        if shared:
+            template = N_("From the highest end to the lowest, over {runs} of each: {ends}.")
+            finished = {title: _of(of_title, shared) for title, of_title in finished.items()}
     order = sorted(finished, key=lambda title: -accuracy(finished[title]))
     ends = [
         say("{network} ({accuracy:.3f})", network=title, accuracy=accuracy(finished[title]))
         for title in order
     ]
-    if not ends:
-        return _one(_(NOTHING))
-    return _one(say("From the highest end to the lowest: {ends}.", ends=listed(ends)))
+    return Finding.of(say(template, ends=listed(ends), runs=counted(len(shared), "shared run")))
 
 
 def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Finding:
@@ -97,21 +103,38 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Finding:
             N_("{network} most often takes {pairs}") if pairs else N_("{network} confuses nothing")
         )
         parts.append(say(most, network=title, pairs=listed(pairs)))
-    return _one(say("{text}.", text=clauses(parts)) if parts else _(NOTHING))
+    return Finding.of(say("{text}.", text=clauses(parts)) if parts else _(NOTHING))
+
+
+def reliability(runs: Mapping[str, Sequence[Run]]) -> Finding:
+    """In how many bins of confidence each network is right less often than it says."""
+    parts = []
+    for title, of_title in _finished(runs).items():
+        sure, share, images = by_confidence(*confidence_of(*of_title))
+        parts.append(
+            say(
+                "{network} is too sure in {above} of {bins} bins, with {part:.0%} of the images",
+                network=title,
+                above=int((sure > share).sum()),
+                bins=len(sure),
+                part=images[sure > share].sum() / images.sum(),
+            )
+        )
+    return Finding.of(say("{text}.", text=clauses(parts)) if parts else _(NOTHING))
 
 
 def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     """Which networks lie above the plain one, and what they have more of."""
     finished = _finished(runs)
     if not finished:
-        return _one(_(NOTHING))
+        return Finding.of(_(NOTHING))
     without = [title for title, of in finished.items() if "blocks" not in of[0].metrics]
     plain = (without or list(finished))[0]
-    others = {title: of_title for title, of_title in finished.items() if title != plain}
-    base = accuracy(finished[plain])
-    parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=base)]
-    gains = {title: 100 * (accuracy(of_title) - base) for title, of_title in others.items()}
-    above = [title for title, gain in gains.items() if gain > 0]
+    base = finished[plain]
+    parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=accuracy(base))]
+    pairs = {t: _pairs(of, base) for t, of in finished.items() if t != plain}
+    gains = {title: gain(both) for title, both in pairs.items() if both}
+    above = [title for title, value in gains.items() if value > 0]
     for titles, one, several in (
         (above, N_("above it lies {networks}"), N_("above it lie {networks}")),
         (
@@ -122,16 +145,40 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     ):
         lie = [
             say(
-                "{network} ({gain}, {more})",
+                "{network} ({gain}{shared}, {more})",
                 network=title,
                 gain=points(gains[title]),
-                more=_dearer(others[title][0], finished[plain][0]),
+                shared=_where_fewer(pairs[title], finished[title], base),
+                more=_dearer(*pairs[title][0]),
             )
             for title in titles
         ]
         if lie:
             parts.append(say(one if len(lie) == 1 else several, networks=listed(lie)))
-    return _one(say("{text}.", text=clauses(parts)))
+    if apart := [title for title in pairs if title not in gains]:
+        parts.append(say("no run in common with it: {networks}", networks=listed(apart)))
+    return Finding.of(say("{text}.", text=clauses(parts)))
+
+
+def _pairs(ours: Sequence[Run], plain: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """(a network's run, the plain network's) of each fold or seed that both finished."""
+    theirs = {run.experiment.seed: run for run in plain}
+    return [(run, theirs[run.experiment.seed]) for run in _of(ours, theirs)]
+
+
+def _where_fewer(pairs: Sequence[object], *runs: Sequence[Run]) -> str:
+    """How many runs a gain is over, where the two networks do not have the same."""
+    if all(len(pairs) == len(of_title) for of_title in runs):
+        return ""
+    return say(" over {runs}", runs=counted(len(pairs), "shared run"))
+
+
+def _seeds(runs: Sequence[Run]) -> set[int]:
+    return {run.experiment.seed for run in runs}
+
+
+def _of(runs: Sequence[Run], seeds: Container[int]) -> list[Run]:
+    return [run for run in runs if run.experiment.seed in seeds]
 
 
 def _dearer(run: Run, plain: Run) -> str:
@@ -160,7 +207,7 @@ def gains(found: Sequence[Verdict]) -> Finding:
             text += f" {interval(*verdict.interval, '+.1f')}"
         parts.append(text)
     if not parts:
-        return _one(_(NOTHING))
+        return Finding.of(_(NOTHING))
     lacking = [v.claim.better for v in found if v.value is None]
     shown = [
         say(
@@ -171,12 +218,8 @@ def gains(found: Sequence[Verdict]) -> Finding:
     ]
     if lacking:
         shown.append(say("no finished run of {networks}", networks=listed(lacking)))
-    return _one(say("{text}.", text=clauses(shown)))
+    return Finding.of(say("{text}.", text=clauses(shown)))
 
 
 def _finished(runs: Mapping[str, Sequence[Run]]) -> dict[str, Sequence[Run]]:
     return {title: of_title for title, of_title in runs.items() if of_title}
-
-
-def _one(text: str) -> Finding:
-    return Finding((("", text),))
