@@ -20,6 +20,10 @@ from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
 from attn_book.training import loop
 
 FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
+# The imports, and a single call from which a reader learns nothing but its output.
+PLUMBING = re.compile(
+    r"^page = plan\(|\A(findings|readings|reference|tables|verdicts)\.[^\n]*\Z", re.MULTILINE
+)
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +138,20 @@ def test_code_fits_its_column_and_plumbing_is_folded(page):
     code = [cell for cell in cells_of(page) if cell.cell_type == "code"]
     for cell in code:
         assert max(map(len, cell.source.splitlines())) <= 88, cell.source
-    [plumbing] = [cell for cell in code if "page = plan(" in cell.source]
-    assert "hide-input" in tags_of(plumbing)
+        if PLUMBING.search(cell.source):
+            assert tags_of(cell) == ["hide-input"], cell.source
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page != OVERVIEW])
+def test_sentences_follow_every_figure_of_what_is_inside(page):
+    cells = cells_of(page)
+    start, end = (
+        next(i for i, cell in enumerate(cells) if cell.source.startswith(heading))
+        for heading in ("## Looking inside\n", "## What it costs")
+    )
+    for i in range(start, end):
+        if "plots.show(" in cells[i].source:
+            assert cells[i + 1].source.startswith("readings."), cells[i].source
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -152,11 +168,16 @@ def test_every_exercise_has_a_folded_solution_below_it(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != OVERVIEW])
-def test_it_shows_its_whole_block_and_one_of_the_readers_is_trained(results_dir, page):
+def test_it_shows_its_whole_block(results_dir, page):
     words = "".join(texts(executed(results_dir, page)))
     block = ATTNS[page.partition("_")[2]]
     for method in (block.__init__, block.forward):
         assert inspect.getsource(method).rstrip() in words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_block_of_the_readers_is_trained(results_dir, page):
+    words = "".join(texts(executed(results_dir, page)))
     assert re.search(r"(?m)^MyBlock +[\d,]+ ", words)
 
 
