@@ -26,8 +26,15 @@ from statistics import median
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+PARTIAL = HERE.parent / "results" / "benchmarks"  # a part of a table must not replace the whole
+FOLDERS = (
+    "of the CSV files; by default benchmarks/results, for a part of a table results/benchmarks"
+)
 # An OpenMP library keeps its threads awake for 0.2 s, to the harm of whoever comes next.
 PAUSE = 0.25
+# Share of a network's parameters that its twin may have more or fewer: timm's BAT has no biases
+# before its norms.
+PARAMETERS_OFF = 0.002
 PACKAGES = ("paddlepaddle", "paddlepaddle-gpu", "numpy", "torch", "torchvision", "timm")
 
 Steps = Mapping[str, Callable[[], object]]
@@ -171,7 +178,25 @@ def ratio(rounds: Sequence[Sequence[float]], above: int, below: int) -> float:
     return median(values[above] / values[below] for values in rounds)
 
 
+def check_twin(name: str, parameters: int, twins: int) -> None:
+    """Hold a twin's number of parameters against the network's.
+
+    Raises:
+        RuntimeError: they differ by more than ``PARAMETERS_OFF``.
+    """
+    if abs(twins / parameters - 1) > PARAMETERS_OFF:
+        raise RuntimeError(
+            f"{name} has {parameters:,} parameters and its twin {twins:,}; torch_twins.py builds "
+            "another network"
+        )
+
+
 # Records -----------------------------------------------------------------------------------------
+
+
+def results_folder(asked: Path | None, is_whole: bool) -> Path:
+    """Where records go: the folder that is asked for, else the book's for whole tables alone."""
+    return asked or (RESULTS if is_whole else PARTIAL)
 
 
 def versions() -> dict[str, str]:
@@ -194,7 +219,8 @@ def conditions(threads: int, peer: Mapping[str, str] | None = None) -> dict[str,
 
     convolution = native.describe()
     return {
-        "processor": f"{device.processor()['name']}, {device.cores()} cores, {threads} threads",
+        "processor": f"{device.processor()['name']}, {device.cores()} cores, "
+        f"{threads} {'thread' if threads == 1 else 'threads'}",
         "versions": "; ".join(
             ", ".join(f"{name} {version}" for name, version in side.items())
             for side in (versions(), peer)

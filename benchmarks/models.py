@@ -5,7 +5,7 @@
 Paddle and PyTorch run in two processes that take their steps in turns, each with as many threads
 as there are cores, on the same random images: float32, PyTorch eagerly and channels-last. Ratios
 above 1 mean that the book's network is the faster one. ResNet-50 is also timed in the modes that
-trade something for speed. Writes ``results/models.csv`` and ``results/resnet50_modes.csv``.
+trade something for speed. Writes ``models.csv`` and ``resnet50_modes.csv``.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ MODE_WORDS = {
     "its automatic mixed precision. Both multiply with three digits instead of seven.",
 }
 EQUAL = 0.02  # ratios this close to 1 are called equal
-# What the two sides may differ by in parameters: timm's BAT has no biases before its norms.
-PARAMETERS_OFF = 0.001
 
 
 def case(model: str) -> tuple[int, int, dict]:
@@ -65,15 +63,21 @@ def build(model: str, batch: int, image_size: int, options: dict) -> tuple[commo
     paddle.seed(0)
     network = ab.create_model(model, num_classes=CLASSES, image_size=image_size, **options)
     native.accelerate(network)
-    modules = [name for name, _ in network.named_sublayers()]
     facts = {
-        "params": ab.count_params(network),
-        "attn": network.settings.get("attn", {}),
-        "between": [name for name in modules if re.fullmatch(r"layer\d\.nl\d+", name)],
         "width": network.settings["width"],
         "threads": int(os.environ.get("OMP_NUM_THREADS", "1")),
     }
-    return steps(network, batch, image_size), facts
+    return steps(network, batch, image_size), facts_of(network) | facts
+
+
+def facts_of(network) -> dict:
+    """What a twin is built and checked by: parameters, its blocks' settings, where NL stands."""
+    modules = [name for name, _ in network.named_sublayers()]
+    return {
+        "params": ab.count_params(network),
+        "attn": network.settings.get("attn", {}),
+        "between": [name for name in modules if re.fullmatch(r"layer\d\.nl\d+", name)],
+    }
 
 
 def steps(network, batch: int, image_size: int) -> dict[str, Callable[[], None]]:
@@ -125,11 +129,7 @@ def build_pair(model: str, ours: Worker, theirs: Worker, **mode: str) -> tuple[d
     own = ours.build(model=model, batch=batch, image_size=size, options=options)
     told = {"attn": own["attn"], "between": own["between"]}
     peer = theirs.build(model=model, batch=batch, image_size=size, **told, **mode)
-    if abs(peer["params"] / own["params"] - 1) > PARAMETERS_OFF:
-        raise RuntimeError(
-            f"{model} has {own['params']:,} parameters and its twin {peer['params']:,}; "
-            "torch_twins.py builds another network"
-        )
+    common.check_twin(model, own["params"], peer["params"])
     if own["threads"] != peer["threads"]:
         raise RuntimeError(f"{own['threads']} threads against {peer['threads']}")
     return own, peer
@@ -221,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="all by default; none: modes only",
     )
     parser.add_argument("--no-modes", action="store_true", help="leave ResNet-50's modes out")
-    parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
+    parser.add_argument("--results", type=Path, help=common.FOLDERS)
     options = parser.parse_args(arguments)
     print(native.build(), flush=True)
     rows = []
@@ -239,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "command": command,
         "threads": peer["threads"],
         "peer": peer["versions"],
-        "folder": options.results,
+        "folder": common.results_folder(options.results, options.models in ([], ab.list_models())),
     }
     if rows:
         print(common.record("models", rows, **told, **WORDS, finding=slower(rows)))

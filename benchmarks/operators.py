@@ -1,7 +1,7 @@
 """Training speed with the native operators over that with Paddle's own, in one process.
 
 Both models take their steps in turns, so that whatever else the machine does meets both; the ratio
-is the median over the rounds. Writes ``results/operators.csv``.
+is the median over the rounds. Writes ``operators.csv``.
 
     python benchmarks/operators.py [--rounds 5] [--models resnet50 ...]
 """
@@ -32,6 +32,7 @@ CASES = {
 
 def training_step(case: str, accelerated: bool) -> Callable[[], None]:
     """A function that trains the model of ``case`` for one step on random images."""
+    import models
     import paddle
 
     name, options, batch, size = CASES[case]
@@ -40,17 +41,7 @@ def training_step(case: str, accelerated: bool) -> Callable[[], None]:
     model = ab.create_model(name, num_classes=10, image_size=size, **options)
     if accelerated:
         native.accelerate(model)
-    optimiser = paddle.optimizer.Momentum(0.01, 0.9, parameters=model.parameters())
-    images, labels = paddle.randn([batch, 3, size, size]), paddle.randint(0, 10, [batch])
-
-    def step() -> None:
-        loss = paddle.nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimiser.step()
-        optimiser.clear_grad()
-        float(loss)
-
-    return step
+    return models.steps(model, batch, size)["train"]
 
 
 def measure(case: str, rounds: int) -> dict[str, object]:
@@ -72,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="timed turns a side (%(default)s)")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
+    parser.add_argument("--results", type=Path, help=common.FOLDERS)
     options = parser.parse_args(arguments)
     if not native.available():
         sys.exit(native.build())
@@ -81,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append(measure(case, options.rounds))
         common.show(rows[-1])
     command = f"python benchmarks/operators.py --rounds {options.rounds}"
-    if options.models != list(CASES):
+    is_whole = options.models == list(CASES)
+    if not is_whole:
         command += f" --models {' '.join(options.models)}"
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     words = {
@@ -89,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "about": "Convolution, batch norm, ReLU and addition. Training, images a second, of the "
         "same network with the one and the other; everything else is equal.",
     }
-    print(common.record("operators", rows, command, threads, folder=options.results, **words))
+    folder = common.results_folder(options.results, is_whole)
+    print(common.record("operators", rows, command, threads, folder=folder, **words))
 
 
 if __name__ == "__main__":

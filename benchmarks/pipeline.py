@@ -4,8 +4,8 @@
     python benchmarks/pipeline.py reproduce          # a whole quick book: twenty minutes
 
 Everything is measured on the networks, recipes and images of the quick profile, and every figure
-is set against another one of the same run. Writes ``results/pipeline.csv`` and, for ``reproduce``,
-``results/reproduce.csv``.
+is set against another one of the same run. Writes ``pipeline.csv`` and, for ``reproduce``,
+``reproduce.csv``.
 """
 
 from __future__ import annotations
@@ -61,10 +61,15 @@ def row(
     experiment: str, value: float, unit: str, against: str, base: float, goal: str = "–"
 ) -> dict[str, object]:
     """A line of the table: something measured, what it is set against, and the ratio of the two."""
-    shown = {"what": experiment, "value": f"{value:,.1f}", "unit": unit, "against": against}
-    shown |= {"base": f"{base:,.1f}", "ratio": f"{value / base:.2f}", "goal": goal}
+    shown = {"what": experiment, "value": number(value), "unit": unit, "against": against}
+    shown |= {"base": number(base), "ratio": number(value / base), "goal": goal}
     common.show(shown)
     return shown
+
+
+def number(value: float) -> str:
+    """Three digits, or from 100 on one after the point: what was measured is never shown as 0."""
+    return f"{value:,.1f}" if value >= 100 else f"{value:.3g}"
 
 
 # A worker's side ---------------------------------------------------------------------------------
@@ -204,18 +209,18 @@ def measure_data(plan: Plan, rounds: int) -> list[dict]:
             def speed(step: str, batch: int = recipe.batch_size) -> float:
                 return batch / side.turn(step, TURN)
 
-            def build(experiment: Experiment) -> dict:
+            def ready(experiment: Experiment) -> dict:
                 return side.build(
                     part="data", experiment=experiment.to_dict(), data_dir=str(plan.data_dir)
                 )
 
             speeds = {}
             for entry, experiment in comparison.experiments:
-                build(experiment)
+                ready(experiment)
                 common.in_turns([partial(speed, "train")], 1)
                 speeds[entry.title] = speed("train")
             title = max(speeds, key=speeds.get)
-            steps = build(chosen(plan, comparison.task, title))["batches"]
+            steps = ready(chosen(plan, comparison.task, title))["batches"]
             found = common.in_turns([partial(speed, "load"), partial(speed, "train")], rounds)
             loaded, trained = common.middle(found, 0), common.middle(found, 1)
             words = f"loader with {recipe.augmentation}, {recipe.image_size} pixels"
@@ -349,15 +354,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="an empty folder in which reproduce makes "
         "its book, to be kept; a temporary one by default",
     )
-    parser.add_argument("--results", type=Path, default=common.RESULTS, help="%(default)s")
+    parser.add_argument("--results", type=Path, help=common.FOLDERS)
     options = parser.parse_args(arguments)
     asked = options.parts or PARTS
     if unknown := set(asked) - {*PARTS, "reproduce"}:
         parser.error(f"unknown part {', '.join(unknown)}; there are {', '.join(PARTS)}, reproduce")
     settings = {"profile": "quick", "data_dir": options.data_dir}
-    told = {"threads": device.cores(), "folder": options.results}
+    told = {"threads": device.cores()}
     parts = [part for part in PARTS if part in asked]
     if parts:
+        told["folder"] = common.results_folder(options.results, len(parts) == len(PARTS))
         plan = planning.plan(PAGE, **settings)
         rows = [line for part in parts for line in MEASURES[part](plan, options.rounds)]
         command = f"python benchmarks/pipeline.py {' '.join(parts)} --rounds {options.rounds}"
@@ -370,6 +376,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             settings |= {"results_dir": folder, "epochs": options.epochs}
             rows = measure_reproduce(settings)
         epochs = f" --epochs {options.epochs}" if options.epochs else ""
+        told["folder"] = common.results_folder(options.results, not options.epochs)
         command = f"python benchmarks/pipeline.py reproduce{epochs}"
         print(common.record("reproduce", rows, command, **told, **REPRODUCE_WORDS))
 

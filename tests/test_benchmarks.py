@@ -23,7 +23,7 @@ from attn_book.records import full_size
 from attn_book.records.seal import seal
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import GE, RESNET
+from attn_book.study.pages import GE, PAGES, RESNET, Comparison, Entry
 from attn_book.study.recipes import PROFILES
 
 FULL_SIZE = PROJECT / "benchmarks" / "full_size"
@@ -125,6 +125,7 @@ def test_a_record_holds_conditions_and_rows_and_the_book_shows_both(script, tmp_
     told = dict(line[2:].split(": ", 1) for line in path.read_text().splitlines()[:8])
     assert told["about"] == "Two lines."
     assert told["processor"].endswith("7 threads")
+    assert common.conditions(1)["processor"].endswith(" 1 thread")
     assert re.search(rf"paddlepaddle(-gpu)? {paddle.__version__},", told["versions"])
     assert told["versions"].endswith("; python 3.12.1, torch 9.9.9")
 
@@ -139,12 +140,43 @@ def test_without_records_the_page_says_so(script, tmp_path):
     assert "No measurements" in script("included").benchmarks(tmp_path)
 
 
-def test_published_records_say_how_they_were_made():
+def test_published_records_say_what_they_show_and_how_they_were_made():
     records = sorted((PROJECT / "benchmarks" / "results").glob("*.csv"))
+    assert {path.stem for path in records} >= {"models", "blocks", "operators", "pipeline"}
     for path in records:
         head = path.read_text().splitlines()
         keys = {line[2:].partition(":")[0] for line in head if line.startswith("# ")}
-        assert keys >= {"command", "processor", "versions", "convolution", "date"}, path
+        assert keys >= {"title", "about", "command", "processor", "versions", "date"}, path
+
+
+def test_a_part_of_a_table_does_not_replace_the_whole(script, tmp_path, monkeypatch):
+    common, models = script("common"), script("models")
+    written = {}
+
+    def record(name, rows, *_, folder, **__):
+        written[name] = folder
+
+    row = {"model": "vgg19", "train_ratio": "1.00", "inference_ratio": "1.00"}
+    peer = {"threads": 1, "versions": {}}
+    for side in ("paddle_side", "torch_side"):
+        monkeypatch.setattr(models, side, lambda *_: Side())
+    monkeypatch.setattr(models.native, "build", lambda: "")
+    monkeypatch.setattr(models, "compare", lambda *_: (row, peer))
+    monkeypatch.setattr(models.common, "record", record)
+    for asked, folder in (
+        ([], common.RESULTS),
+        (["--models", "vgg19"], common.PARTIAL),
+        (["--models", "vgg19", "--results", str(tmp_path)], tmp_path),
+    ):
+        models.main(["--peer", "a python", "--no-modes", *asked])
+        assert written == {"models": folder}
+
+
+def test_what_was_measured_is_not_shown_as_nothing(script):
+    row = script("pipeline").row("saving", 0.0312, "s", "an epoch", 7.91)
+    assert (row["value"], row["base"], row["ratio"]) == ("0.0312", "7.91", "0.00394")
+    row = script("pipeline").row("loader", 13521.84, "images/s", "training", 252.04)
+    assert (row["value"], row["base"], row["ratio"]) == ("13,521.8", "252.0", "53.6")
 
 
 # Networks beside PyTorch -------------------------------------------------------------------------
@@ -201,8 +233,9 @@ def test_a_row_gives_speeds_and_the_ratio_of_the_two_sides(script):
 
 def test_another_network_or_other_threads_are_no_comparison(script):
     models = script("models")
-    with pytest.raises(RuntimeError, match="100 parameters and its twin 101"):
-        models.build_pair("resnet50", Side(100), Side(101))
+    with pytest.raises(RuntimeError, match="1,000 parameters and its twin 1,003"):
+        models.build_pair("resnet50", Side(1000), Side(1003))
+    models.build_pair("resnet50", Side(1000), Side(1001))
     with pytest.raises(RuntimeError, match="2 threads against 1"):
         models.build_pair("resnet50", Side(), Side(threads=1))
 
@@ -390,6 +423,16 @@ def test_a_record_at_full_width_is_one_that_is_accepted(script, data_dir, tmp_pa
         assert full_size.problems(tmp_path) == []
     published = PROJECT / "book" / "published" / "full_size" / "records"
     assert read_json(published / "animals10-resnet50-s0.json").keys() <= kept.record.keys()
+
+
+def test_every_network_of_every_page_is_held_against_paddle(script, monkeypatch):
+    check, block = script("check"), Entry("vgg19", "VGG-19 on a page of its own", {"attn": "eca"})
+    titles = {e.title for page in PAGES.values() for part in page for e in part.entries}
+    assert len(check.cases()) == len(titles)
+    assert check.cases()["resnet50"].dataset == "animals10"
+    pages = {**PAGES, "10_eca": (Comparison("animals10", (RESNET, block)),)}
+    monkeypatch.setattr(check, "PAGES", pages)
+    assert len(check.cases()) == len(titles) + 1
 
 
 def test_a_difference_is_a_share_of_its_own_tensor_and_never_overlooked(script):

@@ -152,7 +152,7 @@ def test_numbers_are_told_apart_from_the_marks_around_them():
     english = "ResNet-50, 1,412 images in stage 1, 0.50."
     chinese = "ResNet-50，第 1 阶段，1,412 张图像，0.50。"
     cells = [
-        NotebookNode(source="x", outputs=[NotebookNode(text=text)])
+        NotebookNode(cell_type="code", metadata={}, source="x", outputs=[NotebookNode(text=text)])
         for text in (english, chinese, chinese.replace("0.50", "0.60"))
     ]
     pages = [NotebookNode(cells=[cell]) for cell in cells]

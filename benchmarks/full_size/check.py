@@ -27,7 +27,7 @@ import common
 
 from attn_blocks.errors import choose
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import CLASSICS, NINE, SENETS
+from attn_book.study.pages import PAGES
 from attn_book.study.recipes import PROFILES
 
 SMALL = PROFILES["smoke"].recipes
@@ -36,17 +36,22 @@ RECIPES = {
     "caltech16": replace(SMALL["caltech16"], width=0.125),
     "cifar10": replace(SMALL["cifar10"], width=0.125, nesterov=True),
 }
-EXPERIMENTS = (
-    Experiment(comparison.task, "", entry.model, RECIPES[comparison.task], 0, entry.options)
-    for comparison in (CLASSICS, NINE, SENETS)
-    for entry in comparison.entries
-)
-CASES = {experiment.variant: experiment for experiment in EXPERIMENTS}
 IMAGES, CLASSES = 4, 10
 # Of the largest value of a tensor. What is left is the momentum, which Paddle keeps in float32.
 LIMIT = 1e-7
 # A gradient that is 0 but for rounding (of a bias before a batch norm) is held to the others' size.
 NOTHING = 1e-6
+
+
+def cases() -> dict[str, Experiment]:
+    """Every network of the pages, by its variant; one of several tasks as its first page has it."""
+    found: dict[str, Experiment] = {}
+    for comparison in (comparison for page in PAGES.values() for comparison in page):
+        recipe = RECIPES[comparison.task]
+        for entry in comparison.entries:
+            made = Experiment(comparison.task, "", entry.model, recipe, 0, entry.options)
+            found.setdefault(made.variant, made)
+    return found
 
 
 def step(network, optimizer, cross_entropy: Callable, images, labels) -> dict[str, np.ndarray]:
@@ -137,16 +142,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, metavar="PYTHON", help="with torch")
-    parser.add_argument("--only", nargs="+", default=list(CASES), metavar="NETWORK")
+    parser.add_argument("--only", nargs="+", metavar="NETWORK", help="all by default")
     options = parser.parse_args(arguments)
-    unequal = []
+    known, unequal = cases(), []
     with (
         tempfile.TemporaryDirectory() as folder,
         common.Worker([options.peer, __file__, "--serve"]) as peer,
     ):
         start, result = Path(folder) / "start.npz", Path(folder) / "result.npz"
-        for variant in options.only:
-            experiment = CASES[choose("network", variant, CASES)]
+        for variant in options.only or known:
+            experiment = known[choose("network", variant, known)]
             ours = paddle_step(experiment, start)
             peer.build(experiment=experiment.to_dict(), start=str(start), result=str(result))
             with np.load(result) as theirs:

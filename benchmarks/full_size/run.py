@@ -71,21 +71,32 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("task", choices=list(PROFILES["paper"].recipes))
     parser.add_argument("models", nargs="+", help="such as srm_resnet50")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="0, one after the other")
-    parser.add_argument("--fold", type=int, help="fifth to validate on, else the profile's")
     parser.add_argument(
-        "--profile", choices=("paper", "study"), default="paper", help="%(default)s"
+        "--seeds", type=int, nargs="+", default=[0], help="one after the other; 0 by default"
+    )
+    parser.add_argument(
+        "--fold", type=int, help="which fifth to validate on; the profile's by default"
+    )
+    parser.add_argument(
+        "--profile",
+        choices=("paper", "study"),
+        default="paper",
+        help="whose recipe; %(default)s by default",
     )
     for name in ("--recipe", "--options"):
         parser.add_argument(name, nargs="+", type=setting, default=[], metavar="NAME=VALUE")
     parser.add_argument("--out", type=Path, default=Path("results/full_size"), help="%(default)s")
     parser.add_argument("--data-dir", type=Path, help="where the data sets lie")
     parser.add_argument("--cpu", action="store_true", help="leave a GPU alone")
-    parser.add_argument("--precision", help="bfloat16 (on a GPU), tf32 or float32 (else)")
+    parser.add_argument("--precision", help="bfloat16 (default on a GPU), tf32 or float32")
     workers = {"type": int, "default": max(0, device.cores() - 2)}
-    parser.add_argument("--workers", **workers, help="processes that make batches, %(default)s")
+    parser.add_argument(
+        "--workers", **workers, help="processes that make batches; %(default)s by default"
+    )
     kept = {"type": int, "default": 1, "metavar": "EPOCHS"}
-    parser.add_argument("--keep-every", **kept, help="what to go on from; 0 for nothing")
+    parser.add_argument(
+        "--keep-every", **kept, help="how often a state to go on from is kept; 0: never"
+    )
     return parser.parse_args(arguments)
 
 

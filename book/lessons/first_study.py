@@ -22,6 +22,7 @@ from attn_book.records import first_study as kept
 from attn_book.records.first_study import OldRun
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import SIZE
+from attn_book.study.experiment import Recipe
 from attn_book.study.pages import BAT, RESNET, SRM, TASK_TITLES
 from attn_book.study.plan import data_label
 
@@ -91,40 +92,25 @@ def origin(study: Study) -> str:
 
 def gains(study: Study) -> Lesson:
     """Gates asleep under decay."""
-    rows = {}
-    for task, networks in study.networks.items():
-        one = next(iter(networks.values()))[0]
-        recipe, steps = first_study.recipe_of(one), first_study.steps_of(one)
-        ends = [
-            first_study.decay_alone(replace(recipe, weight_decay=decay), steps)
-            for decay in (0.0, GENTLE, recipe.weight_decay)
-        ]
-        rows[TASK_TITLES[task]] = {
-            _("Highest rate"): f"{recipe.learning_rate:g}",
-            _("Steps"): f"{recipe.epochs} × {steps}",
-            _("Decay"): power(recipe.weight_decay),
-            _("Decay alone leaves"): f"{ends[2][-1]:.2f}",
-            _("In the limit of small steps"): f"{first_study.decay_limit(recipe, steps):.2f}",
-            say("With a decay of {decay}", decay=power(GENTLE)): f"{ends[1][-1]:.2f}",
-            _("Where gains ended"): _("not on record"),
-        }
-        if task == ANIMALS:
-            decays = (power(decay) for decay in (GENTLE, recipe.weight_decay))
-            labels = _("not decayed"), *(say("decay {decay}", decay=decay) for decay in decays)
-            courses, shown = dict(zip(labels, ends, strict=True)), recipe
-    left, milder = courses[labels[2]][-1], courses[labels[1]][-1]
+    recipe, steps = _settings(study, ANIMALS)
+    courses = _courses(recipe, steps)
+    milder, left = (courses[decay][-1] for decay in (GENTLE, recipe.weight_decay))
+    labelled = {
+        say("decay {decay}", decay=power(decay)) if decay else _("not decayed"): course
+        for decay, course in courses.items()
+    }
     best, second = sorted(study.means, key=lambda title: -study.means[title])[:2]
     assert best == SRM.title, "the finding says so"
     return Lesson(
-        plots.gains_under_decay(courses, study.animals),
+        plots.gains_under_decay(labelled, study.animals),
         say(
             "Left, a gain of 1 that gets no gradient, over {epochs} epochs: it ends at {left:.2f} "
             "with a decay of {decay}, at {milder:.2f} with {gentle}, and stays 1 without. Right, "
             "the runs of nine networks: {best}, whose gains were not decayed, has the best mean, "
             "{best_mean:.1f}%, and {worst} the worst, {worst_mean:.1f}%.",
-            epochs=shown.epochs,
+            epochs=recipe.epochs,
             left=left,
-            decay=power(shown.weight_decay),
+            decay=power(recipe.weight_decay),
             milder=milder,
             gentle=power(GENTLE),
             best=best,
@@ -137,17 +123,48 @@ def gains(study: Study) -> Lesson:
             "gradient shrinks to {left:.2f} in {epochs} epochs; SRM's blocks alone were exempt, as "
             "in their authors' code, and {best} came out best ({best_mean:.1f}%; {second}, the "
             "next, {second_mean:.1f}%).",
-            decay=power(shown.weight_decay),
-            rate=shown.learning_rate,
+            decay=power(recipe.weight_decay),
+            rate=recipe.learning_rate,
             left=left,
-            epochs=shown.epochs,
+            epochs=recipe.epochs,
             best=best,
             best_mean=study.means[best],
             second=second,
             second_mean=study.means[second],
         ),
-        pd.DataFrame(rows).T.rename_axis(_("Task")),
+        _gains_table(study),
     )
+
+
+def _settings(study: Study, task: str) -> tuple[Recipe, int]:
+    """The recipe of a task's runs, and their steps an epoch."""
+    one = next(iter(study.networks[task].values()))[0]
+    return first_study.recipe_of(one), first_study.steps_of(one)
+
+
+def _courses(recipe: Recipe, steps: int) -> dict[float, np.ndarray]:
+    """Decay -> the course of a gain of 1 without gradient: none, a gentle one, and the recipe's."""
+    return {
+        decay: first_study.decay_alone(replace(recipe, weight_decay=decay), steps)
+        for decay in (0.0, GENTLE, recipe.weight_decay)
+    }
+
+
+def _gains_table(study: Study) -> pd.DataFrame:
+    rows = {}
+    for task in study.networks:
+        recipe, steps = _settings(study, task)
+        courses = _courses(recipe, steps)
+        rows[TASK_TITLES[task]] = {
+            _("Highest rate"): f"{recipe.learning_rate:g}",
+            _("Steps"): f"{recipe.epochs} × {steps}",
+            _("Decay"): power(recipe.weight_decay),
+            _("Decay alone leaves"): f"{courses[recipe.weight_decay][-1]:.2f}",
+            _("In the limit of small steps"): f"{first_study.decay_limit(recipe, steps):.2f}",
+            say("With a decay of {decay}", decay=power(GENTLE)): f"{courses[GENTLE][-1]:.2f}",
+            _("Where gains ended"): _("not on record"),
+        }
+    return pd.DataFrame(rows).T.rename_axis(_("Task"))
 
 
 def seeds(study: Study) -> Lesson:
@@ -262,25 +279,8 @@ def matches(study: Study) -> Lesson:
 
 def families(study: Study) -> Lesson:
     """Judged one by one."""
-    additive = statistics.residual(study.animals)
-    one_way = first_study.within_networks(study.animals)
-    found = first_study.simultaneous(study.animals, additive)
+    found = first_study.simultaneous(study.animals, statistics.residual(study.animals))
     together = first_study.dunnett(found)
-    without_seeds = first_study.dunnett(first_study.simultaneous(study.animals, one_way))
-    rows = {
-        title: {
-            _("Verdict"): _(study.over_resnet[title].word),
-            _("Difference"): signed(found[title].value),
-            _("Its three pairs alone"): interval(*first_study.interval(own.matches[0])),
-            say("Simultaneous, {freedom} degrees", freedom=additive.freedom): interval(
-                *together[title]
-            ),
-            say("Without seeds, {freedom} degrees", freedom=one_way.freedom): interval(
-                *without_seeds[title]
-            ),
-        }
-        for title, own in study.over_resnet.items()
-    }
     adjusted = statistics.holm([verdict.p for verdict in study.signs])
     off = [title for title, (low, high) in together.items() if low > 0 or high < 0]
     shown = {
@@ -317,8 +317,31 @@ def families(study: Study) -> Lesson:
             blocks=len(together),
             words=words,
         ),
-        pd.DataFrame(rows).T.rename_axis(_("Block")),
+        _families_table(study),
     )
+
+
+def _families_table(study: Study) -> pd.DataFrame:
+    additive = statistics.residual(study.animals)
+    one_way = first_study.within_networks(study.animals)
+    found = first_study.simultaneous(study.animals, additive)
+    together = first_study.dunnett(found)
+    without_seeds = first_study.dunnett(first_study.simultaneous(study.animals, one_way))
+    rows = {
+        title: {
+            _("Verdict"): _(study.over_resnet[title].word),
+            _("Difference"): signed(found[title].value),
+            _("Its three pairs alone"): interval(*first_study.interval(own.matches[0])),
+            say("Simultaneous, {freedom} degrees", freedom=additive.freedom): interval(
+                *together[title]
+            ),
+            say("Without seeds, {freedom} degrees", freedom=one_way.freedom): interval(
+                *without_seeds[title]
+            ),
+        }
+        for title, own in study.over_resnet.items()
+    }
+    return pd.DataFrame(rows).T.rename_axis(_("Block"))
 
 
 def sizes(study: Study) -> Lesson:
@@ -366,33 +389,20 @@ def sizes(study: Study) -> Lesson:
 def training(study: Study) -> Lesson:
     """Networks that had not learned what they could."""
     found = {task: first_study.learned(networks) for task, networks in study.networks.items()}
-    rows = {
-        (TASK_TITLES[task], title): {
-            _("Network"): title,
-            _("Training"): f"{one.training:.1f}",
-            _("Validation"): f"{one.validation:.1f}",
-            _("Difference"): f"{one.gap:+.1f}",
-        }
-        for task, networks in found.items()
-        for title, one in networks.items()
-    }
     plain, other = (found[task][RESNET.title] for task in (ANIMALS, CALTECH))
     epochs = study.networks[ANIMALS][RESNET.title][0].recipe["epochs"]
     gaps = sorted((one.gap, title) for title, one in found[ANIMALS].items())
     (low, lowest), (high, highest) = gaps[0], gaps[-1]
-    ranges = {
-        TASK_TITLES[task]: (
-            min(one.gap for one in of.values()),
-            max(one.gap for one in of.values()),
+    elsewhere = clauses(
+        say(
+            "on {task} by {low:+.1f} to {high:+.1f}",
+            task=TASK_TITLES[task],
+            low=min(one.gap for one in of.values()),
+            high=max(one.gap for one in of.values()),
         )
         for task, of in found.items()
         if task != ANIMALS
-    }
-    elsewhere = clauses(
-        say("on {task} by {low:+.1f} to {high:+.1f}", task=task, low=a, high=b)
-        for task, (a, b) in ranges.items()
     )
-    table = pd.DataFrame(rows.values(), [key[0] for key in rows])
     return Lesson(
         plots.training_and_validation(found),
         say(
@@ -421,8 +431,22 @@ def training(study: Study) -> Lesson:
             other_training=other.training,
             other_validation=other.validation,
         ),
-        table.rename_axis(_("Task")),
+        _training_table(found),
     )
+
+
+def _training_table(found: Mapping[str, Mapping[str, first_study.Learned]]) -> pd.DataFrame:
+    rows = {
+        (TASK_TITLES[task], title): {
+            _("Network"): title,
+            _("Training"): f"{one.training:.1f}",
+            _("Validation"): f"{one.validation:.1f}",
+            _("Difference"): f"{one.gap:+.1f}",
+        }
+        for task, networks in found.items()
+        for title, one in networks.items()
+    }
+    return pd.DataFrame(rows.values(), [key[0] for key in rows]).rename_axis(_("Task"))
 
 
 def power(value: float) -> str:

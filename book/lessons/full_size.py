@@ -6,148 +6,40 @@ published, and are never put into one comparison with them.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import pandas as pd
 
 from attn_blocks.files import PROJECT
 from attn_book.analysis.evidence import share_of_runs
+from attn_book.analysis.full_size import (
+    ANIMALS,
+    BASELINES,
+    CALTECH,
+    CIFAR,
+    RECORDS,
+    STUDY,
+    Found,
+    mean_course,
+    standard_error,
+)
 from attn_book.analysis.plots import full_size as plots
 from attn_book.analysis.statistics import mcnemar
 from attn_book.analysis.tables import DASH, setting, signed
 from attn_book.analysis.words import block_of, clauses, joined, listed, percent, sentences
 from attn_book.language import N_, _, say
-from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
-from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import runs_by_title
-from attn_book.records.run import Run
-from attn_book.study.pages import (
-    CLASSICS,
-    NINE,
-    RESNET,
-    SENET_WITHOUT,
-    SENETS,
-    TASK_TITLES,
-    Comparison,
-    seeds_of,
-    title_for,
-)
+from attn_book.study.pages import RESNET, TASK_TITLES
 from attn_book.study.recipes import PROFILES
 
 from . import Lesson, page_texts
 
-ANIMALS, CALTECH, CIFAR = "animals10", "caltech16", "cifar10"
-COMPARISONS = {ANIMALS: NINE, CALTECH: CLASSICS, CIFAR: SENETS}
-BASELINES = {ANIMALS: RESNET.title, CALTECH: RESNET.title, CIFAR: SENET_WITHOUT.title}
-RECORDS, STUDY = PUBLISHED / full_size.FOLDER, PUBLISHED / "study"
 NOT_YET = N_("not yet")
 PROCESSOR = PROJECT / "benchmarks" / "results" / "models.csv"  # training at full width
-
-
-class Found:
-    """The records of the GPU, and the study's runs that stand beside them.
-
-    Args:
-        folder: the published folder of these records.
-        study: that of the profile "study".
-
-    Attributes:
-        trainings: task -> seed -> title -> record. The networks of one seed share their images.
-    """
-
-    def __init__(self, folder: Path = RECORDS, study: Path = STUDY) -> None:
-        self.records = full_size.records(folder)
-        self.study = study
-        self.trainings = {
-            task: {
-                seed: _titled(
-                    comparison, [r for r in self.records if (r.task, r.seed) == (task, seed)]
-                )
-                for seed in sorted({r.seed for r in self.records if r.task == task})
-            }
-            for task, comparison in COMPARISONS.items()
-        }
-
-    def networks(self, task: str) -> dict[str, FullSize]:
-        """The first training of each network of a task."""
-        return next(iter(self.trainings[task].values()))
-
-    @property
-    def animals(self) -> dict[int, dict[str, FullSize]]:
-        return self.trainings[ANIMALS]
-
-    def all_of(self, title: str) -> list[FullSize]:
-        """The trainings of a network on Animals-10."""
-        return [networks[title] for networks in self.animals.values()]
-
-    @property
-    def plain(self) -> list[FullSize]:
-        return self.all_of(RESNET.title)
-
-    @cached_property
-    def blocks(self) -> dict[str, list[FullSize]]:
-        """The trainings of the networks with a block on Animals-10, the best mean first."""
-        titles = [title for title in self.networks(ANIMALS) if title != RESNET.title]
-        ranked = sorted(titles, key=lambda title: -self.gain(ANIMALS, title))
-        return {title: self.all_of(title) for title in ranked}
-
-    def gains(self, task: str, title: str) -> list[float]:
-        """Points above the task's baseline after the last epoch of each training."""
-        return [
-            100 * (networks[title].accuracy - networks[BASELINES[task]].accuracy)
-            for networks in self.trainings[task].values()
-        ]
-
-    def gain(self, task: str, title: str) -> float:
-        """The mean of ``gains``."""
-        return float(np.mean(self.gains(task, title)))
-
-    def errors(self, title: str) -> list[float]:
-        """Of each training's gain on Animals-10, what the images alone leave, in points."""
-        return [_error(*pair) for pair in zip(self.all_of(title), self.plain, strict=True)]
-
-    def error(self, title: str) -> float:
-        """Of the mean gain, the same; each training has validation images of its own."""
-        errors = self.errors(title)
-        return math.hypot(*errors) / len(errors)
-
-    def small(self, task: str, title: str) -> tuple[float, int, int] | None:
-        """The study's mean gain over the same baseline: (points, folds done, folds wanted)."""
-        runs = self._studied[task]
-        ours, plain = (
-            {r.experiment.seed: r.metrics["final_val_acc"] for r in of if r.status == "finished"}
-            for of in (runs[title], runs[BASELINES[task]])
-        )
-        both = sorted(ours.keys() & plain.keys())
-        if not both:
-            return None
-        points = 100 * float(np.mean([ours[s] - plain[s] for s in both]))
-        return points, len(both), len(self._seeds(task, title))
-
-    def has_ended(self, task: str, title: str) -> bool:
-        """Whether the study's runs of a network and of its baseline have finished or diverged."""
-        runs = self._studied[task]
-        return all(len(runs[t]) == len(self._seeds(task, t)) for t in (title, BASELINES[task]))
-
-    @cached_property
-    def _studied(self) -> dict[str, dict[str, list[Run]]]:
-        """Task -> title -> the study's runs that ended."""
-        return {task: runs_by_title(self.study, of) for task, of in COMPARISONS.items()}
-
-    def _seeds(self, task: str, title: str) -> Sequence[int]:
-        comparison = COMPARISONS[task]
-        return seeds_of(comparison, comparison.entry(title), PROFILES["study"].seeds)
-
-
-def _titled(comparison: Comparison, records: Iterable[FullSize]) -> dict[str, FullSize]:
-    known = {title_for(record.model, record.options): record for record in records}
-    return {e.title: known[e.title] for e in comparison.entries if e.title in known}
 
 
 def texts(records: Path, study: Path = STUDY) -> dict[str, str]:
@@ -181,7 +73,61 @@ def origin(found: Found) -> str:
 
 def animals(found: Found) -> Lesson:
     """What the nine networks reach, in each training and on average."""
-    plain = found.plain
+    gains = {title: found.gains(ANIMALS, title) for title in found.blocks}
+    each = clauses(
+        say(
+            "{block} {mean} ({each})",
+            block=block_of(title),
+            mean=_sign(found.gain(ANIMALS, title)),
+            each=_signs(of),
+        )
+        for title, of in gains.items()
+    )
+    return Lesson(
+        plots.gains_of_trainings(gains, {title: found.errors(title) for title in gains}),
+        say(
+            "Points above {network} after {epochs} epochs, the mean and each of {trainings} "
+            "trainings: {each}.",
+            network=RESNET.title,
+            epochs=len(found.plain[0].history),
+            trainings=len(found.plain),
+            each=each,
+        ),
+        _animals_finding(found, gains, each),
+        _animals_table(found),
+    )
+
+
+def _animals_finding(found: Found, gains: Mapping[str, list[float]], each: str) -> str:
+    errors = {title: found.error(title) for title in gains}
+    beyond = [t for t in gains if abs(found.gain(ANIMALS, t)) > 2 * errors[t]]
+    turned = [t for t, of in gains.items() if min(of) < 0 < max(of)]
+    widest = max(gains, key=lambda title: np.ptp(gains[title]))
+    trainings = len(found.plain)
+    return say(
+        "Each network was trained {times}, from other initial values and with other images held "
+        "out. After {epochs} epochs {network} is right on {accuracies} of its validation images. "
+        "Points above it on average, and in each training: {each}. By the images alone two "
+        "standard errors of such a mean are {low:.1f} to {high:.1f} points; beyond that lie "
+        "{beyond}, not adjusted for their number. But images are not all that moves a difference: "
+        "{turned} are above {network} in one training and below it in another, and {widest} is at "
+        "{first} and at {last}. So few trainings do not say how far the next one would go.",
+        times=_("twice") if trainings == 2 else say("{number} times", number=trainings),
+        epochs=len(found.plain[0].history),
+        network=RESNET.title,
+        accuracies=listed(percent(one.accuracy) for one in found.plain),
+        each=each,
+        low=2 * min(errors.values()),
+        high=2 * max(errors.values()),
+        beyond=listed(map(block_of, beyond)),
+        turned=listed(map(block_of, turned)),
+        widest=block_of(widest),
+        first=_sign(gains[widest][0]),
+        last=_sign(gains[widest][-1]),
+    )
+
+
+def _animals_table(found: Found) -> pd.DataFrame:
     rows = {
         title: {
             _("Parameters"): f"{of[0].params:,}",
@@ -190,61 +136,16 @@ def animals(found: Found) -> Lesson:
             **_against_plain(found, title),
             _("Gain in the small networks"): _small(found, ANIMALS, title),
         }
-        for title, of in {RESNET.title: plain, **found.blocks}.items()
+        for title, of in {RESNET.title: found.plain, **found.blocks}.items()
     }
-    gains = {title: found.gains(ANIMALS, title) for title in found.blocks}
-    errors = {title: found.error(title) for title in gains}
-    means = {title: found.gain(ANIMALS, title) for title in gains}
-    beyond = [t for t in gains if abs(means[t]) > 2 * errors[t]]
-    turned = [t for t, of in gains.items() if min(of) < 0 < max(of)]
-    widest = max(gains, key=lambda title: np.ptp(gains[title]))
-    each = clauses(
-        say("{block} {mean} ({each})", block=block_of(t), mean=_sign(means[t]), each=_signs(of))
-        for t, of in gains.items()
-    )
-    return Lesson(
-        plots.gains_of_trainings(gains, {title: found.errors(title) for title in gains}),
-        say(
-            "Points above {network} after {epochs} epochs, the mean and each of {trainings} "
-            "trainings: {each}.",
-            network=RESNET.title,
-            epochs=len(plain[0].history),
-            trainings=len(plain),
-            each=each,
-        ),
-        say(
-            "Each network was trained {trainings} times, from other initial values and with other "
-            "images held out. After {epochs} epochs {network} is right on {accuracies} of its "
-            "validation images. Points above it on average, and in each training: {each}. By the "
-            "images alone two standard errors of such a mean are {low:.1f} to {high:.1f} points; "
-            "beyond that lie {beyond}, not adjusted for their number. But images are not all that "
-            "moves a difference: {turned} are above {network} in one training and below it in "
-            "another, and {widest} is at {first} and at {last}. So few trainings do not say how "
-            "far the next one would go.",
-            trainings=len(plain),
-            epochs=len(plain[0].history),
-            network=RESNET.title,
-            accuracies=listed(percent(one.accuracy) for one in plain),
-            each=each,
-            low=2 * min(errors.values()),
-            high=2 * max(errors.values()),
-            beyond=listed(map(block_of, beyond)),
-            turned=listed(map(block_of, turned)),
-            widest=block_of(widest),
-            first=_sign(gains[widest][0]),
-            last=_sign(gains[widest][-1]),
-        ),
-        pd.DataFrame(rows).T.rename_axis(_("Network")),
-    )
+    return pd.DataFrame(rows).T.rename_axis(_("Network"))
 
 
 def course(found: Found) -> Lesson:
     """When a block is ahead: a quarter, half, three quarters and all of the epochs."""
-    plain = np.mean([one.accuracies for one in found.plain], axis=0)
-    epochs = len(plain)
-    at = [epochs * part // 4 for part in (1, 2, 3, 4)]
-    means = {t: np.mean([one.accuracies for one in of], axis=0) for t, of in found.blocks.items()}
-    gains = {t: [100 * float(of[e - 1] - plain[e - 1]) for e in at] for t, of in means.items()}
+    plain = mean_course(found.plain)
+    at = [len(plain) * part // 4 for part in (1, 2, 3, 4)]
+    gains = found.gains_after(at)
     rows = {
         title: {
             say("Epoch {epoch}", epoch=epoch): signed(gain)
@@ -342,19 +243,6 @@ def small(found: Found) -> Lesson:
 def others(found: Found) -> Lesson:
     """The other two tasks."""
     tasks = {task: found.networks(task) for task in (CALTECH, CIFAR)}
-    rows = {
-        (TASK_TITLES[task], title): {
-            _("Network"): title,
-            _("Epochs"): say(
-                "{done} of {wanted}", done=len(one.history), wanted=one.recipe["epochs"]
-            ),
-            _("Validation"): percent(one.accuracy),
-            **_against(one, networks[BASELINES[task]]),
-            _("In the small networks"): _small(found, task, title),
-        }
-        for task, networks in tasks.items()
-        for title, one in networks.items()
-    }
     said = {
         task: joined(f"{title} {percent(one.accuracy)}" for title, one in networks.items())
         for task, networks in tasks.items()
@@ -368,14 +256,12 @@ def others(found: Found) -> Lesson:
         "cifar": TASK_TITLES[CIFAR],
         "cifar_ends": said[CIFAR],
     }
+    curves = {
+        TASK_TITLES[task]: {title: one.accuracies for title, one in networks.items()}
+        for task, networks in tasks.items()
+    }
     return Lesson(
-        plots.curves(
-            {
-                TASK_TITLES[task]: {title: one.accuracies for title, one in networks.items()}
-                for task, networks in tasks.items()
-            },
-            3.2,
-        ),
+        plots.curves(curves, 3.2),
         say(
             "Validation accuracy by epoch. {caltech}: {caltech_ends}. {cifar}: {cifar_ends}.",
             **ends,
@@ -391,8 +277,25 @@ def others(found: Found) -> Lesson:
             high=100 * max(swings),
             stopped=listed(stopped),
         ),
-        pd.DataFrame(rows.values(), [key[0] for key in rows]).rename_axis(_("Task")),
+        _others_table(found, tasks),
     )
+
+
+def _others_table(found: Found, tasks: Mapping[str, Mapping[str, FullSize]]) -> pd.DataFrame:
+    rows = {
+        (TASK_TITLES[task], title): {
+            _("Network"): title,
+            _("Epochs"): say(
+                "{done} of {wanted}", done=len(one.history), wanted=one.recipe["epochs"]
+            ),
+            _("Validation"): percent(one.accuracy),
+            **_against(one, networks[BASELINES[task]]),
+            _("In the small networks"): _small(found, task, title),
+        }
+        for task, networks in tasks.items()
+        for title, one in networks.items()
+    }
+    return pd.DataFrame(rows.values(), [key[0] for key in rows]).rename_axis(_("Task"))
 
 
 def cost(found: Found) -> Lesson:
@@ -401,7 +304,8 @@ def cost(found: Found) -> Lesson:
     plain, groups = networks[RESNET.title], dict[tuple[str, ...], list[str]]()
     for title, one in networks.items():
         groups.setdefault(tuple(one.compute["group"]), []).append(title)
-    letters = {title: "AB"[i] for i, titles in enumerate(groups.values()) for title in titles}
+    lettered = zip(ascii_uppercase, groups.values(), strict=False)
+    letters = {title: letter for letter, titles in lettered for title in titles}
     processor = pd.read_csv(PROCESSOR, comment="#")
     same = processor[(processor.width == 1) & (processor.batch == plain.recipe["batch_size"])]
     speeds = dict(zip(same.model, same.train, strict=True))
@@ -440,7 +344,7 @@ def cost(found: Found) -> Lesson:
 def recipe(found: Found) -> Lesson:
     """What differs from the study beside the width."""
     study = asdict(PROFILES["study"].recipes[ANIMALS])
-    full = found.plain[0].recipe
+    full = found.plain[-1].recipe  # the first trainings' records lack some of its settings
     rows = {
         setting(name): {_("Here"): str(full[name]), _("In the study"): str(study[name])}
         for name in full
@@ -465,7 +369,7 @@ def _against(one: FullSize, baseline: FullSize) -> dict[str, str]:
     return {
         _("Gain"): signed(100 * (one.accuracy - baseline.accuracy)),
         _("Images won, lost"): f"{won}, {lost}",
-        _("Standard error"): f"{_error(one, baseline):.2f}",
+        _("Standard error"): f"{standard_error(one.right, baseline.right):.2f}",
     }
 
 
@@ -482,13 +386,6 @@ def _against_plain(found: Found, title: str) -> dict[str, str]:
         _("Images won, lost"): f"{won}, {lost}",
         _("Standard error"): f"{found.error(title):.2f}",
     }
-
-
-def _error(one: FullSize, baseline: FullSize) -> float:
-    """Of the difference of two accuracies on the same images, in points; images alone."""
-    won, lost = mcnemar(one.right, baseline.right)
-    images = len(one.right)
-    return 100 * math.sqrt(won + lost - (won - lost) ** 2 / images) / images
 
 
 def _small(found: Found, task: str, title: str) -> str:

@@ -39,7 +39,7 @@ from attn_book.study.claims import REPORTED
 from attn_book.study.pages import NINE, RESNET, SE
 from attn_book.study.plan import data_label
 from attn_book.study.recipes import PROFILES
-from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS
+from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS, Day
 
 from . import Lesson, page_texts
 
@@ -144,41 +144,13 @@ def origin(found: Found) -> str:
 
 def write_ups(found: Found) -> Lesson:
     """What the write-ups themselves give away."""
-    rows = {}
-    for one in WRITE_UPS:
-        printed = clauses(
-            f"{block_of(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
-            for title, days in one.prints.items()
-        )
-        prints = _("yes") if RESNET.title in one.prints else _("no")
-        rows[one.name] = {
-            _("Page dated"): one.dated or _("no date"),
-            _("Logs of"): listed(map(day_name, one.logs)) if one.logs else _("no date"),
-            _("Accuracy printed"): printed or _("none, curves alone"),
-            say("{level:.4f} for {network}", level=LEVEL, network=RESNET.title): prints,
-        }
     sharing = [one for one in WRITE_UPS if RESNET.title in one.prints]
     (run_on,) = {one.prints[RESNET.title] for one in sharing}
-    later = {
-        title: days
-        for one in WRITE_UPS
-        for title, days in one.prints.items()
-        if len(days) == 1 and days != run_on
-    }
-    by_day = {days: [t for t, of in later.items() if of == days] for days in later.values()}
-    order = clauses(
-        say("{blocks} on {day}", blocks=listed(map(block_of, titles)), day=day_name(days[0]))
-        for days, titles in by_day.items()
-    )
     blocks = {
         one.name: [REPORTED[one.task, t] for t in one.prints if t != RESNET.title]
         for one in WRITE_UPS
         if one.task == "animals10"
     }
-    levels = clauses(
-        say("{levels} in {write_up}", levels=span(values, ".4f"), write_up=name)
-        for name, values in blocks.items()
-    )
     within = listed(
         say("{points:.1f} ({write_up})", points=100 * np.ptp(values), write_up=name)
         for name, values in blocks.items()
@@ -186,20 +158,25 @@ def write_ups(found: Found) -> Lesson:
     )
     top = max(blocks, key=lambda name: min(blocks[name]))
     rest = max(max(values) for name, values in blocks.items() if name != top)
+    known, unsure = _by_days(run_on)
     values = {
         "sharing": listed(one.name for one in sharing),
         "network": RESNET.title,
         "level": LEVEL,
         "day": day_name(run_on[0]),
-        "order": order,
-        "levels": levels,
+        "order": known,
+        "levels": clauses(
+            say("{levels} in {write_up}", levels=span(values, ".4f"), write_up=name)
+            for name, values in blocks.items()
+        ),
     }
     return Lesson(
         plots.write_ups(WRITE_UPS, REPORTED),
         say(
             "Days of the logs: {network} {level:.4f} on {day}, the same run in {sharing}; then "
-            "{order}. SRM and GE are of 13 or 22 February. Levels with a block: {levels}.",
+            "{order}; {unsure}. Levels with a block: {levels}.",
             **values,
+            unsure=unsure,
         ),
         say(
             "{sharing} print one and the same evaluation of {network}: both logs read {stamp} and "
@@ -215,8 +192,43 @@ def write_ups(found: Found) -> Lesson:
             top=top,
             above=100 * (min(blocks[top]) - rest),
         ),
-        pd.DataFrame(rows).T.rename_axis(_("Write-up")),
+        _write_ups_table(),
     )
+
+
+def _by_days(run_on: tuple[Day, ...]) -> tuple[str, str]:
+    """Blocks by the days of their logs: those of one day other than ``run_on``, those of two."""
+    by_days: dict[tuple[Day, ...], list[str]] = {}
+    for one in WRITE_UPS:
+        for title, days in one.prints.items():
+            if days not in ((), run_on):
+                by_days.setdefault(days, []).append(block_of(title))
+    known, unsure = (
+        clauses(
+            say("{blocks} on {day}", blocks=listed(blocks), day=day_name(_one_of(days)))
+            for days, blocks in by_days.items()
+            if (len(days) > 1) == is_unsure
+        )
+        for is_unsure in (False, True)
+    )
+    return known, unsure
+
+
+def _write_ups_table() -> pd.DataFrame:
+    rows = {}
+    for one in WRITE_UPS:
+        printed = clauses(
+            f"{block_of(title)} {REPORTED[one.task, title]:.4f}" + _logged(days)
+            for title, days in one.prints.items()
+        )
+        prints = _("yes") if RESNET.title in one.prints else _("no")
+        rows[one.name] = {
+            _("Page dated"): one.dated or _("no date"),
+            _("Logs of"): listed(map(day_name, one.logs)) if one.logs else _("no date"),
+            _("Accuracy printed"): printed or _("none, curves alone"),
+            say("{level:.4f} for {network}", level=LEVEL, network=RESNET.title): prints,
+        }
+    return pd.DataFrame(rows).T.rename_axis(_("Write-up"))
 
 
 def curve(found: Found) -> Lesson:
@@ -550,10 +562,11 @@ def _points(value: float) -> str:
     return signed(100 * (value - LEVEL), "+.1f")
 
 
-def _logged(days: Sequence[tuple[int, int]]) -> str:
+def _logged(days: Sequence[Day]) -> str:
     """The days of a log in brackets, all of one month: " (13 or 22 Feb)"; empty without one."""
-    if not days:
-        return ""
-    month = days[-1][0]
-    numbers = _(" or ").join(str(day[1]) for day in days)
-    return say(" ({days})", days=short_day_name((month, numbers)))
+    return say(" ({days})", days=short_day_name(_one_of(days))) if days else ""
+
+
+def _one_of(days: Sequence[Day]) -> tuple[int, str]:
+    """Days of one month, of which a log has one, as a day: the month, and "13 or 22"."""
+    return days[-1][0], _(" or ").join(str(number) for _month, number in days)

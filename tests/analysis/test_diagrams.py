@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from attn_blocks.errors import SettingError
-from attn_blocks.layers import ATTNS, list_attns
+from attn_blocks.layers import ATTNS
 from attn_book.analysis.diagrams import DIAGRAMS, block_diagram, plain_diagram
 from attn_book.analysis.drawing import draw
 from attn_book.analysis.placements import PLACES, placement_diagram
 from attn_book.language import CHINESE, LANGUAGES, speaking
+from attn_book.records import semantics
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_everything_in_a_diagram_lies_on_a_way_from_x_to_y(name):
 
 
 def test_every_block_of_the_book_has_a_diagram():
-    assert set(DIAGRAMS) == set(list_attns())
+    assert set(DIAGRAMS) == set(semantics.BLOCKS)
     with pytest.raises(SettingError, match="sge"):
         block_diagram("sgee")
 

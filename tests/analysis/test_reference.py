@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from attn_blocks.errors import DataError, SettingError
-from attn_blocks.layers import list_attns
 from attn_book.analysis import reference
+from attn_book.records import semantics
 
 # Float64; of an array's largest value where that is above 1. Paddle has float64 kernels for
 # everything that the blocks use, so there is no second, float32 tolerance.
@@ -34,7 +34,7 @@ def test_block_equals_the_original(path):
         assert not wrong
 
 
-@pytest.mark.parametrize("attn", list_attns())
+@pytest.mark.parametrize("attn", semantics.BLOCKS)
 def test_a_checkout_holds_every_block_in_both_modes(attn):
     modes = set()
     for path in reference.files(reference.SHIPPED, attn):

@@ -8,7 +8,7 @@ from paddle import nn
 class ECA(nn.Layer):
     """y = x * sigmoid(conv over neighbouring channels of the mean map); [N, C, H, W].
 
-    The kernel is the paper's: the odd number at or above (log2 C + 1) / 2.
+    The kernel is that of the authors' code: (log2 C + 1) / 2 rounded down, and one more if even.
     """
 
     def __init__(self, channels):

@@ -9,6 +9,7 @@ import pytest
 from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import reference
+from attn_book.records import semantics
 from attn_book.study.claims import CLAIMS, REPORTED
 from attn_book.study.gains import GAINS, UNKNOWN, published_gain
 from attn_book.study.pages import OVERVIEW, PAGES
@@ -37,8 +38,8 @@ def section(title):
     return re.split(r"\n#+ ", SOURCES.split(f"# {title}\n")[1])[0]
 
 
-def test_every_page_of_a_block_is_here():
-    assert set(JUDGED) == set(PAGES) - {OVERVIEW}
+def test_every_page_of_a_block_of_the_book_is_here():
+    assert set(JUDGED) == {page for page in PAGES if page.partition("_")[2] in semantics.BLOCKS}
 
 
 @pytest.mark.parametrize("page", JUDGED)
@@ -70,8 +71,8 @@ def test_every_code_that_was_recorded_is_named_with_its_commit():
         assert source["commit"].split(" (")[0] in rows[0]
 
 
-def test_every_paper_and_repository_that_a_block_names_is_on_the_page():
-    for block in ATTNS.values():
+def test_every_paper_and_repository_that_a_block_of_the_book_names_is_on_the_page():
+    for block in (ATTNS[name] for name in semantics.BLOCKS):
         text = importlib.import_module(block.__module__).__doc__
         for named in re.findall(r"arXiv (\d{4}\.\d{5})|(https://github\.com/[\w.-]+/[\w-]+)", text):
             assert "".join(named) in SOURCES, (block.__module__, named)

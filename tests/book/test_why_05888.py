@@ -71,6 +71,7 @@ def test_what_the_write_ups_print_is_what_the_sources_say(book):
     )
     shown = [text.get_text() for text in lesson.figure.findobj(plt.Text)]
     assert shown.count("ResNet-50 0.5888") == 2 and "SRM 0.8736" in shown
+    assert "GC and BAT on 3 March; SRM and GE on 13 or 22 February." in lesson.alt
 
 
 def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):

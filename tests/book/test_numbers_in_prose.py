@@ -1,0 +1,155 @@
+"""Numbers that are written by hand: each with its file, its sentence, and where it comes from.
+
+What the built pages say of records is tested beside the code that makes it; here is the prose.
+"""
+
+import ast
+import csv
+import json
+from functools import partial
+from math import sqrt
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import attn_blocks as ab
+from attn_blocks.files import PROJECT
+from attn_book.analysis import statistics
+from attn_book.driver import predict
+from attn_book.records import first_study, full_size, reproduction
+from attn_book.records.published import PUBLISHED
+from attn_book.study.claims import REPORTED, reported_history
+from attn_book.study.pages import OVERVIEW, PAGES, RESNET, SENET_PUBLISHED
+from attn_book.study.write_ups import WRITE_UPS
+
+
+def turned_on_caltech():
+    """Final accuracies of the trials that turn images: the best at rates to 0.02, and at 0.05."""
+    trials = first_study.runs(PUBLISHED / first_study.FOLDER, first_study.TRIALS)
+    kind = {"dataset": "caltech16", "model": "resnet50"}
+    found = [run for run in trials if all(getattr(run, key) == kind[key] for key in kind)]
+    turned = [run for run in found if run.recipe["augmentation"] == "rotate"]
+    low = [run.accuracy for run in turned if run.recipe["learning_rate"] <= 0.02]
+    (high,) = (run.accuracy for run in turned if run.recipe["learning_rate"] == 0.05)
+    return max(low), high
+
+
+def allowed_on_caltech():
+    run = SimpleNamespace(metrics={"final_val_acc": 0.8}, confusion=np.array([359]))
+    return (reproduction.tolerance(run),)
+
+
+def critical():
+    return statistics.dunnett_critical(8, 32), statistics.student_critical(32)
+
+
+def half_widths():
+    """Of simultaneous intervals of five folds at a residual of 0.65 points, and of the wider."""
+    parts = 1 / 5, 1 / 5 + 1 / 4
+    return [0.65 * critical()[0] * sqrt(2 * part) for part in parts]
+
+
+def gains():
+    points = [
+        100 * (REPORTED[one.task, title] - REPORTED[one.task, RESNET.title])
+        for one in WRITE_UPS
+        if RESNET.title in one.prints
+        for title in one.prints
+        if title != RESNET.title
+    ]
+    return min(points), max(points)
+
+
+def rounds():
+    with (PROJECT / "benchmarks" / "results" / "models.csv").open(encoding="utf-8") as stream:
+        rows = csv.DictReader(line for line in stream if not line.startswith("#"))
+        (row,) = (row for row in rows if row["model"] == "sa_resnet101")
+    return float(row["train"]) / float(row["torch_train"]), float(row["train_ratio"])
+
+
+def added(block):
+    names = f"{block}_resnet50", "resnet50"
+    ours, plain = (ab.count_params(ab.create_model(name, num_classes=1000)) for name in names)
+    return ((ours - plain) / 1e6,)
+
+
+def runs():
+    """Of a profile with one seed."""
+    return (sum(len(comparison.entries) for comparison in PAGES[OVERVIEW]),)
+
+
+def first_epochs():
+    """SENet's training accuracy in its first epoch: the write-up's and that of our record."""
+    (ours,) = (
+        record
+        for record in full_size.records(PUBLISHED / full_size.FOLDER)
+        if (record.model, record.options) == ("senet_cifar", dict(SENET_PUBLISHED.options))
+    )
+    return reported_history("senet_cifar10")["train_acc"][0], ours.history[0]["train_acc"]
+
+
+def seconds():
+    return (np.median(reported_history("senet_cifar10")["seconds"]),)
+
+
+def best_and_last():
+    accuracies = reported_history("senet_cifar10")["test_acc"]
+    return accuracies.max(), accuracies[-1]
+
+
+NUMBERS = {
+    "book/index.md": [
+        ("report gains of {:.0f} to {:.0f} points on Animals-10", gains),
+    ],
+    "book/method.md": [
+        ("rates up to 0.02 ended at {:.2f} at most (at 0.05 it reached {:.2f}", turned_on_caltech),
+        ("(its accuracy falls from {:.4f} to {:.4f} within", best_and_last),
+        ("(about {:.2f} on the 359 of Caltech-101)", allowed_on_caltech),
+        ("$c$ is {:.2f}, where a single comparison would take {:.2f}", critical),
+        ("reaches {:.2f} points to each side, and the wider one {:.2f};", half_widths),
+    ],
+    "book/performance.md": [
+        ("in training give {:.2f}, its rounds {:.2f}.", rounds),
+        ("All {} runs come to", runs),
+    ],
+    "book/why_05888.md": [
+        ("right on {:.1%} of the training images in its first epoch; the same", first_epochs),
+        ("trained by the same recipe, is on {1:.1%}", first_epochs),
+        ("printed as 'cpu', with {:.0f} seconds an epoch", seconds),
+    ],
+    "README.md": [("{} runs of small networks", runs)],
+    "README.zh.md": [("小网络的 {} 次运行", runs)],
+    "notebooks/01_se.ipynb": [
+        ("In a ResNet-50 that adds {:.2f} million parameters", partial(added, "se")),
+    ],
+    "notebooks/02_ge.ipynb": [
+        ("these kernels and norms are {:.2f} million parameters", partial(added, "ge")),
+    ],
+    "notebooks/08_bat.ipynb": [("$28 \\times 28$ pixels {:,}", lambda: (28**4,))],
+}
+
+
+def prose(name):
+    text = (PROJECT / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+        text = "\n\n".join("".join(cell["source"]) for cell in cells)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "values"), [(name, *one) for name, of in NUMBERS.items() for one in of]
+)
+def test_a_number_in_prose_is_what_it_is_said_to_be(name, sentence, values):
+    assert sentence.format(*values()) in prose(name)
+
+
+def test_the_page_of_use_shows_what_is_printed_and_a_block_that_is_tried():
+    page = prose("book/use.md")
+    run = predict.published_run("srm_resnet50")
+    assert f"Published weights: {predict.provenance(run)} · {', '.join(run.classes)}" in page
+    shown = ast.parse(page.partition("```python\n")[2].partition("```")[0])
+    tried = ast.parse((PROJECT / "tests/blocks/eca.py").read_text(encoding="utf-8"))
+    del tried.body[0], tried.body[-1].body[0]  # docstrings
+    assert ast.dump(shown) == ast.dump(tried)
