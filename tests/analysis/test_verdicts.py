@@ -185,7 +185,7 @@ def test_a_small_run_shows_differences_and_no_outcome(tmp_path, write_run):
         "1 of 1 seed"
     }
     table = verdicts.verdict_table(page)
-    assert list(table) == ["Outcome", "Family", "Runs", "Ours"]
+    assert list(table) == ["Outcome", "Ours", "Runs", "Family"]
     assert table["Ours"].iloc[0] == "+0.00 points"
     text = verdicts.verdict_text(page).data
     assert "SRM-ResNet-50 > SE-ResNet-50 on Animals-10: not tested." in text

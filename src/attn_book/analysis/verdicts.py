@@ -180,19 +180,19 @@ def _line(verdict: Verdict) -> dict[str, str]:
     return {
         _("Claim"): verdict.claim.text,
         _("Outcome"): outcome(verdict),
-        _("Family"): _(verdict.claim.family),
-        _("Runs"): verdict.folds,
-        _("Reported"): _reported(verdict) or DASH,
-        _("On ImageNet"): paper.text if paper else DASH,
         _("Ours"): _measured(verdict) or DASH,
         _("Simultaneous 95%"): _interval(verdict.interval if is_primary else None, digits),
         _("95%, not adjusted"): _interval(None if is_primary else verdict.interval, digits),
         _("Shared training images"): _interval(verdict.corrected, digits),
+        _("Reported"): _reported(verdict) or DASH,
+        _("On ImageNet"): paper.text if paper else DASH,
         _("Image noise alone"): _interval(None if verdict.draws_seeds else verdict.noise, digits),
         _("Images and seeds"): _interval(verdict.noise if verdict.draws_seeds else None, digits),
         _("Right alone"): DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
         _("p, adjusted"): _p(verdict.p_adjusted),
         "P(A > B)": _number(verdict.wins, ".2f"),
+        _("Runs"): verdict.folds,
+        _("Family"): _(verdict.claim.family),
     }
 
 
