@@ -90,7 +90,7 @@ def first_epochs():
 
 
 def seconds():
-    return (np.median(reported_history("senet_cifar10")["seconds"]),)
+    return (np.median(reported_history("senet_cifar10")["seconds"]).round(-1),)
 
 
 def best_and_last():
@@ -116,7 +116,7 @@ NUMBERS = {
     "book/why_05888.md": [
         ("right on {:.1%} of the training images in its first epoch; the same", first_epochs),
         ("trained by the same recipe, is on {1:.1%}", first_epochs),
-        ("printed as 'cpu', with {:.0f} seconds an epoch", seconds),
+        ("printed as 'cpu', with about {:.0f} seconds an epoch", seconds),
     ],
     "README.md": [("{} runs of small networks", runs)],
     "README.zh.md": [("小网络的 {} 次运行", runs)],
