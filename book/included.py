@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 from published_results import count, decided_by, folder_of, judged_claims, under_way, widest
-from texts import banner, day_span, origin, table
+from texts import banner, origin, origin_of, table
 
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import beside, pilot, tables, verdicts
@@ -19,7 +19,7 @@ from attn_book.records.recorded import finished_runs
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
 from attn_book.study.pages import TASK_TITLES
-from attn_book.study.plan import Plan, data_label
+from attn_book.study.plan import Plan
 
 
 def blocks() -> str:
@@ -115,27 +115,11 @@ def controls(folder: Path) -> str:
         parts.append(f"{{#{part.replace('_', '-')}}}\n### {_(heading)}")
         runs = [run for of_title in found.runs.values() for run in of_title.values()]
         if runs:  # else all have diverged
-            parts.append(banner(origin_of(folder.name, runs)))
+            parts.append(banner(plain(origin_of(folder.name, runs))))
         parts.append(table(beside.table(found)))
     if lacking:
         parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
     return "\n\n".join(parts)
-
-
-def origin_of(profile: str, runs: Sequence[Run]) -> str:
-    """Data, sizes, dates and device of runs that are on no page, in one line."""
-    recipe = runs[-1].experiment.recipe
-    line = say(
-        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
-        profile=profile,
-        images=data_label(runs[0].record["data"]["label"]),
-        pixels=recipe.image_size,
-        width=recipe.width,
-        runs=counted(len(runs), "run"),
-        days=day_span(sorted(run.metrics["finished"][:10] for run in runs)),
-    )
-    devices = sorted({run.record["compute"]["device"] for run in runs})
-    return plain(f"{line} · {joined(devices)}")
 
 
 def pilot_trials(folder: Path) -> str:

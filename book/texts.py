@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from attn_book.analysis.words import plain
+from attn_book.analysis.words import counted, joined, plain
 from attn_book.language import say
 from attn_book.records import planned
-from attn_book.study.plan import Plan
+from attn_book.records.run import Run
+from attn_book.study.plan import Plan, data_label
 
 
 def banner(line: str) -> str:
@@ -22,6 +23,22 @@ def origin(plan: Plan) -> str:
     days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     line = say("{provenance} · trained {days}", provenance=plan.provenance, days=day_span(days))
     return plain(line)
+
+
+def origin_of(profile: str, runs: Sequence[Run]) -> str:
+    """Profile, data, sizes, number, dates and device of runs that are on no page."""
+    recipe = runs[0].experiment.recipe
+    line = say(
+        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
+        profile=profile,
+        images=data_label(runs[0].record["data"]["label"]),
+        pixels=recipe.image_size,
+        width=recipe.width,
+        runs=counted(len(runs), "run"),
+        days=day_span(sorted(run.metrics["finished"][:10] for run in runs if not run.diverged)),
+    )
+    devices = sorted({run.record["compute"]["device"] for run in runs})
+    return f"{line} · {joined(devices)}"
 
 
 def day_span(days: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from texts import day_span
+from texts import origin_of
 
 from attn_book.analysis.plots import faults as plots
 from attn_book.analysis.plots.faults import day_name, short_day_name
@@ -22,7 +22,6 @@ from attn_book.analysis.tables import DASH, setting, signed
 from attn_book.analysis.words import (
     block_of,
     clauses,
-    counted,
     listed,
     percent,
     sentences,
@@ -37,7 +36,6 @@ from attn_book.records.run import Run
 from attn_book.study import design
 from attn_book.study.claims import REPORTED
 from attn_book.study.pages import NINE, RESNET, SE
-from attn_book.study.plan import data_label
 from attn_book.study.recipes import PROFILES
 from attn_book.study.write_ups import SHARED_LOG, WRITE_UPS, Day
 
@@ -117,29 +115,14 @@ class Found:
 def texts(records: Path, folder: Path = PUBLISHED / "study") -> dict[str, str]:
     """What ``why_05888.md`` includes; the figures are written to ``records``."""
     found = Found(folder)
-    return page_texts("why_05888", origin(found), lessons(found), records)
+    origin = origin_of(found.folder.name, found.runs)
+    return page_texts("why_05888", origin, lessons(found), records)
 
 
 def lessons(found: Found) -> dict[str, Lesson]:
     """Every part of the page, in its order."""
     made = (write_ups, curve, unequal, evaluation, rescue)
     return {make.__name__: make(found) for make in made}
-
-
-def origin(found: Found) -> str:
-    """Data, sizes, runs, device and dates in one line."""
-    runs = found.runs
-    label = data_label(runs[0].record["data"]["label"])
-    days = sorted(run.metrics["finished"][:10] for run in runs if run.status == "finished")
-    return say(
-        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
-        profile=found.folder.name,
-        images=label,
-        pixels=found.recipe.image_size,
-        width=found.recipe.width,
-        runs=counted(len(runs), "run"),
-        days=day_span(days),
-    )
 
 
 def write_ups(found: Found) -> Lesson:

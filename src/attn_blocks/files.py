@@ -27,9 +27,7 @@ from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# What to do about a damaged file: of a run of the book, and any other.
-MADE_AGAIN = "make reproduce-all sets it aside and makes it again"
-DELETE_IT = "delete it and make or fetch it again"
+DELETE_IT = "delete it and make or fetch it again"  # a damaged file
 
 
 def in_checkout() -> bool:
@@ -135,7 +133,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
     It is made in a temporary folder ``.<name>.*.tmp`` beside the target, which is removed at the
     end. On any error the target stays as it was; a kill between the two renames leaves its old
-    content there, as ``old``.
+    content there, as ``old``, for ``recover_folder``.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     space = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent))
@@ -153,6 +151,22 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         if old.exists() and not target.exists():  # the second rename failed
             old.rename(target)
         shutil.rmtree(space, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> list[Path]:
+    """Remove what killed calls of ``atomic_folder`` left, and put back what they had moved away.
+
+    The caller holds a lock, so that no such call is under way.
+
+    Returns:
+        The temporary folders that were left.
+    """
+    left = sorted(target.parent.glob(f".{target.name}.*.tmp"))
+    for space in left:
+        if (space / "old").is_dir() and not target.exists():
+            (space / "old").rename(target)
+        shutil.rmtree(space, ignore_errors=True)
+    return left
 
 
 def storage_error(error: OSError, path: Path, needed: int | None = None) -> StorageError:

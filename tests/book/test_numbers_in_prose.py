@@ -114,6 +114,7 @@ NUMBERS = {
         ("All {} runs come to", runs),
     ],
     "book/why_05888.md": [
+        ("gains of {:.0f} to {:.0f} points", gains),
         ("right on {:.1%} of the training images in its first epoch; the same", first_epochs),
         ("trained by the same recipe, is on {1:.1%}", first_epochs),
         ("printed as 'cpu', with about {:.0f} seconds an epoch", seconds),

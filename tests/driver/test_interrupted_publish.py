@@ -3,7 +3,7 @@
 import nbformat
 import pytest
 
-from attn_blocks.files import folder_lock
+from attn_blocks.files import folder_lock, recover_folder
 from attn_book.driver import publish as publishing
 from attn_book.driver.numbers import other_numbers
 from attn_book.driver.verify import check
@@ -20,12 +20,13 @@ def killed(tmp_path):
     return tmp_path / "published"
 
 
-def test_what_was_published_before_is_put_back(killed):
+def test_what_was_published_before_is_put_back(killed, monkeypatch):
     assert check(killed) == [
         ".smoke.abc.tmp: was left by an interrupted publish; to put that right, run: make publish "
         "PROFILE=smoke"
     ]
-    (line,) = publishing._restore(killed / "smoke")
+    monkeypatch.setattr(publishing, "_publish", lambda *_: [])
+    (line,) = publishing.publish("smoke", None, killed)
     assert line == f"{killed}/.smoke.abc.tmp was left by an interrupted publish; it is removed"
     assert [path.name for path in killed.iterdir()] == ["smoke"]
     assert (killed / "smoke" / "summary.csv").read_text() == "old"
@@ -33,7 +34,7 @@ def test_what_was_published_before_is_put_back(killed):
 
 def test_what_was_published_last_stays(killed):
     (killed / "smoke").mkdir()
-    publishing._restore(killed / "smoke")
+    recover_folder(killed / "smoke")
     assert [path.name for path in killed.iterdir()] == ["smoke"]
     assert not list((killed / "smoke").iterdir())
 

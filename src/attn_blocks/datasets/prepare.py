@@ -28,7 +28,7 @@ from attn_blocks.datasets.folder import (
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import DataError, SettingError, choose
-from attn_blocks.files import NO_ROOM, atomic_folder
+from attn_blocks.files import NO_ROOM, atomic_folder, recover_folder
 
 DEPTH = 6
 CHECK_SIDE = 32
@@ -107,7 +107,8 @@ def prepare(
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f".{target.name}.lock"):
-            _recover(target)
+            for left in recover_folder(target):
+                say(f"{left} was left by an interrupted run and is removed")
             _check_place(target, origin, replace)
             with atomic_folder(target) as ready:
                 _lay_out(data_set, origin, ready.parent, ready)
@@ -125,15 +126,6 @@ def _source_of(name: str) -> Source:
     if source is shapes.SOURCE:
         raise SettingError("shapes is drawn when it is first used; nothing is to be prepared")
     return source
-
-
-def _recover(target: Path) -> None:
-    """Remove what a killed call left beside the target, and put back what it had moved away."""
-    for unfinished in sorted(target.parent.glob(f".{target.name}.*.tmp")):
-        say(f"{unfinished} was left by an interrupted run and is removed")
-        if not target.exists() and (unfinished / "old").is_dir():
-            (unfinished / "old").rename(target)
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _check_place(target: Path, origin: Path, replace: bool) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from attn_book.analysis.findings.compared import gain, pairs_of
 from attn_book.analysis.statistics import mcnemar
 from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
@@ -116,16 +117,12 @@ class Found:
 
     def small(self, task: str, title: str) -> tuple[float, int, int] | None:
         """The study's mean gain over the same baseline: (points, folds done, folds wanted)."""
-        runs = self._studied[task]
         ours, plain = (
-            {r.experiment.seed: r.metrics["final_val_acc"] for r in of if r.status == "finished"}
-            for of in (runs[title], runs[BASELINES[task]])
+            [run for run in self._studied[task][name] if run.status == "finished"]
+            for name in (title, BASELINES[task])
         )
-        both = sorted(ours.keys() & plain.keys())
-        if not both:
-            return None
-        points = 100 * float(np.mean([ours[s] - plain[s] for s in both]))
-        return points, len(both), len(self._seeds(task, title))
+        pairs = pairs_of(ours, plain)
+        return (gain(pairs), len(pairs), len(self._seeds(task, title))) if pairs else None
 
     def has_ended(self, task: str, title: str) -> bool:
         """Whether the study's runs of a network and of its baseline have finished or diverged."""

@@ -20,6 +20,7 @@ from attn_blocks.files import (
     folder_lock,
     load_tensors,
     need_checkout,
+    recover_folder,
     save_tensors,
     write_bytes,
     write_json,
@@ -89,19 +90,10 @@ def publish(
         raise PublishError(f"{source} holds no results; run: make reproduce-all PROFILE={profile}")
     # Two at once would each add to what was there before, and the last one would win.
     with folder_lock(published.parent, ".publish.lock"):
-        notes = _restore(published / profile)
-        return notes + _publish(published / profile, source, data_dir)
-
-
-def _restore(target: Path) -> list[str]:
-    """Undo what a publish that was killed has left, see ``atomic_folder``; a line for each."""
-    notes = []
-    for space in sorted(target.parent.glob(f".{target.name}.*.tmp")):
-        if (space / "old").exists() and not target.exists():
-            (space / "old").rename(target)
-        shutil.rmtree(space)
-        notes.append(f"{space} was left by an interrupted publish; it is removed")
-    return notes
+        target = published / profile
+        left = recover_folder(target)
+        notes = [f"{space} was left by an interrupted publish; it is removed" for space in left]
+        return notes + _publish(target, source, data_dir)
 
 
 def _publish(target: Path, source: Path, data_dir: str | Path | None) -> list[str]:

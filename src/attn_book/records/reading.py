@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import MADE_AGAIN, read_json
+from attn_blocks.files import read_json
 from attn_book.study.experiment import Experiment
+
+MADE_AGAIN = "make reproduce-all sets it aside and makes it again"  # a damaged file of a run
 
 
 def epochs_done(folder: Path) -> int:

@@ -7,9 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.files import MADE_AGAIN, remove_leftovers, set_aside, tensor_shapes
+from attn_blocks.files import remove_leftovers, set_aside, tensor_shapes
 from attn_book.records.logits import fits, read_logits
-from attn_book.records.reading import experiment_of, read_history, read_metrics, read_record
+from attn_book.records.reading import (
+    MADE_AGAIN,
+    experiment_of,
+    read_history,
+    read_metrics,
+    read_record,
+)
 from attn_book.records.run import WEIGHTS, Run
 from attn_book.records.semantics import changed_parts
 

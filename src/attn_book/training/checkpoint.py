@@ -76,6 +76,14 @@ def restore(
     return history
 
 
+def weights_path(run: Run, which: str = "last", published: Path = PUBLISHED) -> Path | None:
+    """The file of a run's "last" or "best" weights, as ``load_model`` takes them; None without."""
+    own = run.folder / f"{which}.safetensors"
+    if own.exists() or which != "last":
+        return own if own.exists() else None
+    return weights_of(run, published)
+
+
 def load_model(run: Run, which: str = "last", published: Path = PUBLISHED) -> paddle.nn.Layer:
     """A run's trained network in evaluation mode, with its "last" or its "best" weights.
 
@@ -86,10 +94,8 @@ def load_model(run: Run, which: str = "last", published: Path = PUBLISHED) -> pa
     """
     choose("checkpoint", which, ("last", "best"))
     model = build_model(run.experiment, len(run.classes))
-    path = run.folder / f"{which}.safetensors"
-    if which == "last" and not path.exists():
-        path = weights_of(run, published) or path
-    if not path.exists():
+    path = weights_path(run, which, published)
+    if path is None:
         raise CheckpointError(
             f"{run.folder.name} was not trained here, and its {which} weights are not published; "
             "train it here with FRESH=1"

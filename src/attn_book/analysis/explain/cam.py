@@ -20,11 +20,10 @@ from attn_book.analysis.explain.probes import (
     predict,
     recording,
 )
-from attn_book.records.published import weights_of
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
-from attn_book.training.checkpoint import load_model
+from attn_book.training.checkpoint import load_model, weights_path
 
 CAM_SIDE = 4  # pixels
 POOLS = (nn.MaxPool2D, nn.AdaptiveAvgPool2D)
@@ -104,7 +103,7 @@ def _of_one_fold(plan: Plan, task: str, runs: Mapping[str, Sequence[Run]]) -> di
     """Title -> its first run with weights here that is of the first such model's fold."""
     if not any(runs.values()):
         raise SettingError(f"no run of {plan.page} on {task} is finished; train first")
-    there = {title: [run for run in of if _has_weights(run)] for title, of in runs.items()}
+    there = {title: [run for run in of if weights_path(run)] for title, of in runs.items()}
     first = next((run for of in there.values() for run in of), None)
     if first is None:
         raise SettingError(
@@ -114,11 +113,6 @@ def _of_one_fold(plan: Plan, task: str, runs: Mapping[str, Sequence[Run]]) -> di
     fold = first.experiment.fold
     found = {t: next((r for r in of if r.experiment.fold == fold), None) for t, of in there.items()}
     return {title: run for title, run in found.items() if run is not None}
-
-
-def _has_weights(run: Run) -> bool:
-    """Whether ``load_model`` finds a run's last weights, its own or published ones."""
-    return (run.folder / "last.safetensors").exists() or weights_of(run) is not None
 
 
 def _of_different_classes(

@@ -40,9 +40,7 @@ class Compared:
 
     def pairs(self, title: str) -> list[tuple[Run, Run]]:
         """(the network's run, the plain network's) of each seed that both finished."""
-        plain = self.runs[self.plain] if self.plain else {}
-        shared = sorted(self.runs[title].keys() & plain.keys())
-        return [(self.runs[title][seed], plain[seed]) for seed in shared]
+        return pairs_of(self.of(title), self.of(self.plain) if self.plain else ())
 
 
 def compared(plan: Plan, task: str, titles: Sequence[str] = ()) -> Compared:
@@ -77,6 +75,12 @@ def has_block(entry: Entry) -> bool:
 def accuracy(runs: Sequence[Run]) -> float:
     """The mean final accuracy on the validation images, from 0 to 1."""
     return float(np.mean([run.metrics["final_val_acc"] for run in runs]))
+
+
+def pairs_of(ours: Sequence[Run], plain: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """(a network's run, the plain network's) of each seed that both have, in the order of ours."""
+    theirs = {run.experiment.seed: run for run in plain}
+    return [(run, theirs[run.experiment.seed]) for run in ours if run.experiment.seed in theirs]
 
 
 def gain(pairs: Sequence[tuple[Run, Run]]) -> float:

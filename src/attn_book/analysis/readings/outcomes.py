@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attn_book.analysis.findings.compared import accuracy, gain
+from attn_book.analysis.findings.compared import accuracy, gain, pairs_of
 from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
@@ -132,7 +132,7 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     plain = (without or list(finished))[0]
     base = finished[plain]
     parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=accuracy(base))]
-    pairs = {t: _pairs(of, base) for t, of in finished.items() if t != plain}
+    pairs = {t: pairs_of(of, base) for t, of in finished.items() if t != plain}
     gains = {title: gain(both) for title, both in pairs.items() if both}
     above = [title for title, value in gains.items() if value > 0]
     for titles, one, several in (
@@ -160,12 +160,6 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     return Finding.of(say("{text}.", text=clauses(parts)))
 
 
-def _pairs(ours: Sequence[Run], plain: Sequence[Run]) -> list[tuple[Run, Run]]:
-    """(a network's run, the plain network's) of each fold or seed that both finished."""
-    theirs = {run.experiment.seed: run for run in plain}
-    return [(run, theirs[run.experiment.seed]) for run in _of(ours, theirs)]
-
-
 def _where_fewer(pairs: Sequence[object], *runs: Sequence[Run]) -> str:
     """How many runs a gain is over, where the two networks do not have the same."""
     if all(len(pairs) == len(of_title) for of_title in runs):
@@ -177,7 +171,7 @@ def _seeds(runs: Sequence[Run]) -> set[int]:
     return {run.experiment.seed for run in runs}
 
 
-def _of(runs: Sequence[Run], seeds: Container[int]) -> list[Run]:
+def _of(runs: Sequence[Run], seeds: set[int]) -> list[Run]:
     return [run for run in runs if run.experiment.seed in seeds]
 
 
