@@ -61,10 +61,20 @@ def gains():
     return min(points), max(points)
 
 
-def rounds():
-    with (PROJECT / "benchmarks" / "results" / "models.csv").open(encoding="utf-8") as stream:
+def measured(table, column, name):
+    """The row of a benchmark's table."""
+    with (PROJECT / "benchmarks" / "results" / table).open(encoding="utf-8") as stream:
         rows = csv.DictReader(line for line in stream if not line.startswith("#"))
-        (row,) = (row for row in rows if row["model"] == "sa_resnet101")
+        (row,) = (row for row in rows if row[column] == name)
+    return row
+
+
+def minutes():
+    return (float(measured("reproduce.csv", "what", "whole command")["value"]) / 60,)
+
+
+def rounds():
+    row = measured("models.csv", "model", "sa_resnet101")
     return float(row["train"]) / float(row["torch_train"]), float(row["train_ratio"])
 
 
@@ -119,8 +129,14 @@ NUMBERS = {
         ("trained by the same recipe, is on {1:.1%}", first_epochs),
         ("printed as 'cpu', with about {:.0f} seconds an epoch", seconds),
     ],
-    "README.md": [("{} runs of small networks", runs)],
-    "README.zh.md": [("小网络的 {} 次运行", runs)],
+    "README.md": [
+        ("{} runs of small networks", runs),
+        ("({:.0f} in [the record](benchmarks/results/reproduce.csv))", minutes),
+    ],
+    "README.zh.md": [
+        ("小网络的 {} 次运行", runs),
+        ("（[记录](benchmarks/results/reproduce.csv)中为 {:.0f} 分钟）", minutes),
+    ],
     "notebooks/01_se.ipynb": [
         ("In a ResNet-50 that adds {:.2f} million parameters", partial(added, "se")),
     ],
