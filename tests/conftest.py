@@ -16,7 +16,8 @@ import pytest
 
 import attn_book  # noqa: F401  (before paddle)
 from attn_blocks import datasets, gpu
-from attn_blocks.files import read_json, save_tensors, write_json
+from attn_blocks.files import read_json, write_json
+from attn_blocks.tensors import save_tensors
 from attn_book.records import reading
 from attn_book.records.logits import save_logits
 from attn_book.records.run import WEIGHTS, Run

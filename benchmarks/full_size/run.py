@@ -26,7 +26,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))  # where it is
 
 from attn_blocks import datasets, device
 from attn_blocks.errors import AttnBlocksError, SettingError
-from attn_blocks.files import atomic_write, load_tensors, save_tensors, write_json
+from attn_blocks.files import atomic_write, write_json
+from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.study.design import ANNEALED
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.plan import fold_of

@@ -13,15 +13,12 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-import safetensors.numpy
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
 
 from attn_blocks.errors import CheckpointError, SettingError, StorageError
 
@@ -294,10 +291,10 @@ def read_json(path: str | os.PathLike, remedy: str = DELETE_IT) -> Any:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(f"{path} is not readable JSON ({error})", remedy, error) from error
+        raise damaged(f"{path} is not readable JSON ({error})", remedy, error) from error
 
 
-def _damaged(what: str, remedy: str, error: Exception | None = None) -> CheckpointError:
+def damaged(what: str, remedy: str, error: Exception | None = None) -> CheckpointError:
     """What is said of a damaged file; ``error`` is what was raised when it was read."""
     if isinstance(error, PermissionError):  # its content is not to blame
         remedy = "change who may read it"
@@ -339,99 +336,3 @@ def user_cache() -> Path:
     """
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return project_folder("attn_blocks", folder=f"{base}/attn_blocks")
-
-
-def save_tensors(
-    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]
-) -> None:
-    """Write arrays and text metadata as one safetensors file, atomically.
-
-    Raises:
-        StorageError: as ``write_bytes``.
-    """
-    contiguous = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    write_bytes(path, safetensors.numpy.save(contiguous, dict(metadata)))
-
-
-def load_tensors(
-    path: str | os.PathLike, remedy: str = DELETE_IT
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read a safetensors file: (arrays, metadata).
-
-    Args:
-        remedy: as in ``read_json``.
-
-    Raises:
-        CheckpointError: it is not there, cannot be read, is damaged, is of types that NumPy does
-            not know, or holds NaN or infinity.
-    """
-    with _opened(path, remedy) as stream:
-        arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        metadata = dict(stream.metadata() or {})
-    check_finite(path, arrays, remedy)
-    return arrays, metadata
-
-
-def tensor_shapes(
-    path: str | os.PathLike, remedy: str = DELETE_IT
-) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
-    """Like ``load_tensors``, with shapes for arrays: reads no more than the file's header."""
-    with _opened(path, remedy) as stream:
-        shapes = {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118
-        return shapes, dict(stream.metadata() or {})
-
-
-@contextmanager
-def _opened(path: str | os.PathLike, remedy: str) -> Iterator[Any]:
-    path = Path(path)
-    if path.suffix.lower() != ".safetensors":
-        raise CheckpointError(
-            f"{path} is not a .safetensors file; no other is read here, since a pickle (.pdparams, "
-            ".pth and the like) runs whatever code it holds when it is loaded"
-        )
-    try:
-        path.open("rb").close()  # safe_open takes a file that may not be read for a missing one
-        with safe_open(path, framework="numpy") as stream:
-            yield stream
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist") from error
-    # A type that NumPy does not have, such as float8, is looked up as an attribute of it.
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"{path} is not a complete safetensors file of numbers that NumPy knows ({error})"
-        raise _damaged(what, remedy, error) from error
-
-
-def check_finite(
-    path: str | os.PathLike, tensors: Mapping[str, np.ndarray], remedy: str = DELETE_IT
-) -> None:
-    """Check that the arrays of a file hold no NaN and no infinity.
-
-    Args:
-        remedy: as in ``read_json``.
-
-    Raises:
-        CheckpointError: one does.
-    """
-    for name, array in tensors.items():
-        if array.dtype.kind in "fc" and not np.isfinite(array).all():
-            raise _damaged(f"{path}: {name} holds NaN or infinity", remedy)
-
-
-def check_shapes(
-    path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]
-) -> None:
-    """Check that the arrays of a file have the names and shapes that are expected.
-
-    Raises:
-        CheckpointError: names are missing or unknown, or shapes differ.
-    """
-    problems = [f"missing: {name}" for name in expected.keys() - tensors.keys()]
-    problems += [f"unknown: {name}" for name in tensors.keys() - expected.keys()]
-    for name in expected.keys() & tensors.keys():
-        found, needed = list(tensors[name].shape), list(expected[name].shape)
-        if found != needed:
-            problems.append(f"misshaped: {name} is {found}, needed {needed}")
-    if problems:
-        shown, others = sorted(problems)[:3], len(problems) - 3
-        more = f" and {others} more" if others > 0 else ""
-        raise CheckpointError(f"{path} does not fit its model ({'; '.join(shown)}{more})")

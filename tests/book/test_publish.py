@@ -15,9 +15,11 @@ from PIL import Image
 
 from attn_blocks import files as files_module
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import PROJECT, load_tensors, save_tensors
+from attn_blocks.files import PROJECT
+from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.driver import cli, verify
 from attn_book.driver import publish as publishing
+from attn_book.driver.retrain import retrain
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import check
 from attn_book.language import CHINESE, VARIABLE
@@ -210,7 +212,8 @@ def in_chinese(folder, change=lambda text: text):
     """The page of the made-up results as it is executed in Chinese."""
     english = folder / "notebooks" / "04_sge.ipynb"
     said = english.read_text(encoding="utf-8")
-    said = said.replace("profile smoke", "配置档 smoke").replace("· seeds", "· 种子")
+    said = said.replace("profile smoke", "配置档 smoke")
+    said = re.sub(r"· seeds ([\d, ]+\d)", lambda m: f"· 种子 {m[1].replace(', ', '、')}", said)
     path = folder / "notebooks" / CHINESE / "04_sge.ipynb"
     path.parent.mkdir(exist_ok=True)
     path.write_text(change(said.replace("Final accuracy", "最终准确率")), encoding="utf-8")
@@ -491,10 +494,10 @@ def name_the_machine(folder, edit):
 
 
 def bloat(folder, edit):
-    output = nbformat.v4.new_output("display_data", data={"image/png": "A" * 1_600_000})
+    output = nbformat.v4.new_output("display_data", data={"image/png": "A" * 2_100_000})
     cell = nbformat.v4.new_code_cell("huge()", outputs=[output])
     change_page(folder, lambda n: n.cells.append(cell))
-    return "has 1.6 MB, more than 1.5 (its largest figure has 1.6, from: huge())"
+    return "has 2.1 MB, more than 2.0 (its largest figure has 2.1, from: huge())"
 
 
 def edit_page(change):
@@ -737,7 +740,7 @@ def test_a_published_run_is_trained_again(tmp_path, data_dir):
     run = training_run.train_experiment(
         experiment, tmp_path / "smoke", data_dir, "cpu", progress=False
     )
-    sentence = verify.retrain(None, tmp_path, data_dir)
+    sentence = retrain(None, tmp_path, data_dir)
     assert sentence == f"{experiment.name}: identical to the last bit"
 
     other = Run(shutil.copytree(run.folder, tmp_path / "other"))
@@ -751,4 +754,4 @@ def test_a_published_run_is_trained_again(tmp_path, data_dir):
 
 def test_retraining_an_unknown_run_is_refused(published):
     with pytest.raises(ValueError, match="unknown published run 'x'"):
-        verify.retrain("x", published)
+        retrain("x", published)

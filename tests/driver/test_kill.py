@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import pytest
 
-from attn_blocks.files import load_tensors
+from attn_blocks.tensors import load_tensors
 from attn_book.records.reading import HISTORY_COLUMNS
 from attn_book.records.run import Run
 

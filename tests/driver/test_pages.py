@@ -12,9 +12,11 @@ import pytest
 from attn_blocks.errors import StorageError
 from attn_blocks.files import write_json
 from attn_book.analysis import evidence
-from attn_book.driver import pages, reproduce
+from attn_book.driver import pages
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import WorkerError
+from attn_book.driver.schedule import Schedule
+from attn_book.records import published
 from attn_book.records.recorded import RecordedImages
 from attn_book.study.pages import BAT
 from attn_book.study.plan import plan
@@ -31,7 +33,7 @@ def recorded(task, *_):
 def study(tmp_path, monkeypatch, study_of):
     """The study without the runs of BAT; a function that plans a page of it."""
     monkeypatch.setattr(evidence, "PUBLISHED", tmp_path / "nothing")
-    monkeypatch.setattr(reproduce.published, "is_done", lambda run: run.status == "finished")
+    monkeypatch.setattr(published, "is_done", lambda run: run.status == "finished")
 
     def accuracy(task, title, seed):
         return None if title == BAT.title else 0.7
@@ -43,10 +45,10 @@ def study(tmp_path, monkeypatch, study_of):
 def test_a_page_of_the_study_waits_for_runs_that_it_does_not_show(study, tmp_path, study_run):
     pages = [study("02_ge"), study("08_bat")]
     for seed in range(5):
-        schedule = reproduce.Schedule(pages, 1, {})
+        schedule = Schedule(pages, 1, {})
         assert schedule._ready_pages() == []
         study_run(tmp_path / "study", "animals10", BAT, seed, 0.7)
-    ready = reproduce.Schedule(pages, 1, {})._ready_pages()
+    ready = Schedule(pages, 1, {})._ready_pages()
     assert [task.title for task in ready] == ["02_ge", "08_bat"]
 
 
@@ -87,7 +89,7 @@ def test_cells_may_fail_only_where_a_network_has_no_run(study, tmp_path, study_r
 
 
 def test_a_page_with_an_unfinished_run_is_left_out(study, capsys):
-    schedule = reproduce.Schedule([study("08_bat")], 1, {})
+    schedule = Schedule([study("08_bat")], 1, {})
     schedule.ended = dict.fromkeys(schedule.missing, "an error")
     assert schedule._ready_pages() == [] and schedule.failed_pages == 1
     assert "FAILED 08_bat: left out, it needs BAT-ResNet-50 on Animals" in capsys.readouterr().err

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from attn_blocks.errors import CheckpointError, DataError, SettingError
-from attn_blocks.files import read_json, save_tensors, write_json
+from attn_blocks.files import read_json, write_json
+from attn_blocks.tensors import save_tensors
 from attn_book.analysis import explain, plots
 from attn_book.driver import cli
 from attn_book.driver import predict as predicting

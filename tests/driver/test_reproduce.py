@@ -15,7 +15,8 @@ import pytest
 from attn_blocks.errors import CheckpointError, SettingError, StorageError
 from attn_blocks.files import write_json
 from attn_book.analysis import verdicts
-from attn_book.driver import pages, reproduce, summary
+from attn_book.driver import pages, reproduce, schedule, summary
+from attn_book.driver.schedule import Schedule, experiments_of, training_task
 from attn_book.records import planned, published
 from attn_book.records import run as records_run
 from attn_book.study.pages import GUIDES, PAGES, page_name
@@ -133,12 +134,12 @@ def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_p
     monkeypatch.setattr(pages, "NOTEBOOKS", notebooks)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
-    assert reproduce.Schedule(plans, 1, settings).run() == 1
+    assert Schedule(plans, 1, settings).run() == 1
     made = tmp_path / "smoke" / "notebooks"
     assert {path.name for path in made.glob("0*.ipynb")} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
     assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
     # The next call tries the failed page again, and only that one.
-    assert reproduce.Schedule(plans, 1, settings).run() == 1
+    assert Schedule(plans, 1, settings).run() == 1
 
 
 def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
@@ -146,14 +147,14 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 ):
     page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
     doomed = page.experiments[0].name
-    original = reproduce._training_task
+    original = schedule.training_task
 
     def training(settings, experiment, shows_bar):
         settings = replace(settings, device="tpu") if experiment.name == doomed else settings
         return original(settings, experiment, shows_bar)
 
-    monkeypatch.setattr(reproduce, "_training_task", training)
-    assert reproduce.Schedule([page], 1, None).run() == 1
+    monkeypatch.setattr(schedule, "training_task", training)
+    assert Schedule([page], 1, None).run() == 1
     assert (
         "FAILED ResNet-50 on Animals-10: unknown device 'tpu'; choose cpu"
         in capsys.readouterr().err
@@ -166,13 +167,13 @@ def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
 def test_a_page_follows_when_its_runs_have_ended(data_dir, tmp_path, write_run, capsys):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
-    work = reproduce.Schedule(plans, 2, settings)
-    plain, sge, ge = (experiment.name for experiment in reproduce._experiments(plans))
+    work = Schedule(plans, 2, settings)
+    plain, sge, ge = (experiment.name for experiment in experiments_of(plans))
     tasks = {
-        experiment.name: reproduce._training_task(plans[0], experiment, False)
-        for experiment in reproduce._experiments(plans)
+        experiment.name: training_task(plans[0], experiment, False)
+        for experiment in experiments_of(plans)
     }
-    for experiment in reproduce._experiments(plans):
+    for experiment in experiments_of(plans):
         if experiment.name != sge:
             write_run(tasks[experiment.name].folder, experiment, weights=True)
     assert work._ready_pages() == []
@@ -228,14 +229,14 @@ def test_a_run_that_is_known_to_diverge_is_told_and_is_no_failure(
         write_run(page.results_dir / "runs" / experiment.name, experiment, weights=True)
     metrics = page.results_dir / "runs" / page.experiments[1].name / "metrics.json"
     write_json(metrics, {"status": "failed", "reason": "the loss is not finite", "epoch": 1})
-    assert reproduce.Schedule([page], 1, None).run() == 0
+    assert Schedule([page], 1, None).run() == 0
     assert capsys.readouterr().err == (
         "DIVERGED SGE-ResNet-50 on Animals-10: the loss is not finite (to try it again all the "
         f"same, delete {metrics})\n"
     )
     # One that failed otherwise is tried again.
     write_json(metrics, {"status": "failed", "reason": "out of memory"})
-    assert [*reproduce.Schedule([page], 1, None).missing] == [page.experiments[1].name]
+    assert [*Schedule([page], 1, None).missing] == [page.experiments[1].name]
 
 
 def test_a_run_without_weights_is_announced(data_dir, tmp_path, write_run, capsys):
@@ -270,13 +271,13 @@ def test_wrong_seeds(seeds, data_dir, tmp_path):
 def test_wrong_threads(threads, monkeypatch):
     monkeypatch.setenv("ATTN_BLOCKS_THREADS", threads)
     with pytest.raises(SettingError, match="ATTN_BLOCKS_THREADS is"):
-        reproduce._environment(1)
+        schedule._environment(1)
 
 
 def test_runs_that_two_pages_share_are_trained_once(data_dir, tmp_path):
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in PAGES]
-    names = [experiment.name for experiment in reproduce._experiments(plans)]
+    names = [experiment.name for experiment in experiments_of(plans)]
     assert len(names) == len(set(names)) == 17
     assert sum(name.startswith("shapes-resnet50-") for name in names) == 2  # Animals and Caltech
 

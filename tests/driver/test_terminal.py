@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from attn_book.driver import reproduce, terminal
+from attn_book.driver import terminal
 from attn_book.driver.processes import Task
+from attn_book.driver.schedule import training_task
 from attn_book.study.plan import plan
 
 WIDTH = 80
@@ -39,7 +40,7 @@ def test_runs_are_called_as_the_pages_call_their_models(page, data_dir, tmp_path
 
 def test_the_bar_moves_within_an_epoch_and_then_counts_pages(page):
     experiments = {experiment.name: experiment for experiment in page.experiments}
-    tasks = [reproduce._training_task(page, e, False) for e in page.experiments]
+    tasks = [training_task(page, e, False) for e in page.experiments]
     progress = terminal.Progress(tasks, experiments, 3, workers_show_bars=False)
     first, second = tasks
     first.folder.mkdir(parents=True)

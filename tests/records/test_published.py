@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from attn_blocks.files import read_json, save_tensors, write_json
+from attn_blocks.files import read_json, write_json
+from attn_blocks.tensors import save_tensors
 from attn_book.records import planned, published, reading
 from attn_book.records.seal import seal
 from attn_book.study.plan import plan

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import read_json, save_tensors
+from attn_blocks.files import read_json
+from attn_blocks.tensors import save_tensors
 from attn_book.records import reading, repair
 from attn_book.records import run as records_run
 from attn_book.records.logits import save_logits

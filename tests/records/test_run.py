@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import save_tensors
+from attn_blocks.tensors import save_tensors
 from attn_book.records import reading, reproduction
 from attn_book.training.build import build_model
 from attn_book.training.checkpoint import load_model

@@ -17,8 +17,9 @@ import pytest
 
 from attn_blocks import device
 from attn_blocks.errors import SettingError, TrainingError
-from attn_blocks.files import load_tensors
+from attn_blocks.tensors import load_tensors
 from attn_book.driver import reproduce
+from attn_book.driver.schedule import training_task
 from attn_book.records import reading
 from attn_book.records.logits import confusion_of, read_logits
 from attn_book.records.run import Run
@@ -404,15 +405,15 @@ def test_the_driver_trains_one_run_at_a_time_by_several_processes(data_dir, tmp_
     page = plan("04_sge", "smoke", data_dir=data_dir, results_dir=tmp_path)
     monkeypatch.setattr(device, "cores", lambda: 4)
     assert reproduce.job_count("auto", page) == 4
-    alone = reproduce._training_task(page, page.experiments[0], shows_bar=True)
+    alone = training_task(page, page.experiments[0], shows_bar=True)
     monkeypatch.setenv("ATTN_BLOCKS_NPROC", "2")
     assert reproduce.job_count("auto", page) == 1
     assert reproduce.job_count("2", page) == 2
-    assert reproduce._training_task(page, page.experiments[0], shows_bar=True).lock == alone.lock
+    assert training_task(page, page.experiments[0], shows_bar=True).lock == alone.lock
     # Machines that train a run together must not keep one another from it.
     monkeypatch.setenv("ATTN_BLOCKS_NNODES", "2")
     monkeypatch.setenv("ATTN_BLOCKS_MASTER", "10.0.0.1:6170")
-    assert reproduce._training_task(page, page.experiments[0], shows_bar=True).lock != alone.lock
+    assert training_task(page, page.experiments[0], shows_bar=True).lock != alone.lock
 
 
 def test_the_command_and_its_environment(tmp_path, monkeypatch):

@@ -11,8 +11,9 @@ import pytest
 from attn_blocks import models
 from attn_blocks.datasets import DATASETS
 from attn_blocks.errors import TrainingError
-from attn_blocks.files import PROJECT, load_tensors, save_tensors, sha256_of, write_json
+from attn_blocks.files import PROJECT, sha256_of, write_json
 from attn_blocks.layers import list_attns
+from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.records.logits import confusion_of, read_logits
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment

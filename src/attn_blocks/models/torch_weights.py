@@ -25,7 +25,7 @@ import paddle
 from paddle import nn
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import DELETE_IT, check_finite, load_tensors
+from attn_blocks.files import DELETE_IT
 from attn_blocks.layers.base import ATTNS
 from attn_blocks.layers.bat import BATransform, BilinearAttnTransform
 from attn_blocks.layers.gc import GlobalContext
@@ -34,6 +34,7 @@ from attn_blocks.layers.nl import NonLocal
 from attn_blocks.layers.se import SqueezeExcite
 from attn_blocks.models.resnet import DEPTHS, BasicBlock, Bottleneck
 from attn_blocks.models.senet_cifar import SENetCifar
+from attn_blocks.tensors import check_finite, load_tensors
 
 # For each block: module path in some PyTorch code (a regular expression) -> path in this package.
 # A path that no pattern matches is the same on both sides.

@@ -358,5 +358,7 @@ def _verify_published(options: argparse.Namespace) -> int:
 
         print("\n".join(faults.check_again(data_dir=options.data_dir or None)))
     if options.retrain is not None:
-        print(verify.retrain(options.retrain or None, data_dir=options.data_dir or None))
+        from attn_book.driver.retrain import retrain
+
+        print(retrain(options.retrain or None, data_dir=options.data_dir or None))
     return 0

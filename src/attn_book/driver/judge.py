@@ -11,13 +11,8 @@ from attn_blocks.datasets.folder import FOLDS
 from attn_blocks.errors import SettingError, StorageError, choose
 from attn_blocks.models.resnet import PLACEMENTS
 from attn_book.analysis import cost, estimate, own, plots
-from attn_book.driver.reproduce import (
-    Schedule,
-    job_count,
-    missing_of,
-    prepare,
-    say_how_to_resume,
-)
+from attn_book.driver.reproduce import job_count, prepare, say_how_to_resume
+from attn_book.driver.schedule import Schedule, missing_of
 from attn_book.driver.terminal import relative
 from attn_book.records.planned import run_of
 from attn_book.records.published import is_done

@@ -18,23 +18,16 @@ from attn_blocks.files import (
     PROJECT,
     atomic_folder,
     folder_lock,
-    load_tensors,
     need_checkout,
     recover_folder,
-    save_tensors,
     write_bytes,
     write_json,
 )
+from attn_blocks.tensors import load_tensors, save_tensors
+from attn_book.driver.executed import digests, notebook_problems, read_page
 from attn_book.driver.faults import measured
 from attn_book.driver.summary import write_summary
-from attn_book.driver.verify import (
-    digests,
-    notebook_problems,
-    problems_of,
-    read_page,
-    task_of,
-    why_unfit,
-)
+from attn_book.driver.verify import problems_of, task_of, why_unfit
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults
 from attn_book.records.logits import LARGEST

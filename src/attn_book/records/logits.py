@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import load_tensors, save_tensors
+from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.records.reading import MADE_AGAIN
 
 LARGEST = float(np.finfo(np.float16).max)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attn_blocks.errors import CheckpointError, SettingError
-from attn_blocks.files import remove_leftovers, set_aside, tensor_shapes
+from attn_blocks.files import remove_leftovers, set_aside
+from attn_blocks.tensors import tensor_shapes
 from attn_book.records.logits import fits, read_logits
 from attn_book.records.reading import (
     MADE_AGAIN,

@@ -9,7 +9,7 @@ import numpy as np
 import paddle
 
 from attn_blocks.errors import CheckpointError, choose
-from attn_blocks.files import check_shapes, load_tensors, save_tensors
+from attn_blocks.tensors import check_shapes, load_tensors, save_tensors
 from attn_book.records.published import PUBLISHED, weights_of
 from attn_book.records.repair import history_until_checkpoint
 from attn_book.records.run import Run
