@@ -121,7 +121,7 @@ def subject(pages: dict[str, Plan]) -> Plan:
 def answer(pages: dict[str, Plan]) -> str:
     """What was found, in a sentence: outcomes once the blocks' family is complete, else none."""
     plan = subject(pages)
-    recipe = plan.comparison(plan.comparisons[0].task).recipe
+    recipe = plan.comparisons[0].recipe
     images = plan.comparisons[0].images
     width = {
         1.0: N_("networks of the published width"),
@@ -145,9 +145,11 @@ def answer(pages: dict[str, Plan]) -> str:
                 images=images.title,
                 scope=scope,
             )
-        return _(
-            "**Not answered yet:** what is published so far is one run of a network, which tests "
-            "nothing."
+        return say(
+            "**Not answered yet:** published so far are {runs} of the profile {profile}, and only "
+            "the study's test a claim.",
+            runs=counted(len(plan.experiments), "run"),
+            profile=plan.profile,
         )
     parts = []
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):

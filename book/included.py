@@ -132,6 +132,9 @@ def pilot_trials(folder: Path) -> str:
     if not found:
         return _("No run of the pilot is published here.")
     best = pilot.chosen(found)
+    if best is None:
+        words = _("No recipe is chosen yet: it takes both seeds of one.")
+        return f"{table(pilot.table(found))}\n\n{words}"
     words = say(
         "Chosen: a rate of {rate:g}, crops from {crop:g} of the image, {epochs} epochs, with a "
         "mean of {mean:.1f}%. The accuracy on training images was taken after training, without "

@@ -168,7 +168,7 @@ def _gains_table(study: Study) -> pd.DataFrame:
 
 
 def seeds(study: Study) -> Lesson:
-    """A shared seed that shares nothing."""
+    """A shared seed that explains nothing."""
     effects = {task: first_study.seed_effect(values) for task, values in study.values.items()}
     rows = {
         TASK_TITLES[task]: {
@@ -419,9 +419,10 @@ def training(study: Study) -> Lesson:
         say(
             "In its last epoch ResNet-50 was right on {training:.1f}% of the training images of "
             "{task} and on {validation:.1f}% of the validation images, and no network was more "
-            "than {high:.1f} points better on what it was trained on: what was compared there is "
-            "how fast networks learn in {epochs} epochs (unlike {other}, where ResNet-50 has "
-            "{other_training:.1f}% and {other_validation:.1f}%).",
+            "than {high:.1f} points better on what it was trained on. The first is counted on "
+            "crops while the weights move, so that it does not show that they had more to learn; "
+            "but nothing shows that {epochs} epochs were enough (unlike {other}, where ResNet-50 "
+            "has {other_training:.1f}% and {other_validation:.1f}%).",
             training=plain.training,
             task=TASK_TITLES[ANIMALS],
             validation=plain.validation,

@@ -43,6 +43,7 @@ from . import Lesson, page_texts
 
 EQUAL = N_("as the study trains it")
 NOT_TRAINED, NOT_MEASURED = N_("not trained yet"), N_("not measured yet")
+NO_CURVE = N_("No run of the plain network by the study's recipe is published yet.")
 
 
 class Found:
@@ -115,13 +116,17 @@ class Found:
 def texts(records: Path, folder: Path = PUBLISHED / "study") -> dict[str, str]:
     """What ``why_05888.md`` includes; the figures are written to ``records``."""
     found = Found(folder)
-    origin = origin_of(found.folder.name, found.runs)
+    origin = origin_of(found.folder.name, found.runs) if found.curves else _(NO_CURVE)
     return page_texts("why_05888", origin, lessons(found), records)
 
 
 def lessons(found: Found) -> dict[str, Lesson]:
     """Every part of the page, in its order."""
     made = (write_ups, curve, unequal, evaluation, rescue)
+    if not found.curves:
+        unknown = pd.DataFrame({_("Accuracy"): {RESNET.title: _(NOT_TRAINED)}})
+        nothing = Lesson(None, "", _(NO_CURVE), unknown.rename_axis(_("Network")))
+        return {make.__name__: nothing for make in made} | {"write_ups": write_ups(found)}
     return {make.__name__: make(found) for make in made}
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 
 import attn_blocks as ab
 from attn_blocks.files import PROJECT
@@ -48,6 +49,16 @@ def half_widths():
     """Of simultaneous intervals of five folds at a residual of 0.65 points, and of the wider."""
     parts = 1 / 5, 1 / 5 + 1 / 4
     return [0.65 * critical()[0] * sqrt(2 * part) for part in parts]
+
+
+def found(gain):
+    """The share of such studies whose interval leaves zero out."""
+    return scipy.stats.nct.sf(critical()[0], 32, gain / (0.65 * sqrt(2 / 5)))
+
+
+def by_holm():
+    """What the first of 15 claims takes, by Student's t."""
+    return (scipy.stats.t.ppf(1 - 0.05 / 2 / 15, 32),)
 
 
 def gains():
@@ -132,10 +143,12 @@ NUMBERS = {
     "README.md": [
         ("{} runs of small networks", runs),
         ("({:.0f} in [the record](benchmarks/results/reproduce.csv))", minutes),
+        ("a first look, {:.0f} minutes on 2 recent cores", minutes),
     ],
     "README.zh.md": [
         ("小网络的 {} 次运行", runs),
         ("（[记录](benchmarks/results/reproduce.csv)中为 {:.0f} 分钟）", minutes),
+        ("较新处理器的两个核心上 {:.0f} 分钟", minutes),
     ],
     "notebooks/01_se.ipynb": [
         ("In a ResNet-50 that adds {:.2f} million parameters", partial(added, "se")),
@@ -143,7 +156,11 @@ NUMBERS = {
     "notebooks/02_ge.ipynb": [
         ("these kernels and norms are {:.2f} million parameters", partial(added, "ge")),
     ],
-    "notebooks/08_bat.ipynb": [("$28 \\times 28$ pixels {:,}", lambda: (28**4,))],
+    "notebooks/08_bat.ipynb": [
+        ("$28 \\times 28$ pixels {:,}", lambda: (28**4,)),
+        ("on five folds leave: {1:.2f};", critical),
+        ("have it, takes up to {:.1f}.", by_holm),
+    ],
 }
 
 
@@ -160,6 +177,13 @@ def prose(name):
 )
 def test_a_number_in_prose_is_what_it_is_said_to_be(name, sentence, values):
     assert sentence.format(*values()) in prose(name)
+
+
+def test_how_often_such_a_study_finds_a_gain():
+    text = prose("book/method.md")
+    assert "A true gain of 1.15 points is found in about half of such studies" in text
+    assert "one of 1.5 in about four of five" in text
+    assert (found(1.15), found(1.5)) == pytest.approx((0.5, 0.8), abs=0.02)
 
 
 def test_the_page_of_use_shows_what_is_printed_and_a_block_that_is_tried():

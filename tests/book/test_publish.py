@@ -167,11 +167,10 @@ def test_the_first_study_is_kept_as_evidence(tmp_path):
     assert problem.endswith("history, confusion matrix and accuracy do not agree")
 
 
-def test_records_tables_figure_and_page_are_published_and_nothing_else(published, made_up):
+def test_records_tables_and_page_are_published_and_nothing_else(published, made_up):
     names = [path.name for path in (made_up / "smoke" / "runs").iterdir()]
     records = [f"runs/{n}/{r}" for n in names for r in RECORDS]
-    figure = "figures/09_comparison_gains.png"
-    extra = [SUMS, "summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb", figure]
+    extra = [SUMS, "summary.csv", "verdicts.csv", "notebooks/04_sge.ipynb"]
     assert files(published / "smoke") == sorted(records + extra)
     assert check(published) == []
     assert [path.name for path in published.iterdir()] == ["smoke"]  # no temporary folder is left
@@ -610,12 +609,9 @@ def change_loss(folder):
     path.write_text(path.read_text().replace(",2.1,", ",2.2,"))
 
 
-FIGURE = "smoke/figures/09_comparison_gains.png"
 TAMPERING = {
     "a number on a page": change_number,
     "a loss": change_loss,
-    "a figure": lambda folder: (folder / FIGURE).write_bytes(b"another"),
-    "a figure less": lambda folder: (folder / FIGURE).unlink(),
     "a page less": lambda folder: (folder / "smoke/notebooks/04_sge.ipynb").unlink(),
     "a file more": lambda folder: (folder / "smoke/notebooks/more.html").write_text("<script>"),
 }

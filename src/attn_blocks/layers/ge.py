@@ -60,7 +60,7 @@ class GatherExcite(nn.Layer):
     ===========  =======================================  ====================================
 
     The excite is the identity, for theta_plus two 1x1 convolutions C -> C/r -> C with a ReLU.
-    theta_minus without ``mlp`` has no parameters. With theta the gate starts near sigmoid(0) = 0.5.
+    theta_minus without ``mlp`` has no parameters. With theta the gate starts at 0.5 on average.
 
     Args:
         channels: C of the input [N, C, H, W].

@@ -19,7 +19,7 @@ import pandas as pd
 
 from attn_blocks import datasets, device, models
 from attn_blocks.datasets.images import label_of
-from attn_blocks.errors import choose
+from attn_blocks.errors import SettingError, choose
 from attn_book.analysis import cost
 from attn_book.analysis.words import counted
 from attn_book.records.planned import run_of
@@ -163,9 +163,14 @@ def report(pages: Sequence[str], gpu_name: str | None = None, **settings: Any) -
     """The estimate of some pages (none: all) as text; needs neither images nor a GPU.
 
     ``gpu_name`` is as in ``find_gpu``, ``settings`` are profile, seeds and epochs as in ``plan``.
+
+    Raises:
+        SettingError: pages that train nothing, or settings that cannot be.
     """
     plans = [plan(page, device="cpu", load=complete, **settings) for page in pages or PAGES]
     gpu, found = find_gpu(gpu_name), costs(plans)
+    if not found:
+        raise SettingError(f"{', '.join(pages)} trains nothing, so that it costs nothing")
     title = f"Profile {plans[0].profile}, complete data sets"
     return f"{title}\n\n{table(found, gpu).to_string()}\n\n{summary(found, gpu)}.\n\n{ASSUMED}"
 

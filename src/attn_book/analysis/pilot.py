@@ -53,13 +53,14 @@ def trials(runs: Iterable[Run]) -> list[Trial]:
     return sorted(found.values(), key=lambda t: (t.epochs, t.learning_rate, -t.smallest_crop))
 
 
-def chosen(found: Sequence[Trial]) -> Trial:
+def chosen(found: Sequence[Trial]) -> Trial | None:
     """The recipe that complete trials choose: of those close to the best the shortest, then best.
 
-    Raises:
-        ValueError: no trial that can be chosen is complete.
+    None until a trial that can be chosen is complete.
     """
     complete = [trial for trial in found if trial.complete and trial.epochs <= MOST_EPOCHS]
+    if not complete:
+        return None
     best = max(trial.mean for trial in complete)
     close = [trial for trial in complete if trial.mean >= best - TOLERANCE]
     return min(close, key=lambda trial: (trial.epochs, -trial.mean))

@@ -55,7 +55,8 @@ def table(attn: str) -> pd.DataFrame | str:
 
     Those of ``$ATTN_REFERENCE_DIR`` if it is set, else those of the checkout; the index says which.
     Each difference is relative to the recorded array's largest value where that is above 1. In
-    place of the table, a sentence says what to set where there are no recordings.
+    place of the table, a sentence says what to set where there are no recordings, or that none of
+    them is of the block.
     """
     named = os.environ.get(VARIABLE)
     if not named and not SHIPPED.is_dir():
@@ -64,8 +65,12 @@ def table(attn: str) -> pd.DataFrame | str:
             "with published code here.",
             variable=VARIABLE,
         )
+    paths = files(Path(named) if named else SHIPPED, attn)
+    place = VARIABLE if named else "tests/recordings"
+    if not paths:
+        return say("There is no recording of {block} in {place}.", block=attn, place=place)
     rows = []
-    for path in files(Path(named) if named else SHIPPED, attn):
+    for path in paths:
         meta = meta_of(path)
         errors = compare(path, training=meta["mode"] == "train")
         gradients = [e for name, e in errors.items() if name.startswith("gradient of")]
@@ -80,7 +85,6 @@ def table(attn: str) -> pd.DataFrame | str:
             }
         )
     frame = pd.DataFrame(rows).set_index("recording").map(_short_form)
-    place = VARIABLE if named else "tests/recordings"
     return frame.rename_axis(say("recording in {place}", place=place))
 
 

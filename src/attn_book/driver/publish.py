@@ -37,7 +37,7 @@ from attn_book.records.recorded import ended_runs, finished_runs, recorded_plans
 from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
 from attn_book.records.seal import SUMS, broken_seals, seal
-from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
+from attn_book.study.pages import GUIDES, PAGES
 from attn_book.study.plan import Plan, results_folder
 from attn_book.study.recipes import PROFILES
 from attn_book.training.checkpoint import OPTIMIZER_PREFIX
@@ -108,7 +108,6 @@ def _publish(target: Path, source: Path, data_dir: str | Path | None) -> list[st
         notes += _measure_faults(target, staging, data_dir)
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
-        _draw_gains(plans)
         for chosen in LANGUAGES:
             for page in (*PAGES, *GUIDES):
                 with speaking(chosen):
@@ -175,9 +174,11 @@ def _publish_weights(sources: Sequence[Path], staging: Path) -> None:
         for source in sources:
             trained = Run(source / "runs" / run.folder.name)
             known = source / WEIGHTS_FOLDER / target.name
+            if trained.status != "finished" or not is_same(run, trained):
+                continue  # weights of another training
             if known.exists():
                 write_bytes(target, known.read_bytes())
-            elif trained.has_weights and is_same(run, trained):
+            elif trained.has_weights:
                 save_tensors(target, half_precision(trained), {"run": run.folder.name})
 
 
@@ -209,15 +210,6 @@ def half_precision(run: Run) -> dict[str, np.ndarray]:
         for name, value in tensors.items()
         if not name.startswith(OPTIMIZER_PREFIX)
     }
-
-
-def _draw_gains(plans: dict[str, Plan]) -> None:
-    """The figure that opens the README: each block's gain over ResNet-50."""
-    from attn_book.analysis import plots  # loads matplotlib, which a check does not need
-
-    plan = plans.get(OVERVIEW)
-    if plan and "animals10" in [comparison.task for comparison in plan.comparisons]:
-        plots.show(plan.alone("animals10"), plots.gain_forest(plan), "gains")
 
 
 def _copy_notebook(

@@ -91,12 +91,13 @@ def problems_of(folder: Path) -> list[str]:
         plans = recorded_plans(folder)
     except PublishError as error:
         return [*seals, str(error)]
-    if not finished_runs(folder):
+    finished = finished_runs(folder)
+    if not finished:
         return [*seals, f"no finished run is published; {FIRST_PUBLISH}"]
     problems += [
         f"{path.name} are weights of no run that is published"
         for path in sorted((folder / WEIGHTS_FOLDER).glob("*"))
-        if path.stem not in finished_runs(folder)
+        if path.stem not in finished
     ]
     problems += faults.problems(folder)
     problems += _table_problems(folder)

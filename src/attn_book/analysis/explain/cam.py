@@ -87,6 +87,7 @@ def grad_cams(
     labels = np.asarray(data.val.labels)[chosen]
     maps = {title: grad_cam(model, inputs, labels) for title, model in models.items()}
     shares = {title: predict(model, inputs) for title, model in models.items()}
+    drawn = pictures(data.name, inputs, recipe)
     return [
         Evidence(
             picture,
@@ -95,7 +96,7 @@ def grad_cams(
             {title: float(values[i, label]) for title, values in shares.items()},
             frozenset(t for t, values in shares.items() if values[i].argmax() == label),
         )
-        for i, (picture, label) in enumerate(zip(pictures(data, inputs), labels, strict=True))
+        for i, (picture, label) in enumerate(zip(drawn, labels, strict=True))
     ]
 
 

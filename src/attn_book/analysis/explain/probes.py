@@ -14,6 +14,7 @@ from attn_blocks.datasets import ImageDataset
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan, load_images
+from attn_book.training.build import channel_statistics
 
 Features = dict[str, tuple[paddle.Tensor, paddle.Tensor]]
 CANDIDATES = 64  # validation images among which examples are looked for
@@ -54,17 +55,17 @@ def network_input(
     images: ImageDataset, indices: Sequence[int] | np.ndarray, recipe: Recipe
 ) -> np.ndarray:
     """Validation images as the network gets them, float32 [B, 3, S, S]."""
-    source = datasets.DATASETS[images.name]
+    mean, std = channel_statistics(images.name, recipe)
     transform = datasets.create_transform(
-        recipe.augmentation, recipe.image_size, source.mean, source.std, train=False
+        recipe.augmentation, recipe.image_size, mean, std, train=False
     )
     return transform(images.val, np.asarray(indices), np.random.default_rng(0))
 
 
-def pictures(images: ImageDataset, inputs: np.ndarray) -> np.ndarray:
+def pictures(dataset: str, inputs: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Network inputs with the normalisation undone, for people: float [B, S, S, 3] in 0 to 1."""
-    source = datasets.DATASETS[images.name]
-    return np.clip(inputs.transpose(0, 2, 3, 1) * source.std + source.mean, 0, 1)
+    mean, std = channel_statistics(dataset, recipe)
+    return np.clip(inputs.transpose(0, 2, 3, 1) * std + mean, 0, 1)
 
 
 def examples(images: ImageDataset, count: int = CANDIDATES) -> np.ndarray:

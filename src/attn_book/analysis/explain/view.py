@@ -36,8 +36,8 @@ from attn_book.training.modulation import attention_blocks
 
 # (row, column) as shares of the image: the middle, and points around it.
 QUERIES = ((0.5, 0.5), (0.2, 0.2), (0.35, 0.75), (0.8, 0.5))
-# Forms of attention: NL's, GC's and SGE's.
 IMAGE = "image: "  # and its label: the first step of a walk
+# Forms of attention: NL's, GC's and SGE's.
 A_PIXEL, ONE, A_GROUP = "a map for each pixel", "one map for all pixels", "a map for each group"
 
 
@@ -83,7 +83,7 @@ class View:
             raise SettingError(f"index={index}: there are {len(images.val)} validation images")
         self.index = int(index)
         self.image = network_input(images, [index], recipe)
-        self.picture = pictures(images, self.image)[0]
+        self.picture = pictures(images.name, self.image, recipe)[0]
         with recording(self.blocks) as self._features:
             probabilities = predict(self.model, self.image)
         self.label = images.classes[images.val.labels[index]]

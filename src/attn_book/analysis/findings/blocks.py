@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -219,18 +219,22 @@ def _modulations(runs: Sequence[Run]) -> list[str]:
 
 
 def _by_block(runs: Sequence[Run], part: str, name: str) -> dict[str, float]:
-    """Block -> the mean over the runs of a number of its factor or summand.
-
-    A summand is measured by the size of what it is added to.
-    """
+    """Block -> the mean over the runs of a number of its factor or summand."""
     found = {}
     for block, first in runs[0].metrics["blocks"].items():
         if part in first:
             seen = [run.metrics["blocks"][block] for run in runs]
-            size = [one["input"] if part == "summand" else 1.0 for one in seen]
-            values = [one[part][name] / of for one, of in zip(seen, size, strict=True)]
-            found[block] = float(np.mean(values))
+            found[block] = float(np.mean([spread(one, part, name) for one in seen]))
     return found
+
+
+def spread(report: Mapping[str, Any], part: str, name: str) -> float:
+    """A number of a block's factor or summand, as a run's metrics have it under ``blocks``.
+
+    A summand's is the share of the size of what it is added to, 0 where that is 0.
+    """
+    size = report["input"] if part == "summand" else 1.0
+    return report[part][name] / size if size else 0.0
 
 
 def _most(values: dict[str, float], form: str) -> str:

@@ -103,19 +103,20 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
         return say("{lead}: {text}", lead=whole, text=_between(found, title, bought, budgets))
     theirs = np.mean([plain.history["val_acc"] for _, plain in pairs], axis=0)
     mine = np.mean([run.history["val_acc"] for run, _ in pairs], axis=0)
-    done, late = int(epochs / ratio), math.ceil(0.75 * epochs)
-    last = _("last epoch")
-    if epochs - late > 1:
-        last = say("last {number} epochs", number=epochs - late)
-    text = say(
-        "{whole}; no run of that length is on record. The {last} of {network}'s own {epochs} "
-        "brought it {gain}.",
-        whole=whole,
-        network=found.plain,
-        last=last,
-        epochs=epochs,
-        gain=points(100 * (theirs[-1] - theirs[late - 1])),
-    )
+    done, late = int(epochs / ratio), min(math.ceil(0.75 * epochs), epochs - 1)
+    text = say("{whole}; no run of that length is on record.", whole=whole)
+    if late:  # of a single epoch there is no last quarter
+        last = _("last epoch")
+        if epochs - late > 1:
+            last = say("last {number} epochs", number=epochs - late)
+        brought = say(
+            "The {last} of {network}'s own {epochs} brought it {gain}.",
+            network=found.plain,
+            last=last,
+            epochs=epochs,
+            gain=points(100 * (theirs[-1] - theirs[late - 1])),
+        )
+        text = sentences([text, brought])
     if done < 1 or len(mine) != len(theirs):
         return text
     then = say(

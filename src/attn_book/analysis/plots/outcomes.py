@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from attn_blocks.errors import SettingError
 from attn_book.analysis import readings, verdicts
 from attn_book.analysis.findings.budget import STEP
 from attn_book.analysis.findings.scores import by_confidence, confidence_of
@@ -30,8 +31,13 @@ def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
     """Confusion matrices on the validation images, summed over seeds.
 
     The colour is the share of the true class, the number how many images there are.
+
+    Raises:
+        SettingError: no run is finished.
     """
     shown = {title: title_runs for title, title_runs in runs.items() if title_runs}
+    if not shown:
+        raise SettingError("no run is finished, so that there is no confusion matrix")
     classes = next(iter(shown.values()))[0].classes
     columns = 2 if len(shown) == 4 else min(len(shown), 3)  # four as two by two
     rows = math.ceil(len(shown) / columns)

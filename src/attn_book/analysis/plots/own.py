@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
+from attn_book.analysis.findings.blocks import spread
 from attn_book.analysis.own import Judged
 from attn_book.analysis.plots.outcomes import gains
 from attn_book.analysis.plots.style import DASHES, book_style, colour, marker
@@ -73,8 +74,7 @@ def _differs(runs: Sequence[Run]) -> dict[str, dict[str, list[float]]]:
         for block, report in run.metrics.get("blocks", {}).items():
             for name in ("factor", "summand"):
                 if name in report:
-                    whole = report["input"] if name == "summand" else 1.0
-                    share = report[name]["images"] / whole if whole else 0.0
+                    share = spread(report, name, "images")
                     found.setdefault(name, {}).setdefault(block, []).append(share)
     return found
 

@@ -43,7 +43,8 @@ def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int 
     shares /= shares.sum(axis=1, keepdims=True)
     predicted = logits.argmax(axis=1)
     chosen = _half_wrong(predicted == labels, columns * rows)
-    drawn = pictures(images, network_input(images, chosen, run.experiment.recipe))
+    recipe = run.experiment.recipe
+    drawn = pictures(images.name, network_input(images, chosen, recipe), recipe)
     with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
             rows,
