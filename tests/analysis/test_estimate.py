@@ -134,6 +134,11 @@ def test_the_command_needs_neither_images_nor_gpu(counted, monkeypatch, capsys):
     assert printed.rstrip().endswith(estimate.ASSUMED)
 
 
+def test_a_page_that_trains_nothing_costs_nothing(capsys):
+    assert main(["estimate", "export"]) == 2
+    assert capsys.readouterr().err == "error: export trains nothing, so that it costs nothing\n"
+
+
 def test_every_page_of_the_paper_profile_can_be_planned_without_images(monkeypatch):
     seen = []
     monkeypatch.setattr(estimate, "costs", lambda plans: seen.extend(plans) or [ITEM])

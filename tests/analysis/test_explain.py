@@ -138,6 +138,25 @@ def test_attention_of_a_query_is_its_row_and_sums_to_one(page):
         assert weights.sum() == pytest.approx(1, abs=1e-5)
 
 
+def test_a_network_is_looked_into_with_the_channels_that_it_was_trained_with(page):
+    planned = page.comparison("animals10")
+    turned = replace(planned.recipe, reversed_statistics=True)
+    # The drawn images are as bright in every channel; as if they were photographs.
+    images = replace(planned.loaded, name="caltech16")
+    for recipe in (planned.recipe, turned):
+        _, trained_on = build.build_loaders(images, recipe, seed=0)
+        inputs = explain.network_input(images, [0, 1], recipe)
+        np.testing.assert_array_equal(inputs, next(iter(trained_on.epoch(0)))[0][:2])
+    once, again = (
+        explain.pictures(images.name, explain.network_input(images, [0], recipe), recipe)
+        for recipe in (planned.recipe, turned)
+    )
+    np.testing.assert_allclose(once, again, atol=1e-6)  # one picture, however it went in
+    assert explain.network_input(images, [0], turned) != pytest.approx(
+        explain.network_input(images, [0], planned.recipe)
+    )
+
+
 def test_pixels_that_ask_the_same_look_at_the_same_place(page):
     def deaf(model):  # every query becomes the bias of theta
         for block in explain.attention_blocks(model).values():

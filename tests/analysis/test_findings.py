@@ -9,6 +9,7 @@ import pytest
 from attn_blocks.errors import SettingError
 from attn_blocks.files import read_json, write_json
 from attn_book.analysis import findings
+from attn_book.analysis.findings import blocks
 from attn_book.analysis.findings.compared import has_block
 from attn_book.analysis.findings.scores import calibration_error
 from attn_book.analysis.first_study import decay_alone
@@ -243,6 +244,23 @@ def test_cost_is_said_in_parameters_multiply_adds_and_measured_time(made):
     assert unmeasured.endswith("million an image). Its step time was not measured here.")
     cheap = text_of(findings.cost_finding(made.page(), TASK, measured(0.9)))
     assert cheap.endswith("So it leaves no time in which ResNet-50 could train for longer.")
+
+
+@pytest.mark.parametrize(("epochs", "brought"), [(1, None), (2, "+30.0"), (3, "+10.0")])
+def test_a_short_training_says_what_its_last_epoch_brought(made, epochs, brought):
+    for which in (RESNET, SE):
+        made(which, 0, 0.7, curve=[0.3, 0.6, 0.7][:epochs])
+    text = text_of(findings.cost_finding(made.page(), TASK, measured(1.5)))
+    said = re.findall(r"The last epoch of ResNet-50's own \d brought it (.+?) points", text)
+    assert said == ([brought] if brought else [])
+    assert "no run of that length is on record." in text
+
+
+def test_what_is_added_to_nothing_has_no_share_of_it():
+    report = {"input": 0.0, "summand": {"images": 0.5}, "factor": {"images": 0.2}}
+    assert blocks.spread(report, "summand", "images") == 0.0
+    assert blocks.spread(report, "factor", "images") == 0.2
+    assert blocks.spread(report | {"input": 2.0}, "summand", "images") == 0.25
 
 
 @pytest.mark.parametrize(("share", "gain"), [(0.9, "+12.5"), (0.7, "-7.5")])

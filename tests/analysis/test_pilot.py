@@ -35,6 +35,10 @@ def test_one_seed_chooses_nothing():
     assert pilot.table(found).loc["0.2", f"Seed {SECOND}"] == "–"
 
 
+def test_without_a_whole_trial_none_is_chosen():
+    assert pilot.chosen([trial(20, 0.80), trial(45, 0.90, 0.90)]) is None
+
+
 def test_a_longer_trial_decides_nothing():
     found = [trial(30, 0.84, 0.84), trial(45, 0.90, 0.90)]
     assert pilot.chosen(found) is found[0]

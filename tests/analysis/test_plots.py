@@ -94,6 +94,11 @@ def test_curves_of_runs(seeds):
     )
 
 
+def test_without_a_finished_run_there_is_no_confusion_matrix():
+    with pytest.raises(SettingError, match="no run is finished"):
+        plots.confusion_matrices({"ResNet-50": []})
+
+
 def test_confusion_is_coloured_by_its_share_and_numbered_by_its_count():
     figure = plots.confusion_matrices(runs_of(list(ALL)[:4], 2) | {"GE-ResNet-50": []})
     image = figure.axes[0].images[0].get_array()

@@ -72,6 +72,13 @@ def test_the_table_has_a_row_for_each_recording_of_the_block(monkeypatch):
         reference.table("sgee")
 
 
+def test_a_block_without_recordings_is_said_to_have_none(tmp_path, monkeypatch):
+    (path,) = [*reference.SHIPPED.glob("srm*.npz")][:1]
+    shutil.copy(path, tmp_path)
+    monkeypatch.setenv(reference.VARIABLE, str(tmp_path))
+    assert reference.table("sge") == "There is no recording of sge in ATTN_REFERENCE_DIR."
+
+
 def test_the_table_is_of_the_folder_that_is_named(tmp_path, monkeypatch):
     for attn in ("sge", "srm"):
         shutil.copy(reference.files(reference.SHIPPED, attn)[0], tmp_path)

@@ -98,9 +98,15 @@ def test_small_networks_of_the_first_seed_are_published_in_float16(tmp_path, mon
     np.testing.assert_allclose(half, whole, atol=0.02)
     with pytest.raises(CheckpointError, match="best weights are not published"):
         load(elsewhere, "best")
-    # Published again from a machine without them, they stay.
+    # Published again from a machine without them, they stay,
     publishing.publish("smoke", tmp_path / "elsewhere", target)
     assert path.exists() and check(target) == []
+    # but not beside the record of another training.
+    history = elsewhere.folder / "history.csv"
+    loss = history.read_text().splitlines()[1].split(",")[2]
+    history.write_text(history.read_text().replace(loss, f"{float(loss) + 1}", 1))
+    publishing.publish("smoke", tmp_path / "elsewhere", target)
+    assert not path.exists() and check(target) == []
 
 
 def test_weights_beyond_what_half_precision_holds_stay_finite(tmp_path):

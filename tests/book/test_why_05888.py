@@ -101,6 +101,19 @@ def test_what_is_not_trained_is_said_to_be_so(book, tmp_path, study_run):
     assert made["unequal"].figure is not None
 
 
+def test_before_the_plain_network_is_trained_the_page_says_so(book, tmp_path, study_run):
+    folder = tmp_path / "study"
+    other = design.PILOT[0].entry("rate 0.05, crop from 0.35, 20 epochs")
+    study_run(folder, "animals10", other, 100, 0.7)
+    (tmp_path / "records").mkdir()
+    texts = book("lessons.why_05888").texts(tmp_path / "records", folder)
+    assert texts["why_05888_curve"] == (
+        "No run of the plain network by the study's recipe is published yet."
+    )
+    assert "not trained yet" in texts["why_05888_unequal_table"]
+    assert "print one and the same evaluation" in texts["why_05888_write_ups"]
+
+
 def test_the_finished_page_follows_from_the_records(book, finished):
     module = book("lessons.why_05888")
     found = module.Found(finished)
