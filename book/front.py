@@ -22,9 +22,16 @@ from texts import banner, origin, table
 
 from attn_blocks.files import atomic_write
 from attn_book.analysis import plots, tables, verdicts
-from attn_book.analysis.judgement import BETTER as IS_BETTER
-from attn_book.analysis.judgement import HERE, OPEN, OUTCOMES, UNDER, WITHIN, Verdict
-from attn_book.analysis.judgement import WORSE as IS_WORSE
+from attn_book.analysis.judgement import (
+    HERE,
+    IS_BETTER,
+    IS_WORSE,
+    OPEN,
+    OUTCOMES,
+    UNDER,
+    WITHIN,
+    Verdict,
+)
 from attn_book.analysis.words import block_of, clauses, counted, joined, listed, plain, sentences
 from attn_book.language import N_, _, say
 from attn_book.records import planned

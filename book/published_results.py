@@ -9,10 +9,10 @@ from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, Verdict
 from attn_book.analysis.words import clauses, listed, sentences
 from attn_book.language import N_, _, say
-from attn_book.records.recorded import ended_runs, entry_of
+from attn_book.records.recorded import ended_of, ended_runs, wanted_of
 from attn_book.study.claims import CLAIMS, REACH
 from attn_book.study.design import EXTRA, ORDER
-from attn_book.study.pages import PAGES, TASK_TITLES, seeds_of
+from attn_book.study.pages import PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
@@ -102,20 +102,8 @@ def under_way(pages: dict[str, Plan]) -> str | None:
     settings = PROFILES[folder.name]
     trained = [EXTRA[name] for name in dict(ORDER)] if settings.folds else PAGES.values()
     comparisons = [comparison for part in trained for comparison in part]
-    wanted = {
-        (comparison.task, entry.title, seed)
-        for comparison in comparisons
-        for entry in comparison.entries
-        for seed in seeds_of(comparison, entry, settings.seeds)
-    }
-    ended = [run.experiment for run in ended_runs(folder).values()]
-    found = {
-        (comparison.task, entry.title, experiment.seed)
-        for comparison in comparisons
-        for experiment in ended
-        if (entry := entry_of(comparison, experiment, folder.name)) is not None
-    }
-    done = len(wanted & found)
+    wanted = wanted_of(comparisons, settings.seeds)
+    done = len(ended_of(comparisons, ended_runs(folder).values(), folder.name) & {*wanted})
     if done == len(wanted):
         return None
     return say(

@@ -14,7 +14,7 @@ from PIL import Image
 import attn_blocks as ab
 from attn_blocks.errors import SettingError
 from attn_book.analysis import plots, verdicts
-from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots import style
 from attn_book.records.logits import save_logits
@@ -381,7 +381,8 @@ def inside_figures():
     yield "queries", plots.query_attention(PICTURE, queries, RNG.random((7, 7)), 0.91)
     yield "transforms", plots.transforms(PICTURE, Transforms(*[matrices] * 4))
     yield "parameters", plots.parameter_spread(parameters, {"weight": 0})
-    yield "grad-cam", plots.grad_cam([Evidence(PICTURE, "cat", nine, dict.fromkeys(nine, 0.5))] * 3)
+    seen = SeenImage(PICTURE, "cat", nine, dict.fromkeys(nine, 0.5))
+    yield "grad-cam", plots.grad_cam([seen] * 3)
     yield "walk", plots.walk(steps)
 
 
@@ -422,7 +423,7 @@ def test_a_query_is_marked_where_it_is():
 
 
 def test_a_grad_cam_of_zeros_stays_dark():
-    seen = Evidence(PICTURE, "cat", {"ResNet-50": np.zeros((3, 3))}, {"ResNet-50": 0.25})
+    seen = SeenImage(PICTURE, "cat", {"ResNet-50": np.zeros((3, 3))}, {"ResNet-50": 0.25})
     axis = plots.grad_cam([seen]).axes[1]
     assert axis.images[1].get_array().max() == 0
     assert axis.get_title() == "ResNet-50\np = 0.25"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from attn_book.analysis import readings
-from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.judgement import Verdict
 from attn_book.records.logits import save_logits
 from attn_book.study.claims import CLAIMS, PRIMARY
@@ -283,7 +283,7 @@ def test_parameters_say_where_they_began_and_which_went_farthest():
 def test_grad_cam_says_which_class_is_asked_about_and_who_is_left_out():
     maps = {"ResNet-50": np.ones((2, 2)), "SE-ResNet-50": np.ones((2, 2))}
     evidence = [
-        Evidence(np.zeros((4, 4, 3)), "cat", maps, dict.fromkeys(maps, 0.5), frozenset(right))
+        SeenImage(np.zeros((4, 4, 3)), "cat", maps, dict.fromkeys(maps, 0.5), frozenset(right))
         for right in (maps, ["SE-ResNet-50"])
     ]
     runs = {**{title: [run(0.5)] for title in maps}, "VGG-19": [run(0.5)], "GE-ResNet-50": []}

@@ -419,7 +419,7 @@ def break_confusion(folder, edit):
 def break_history(folder, edit):
     path = run_of(folder, SGE) / "history.csv"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    return "its history has 1 epochs"
+    return "its history has 1 of 2 epochs"
 
 
 def break_settings(folder, edit):

@@ -187,7 +187,7 @@ DAMAGES = {
     ),
     "metrics of another run": (
         changed("metrics.json", final_val_acc=0.75),
-        "metrics.json does not fit the rest of the run (its history ends at accuracy 0.5)",
+        "metrics.json does not fit the rest of the run (final_val_acc is 0.75, its history gives 0.5)",
     ),
     "logits cut": (
         cut("logits.safetensors", 1),
@@ -290,7 +290,8 @@ JSON = st.recursive(
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 @pytest.mark.parametrize(
@@ -325,7 +326,8 @@ def test_changed_records_are_read_or_refused_in_our_own_words(run, name, read, d
 
 
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
 def test_changed_histories_are_read_or_refused_in_our_own_words(run, data):

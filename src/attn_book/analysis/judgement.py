@@ -17,11 +17,11 @@ from attn_book.study.claims import CLAIMS, PRIMARY, REACH, SECONDARY, SIZE, Clai
 MARGIN = 1.5  # points
 LEVEL, INNER_LEVEL = 0.95, 0.90
 # The protocol's words, as records have them; ``verdicts.outcome`` says them in today's language.
-BETTER, WORSE, WITHIN, OPEN = N_("better"), N_("worse"), N_("within 1.5 points"), N_("open")
+IS_BETTER, IS_WORSE, WITHIN, OPEN = N_("better"), N_("worse"), N_("within 1.5 points"), N_("open")
 SMALLER, LARGER = N_("smaller than reported"), N_("larger than reported")
 UNDER = N_(" by under 1.5 points")
 HERE = N_(", on these images")
-OUTCOMES = (BETTER, WORSE, WITHIN, SMALLER, LARGER, OPEN)
+OUTCOMES = (IS_BETTER, IS_WORSE, WITHIN, SMALLER, LARGER, OPEN)
 NOT_TESTED = N_("not tested")
 CONSTANT = N_("constant: no verdict on attention")
 CANNOT = N_("cannot occur here")
@@ -245,7 +245,7 @@ def primary_outcome(interval: Interval, inner: Interval) -> str:
     """The word for a simultaneous 95% interval and the 90% one inside it, in points."""
     low, high = interval
     if low > 0 or high < 0:
-        word = BETTER if low > 0 else WORSE
+        word = IS_BETTER if low > 0 else IS_WORSE
         return word + UNDER if low > -MARGIN and high < MARGIN else word
     return WITHIN if inner[0] > -MARGIN and inner[1] < MARGIN else OPEN
 
@@ -283,7 +283,7 @@ def secondary_outcome(kind: str, above: bool, p_adjusted: float) -> str:
         return OPEN
     if kind == SIZE:
         return LARGER if above else SMALLER
-    return BETTER if above else WORSE
+    return IS_BETTER if above else IS_WORSE
 
 
 def _expected(verdict: Verdict) -> float:

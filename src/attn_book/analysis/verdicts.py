@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from attn_book.analysis.evidence import on_record, other_lengths
-from attn_book.analysis.judgement import BETTER as IS_BETTER
 from attn_book.analysis.judgement import (
     CANNOT,
     CONSTANT,
     HERE,
+    IS_BETTER,
     UNDER,
     Interval,
     Verdict,

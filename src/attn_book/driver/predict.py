@@ -97,7 +97,7 @@ def draw_cams(
         (values,) = explain.grad_cam(model, inputs[None], [label])
         (picture,) = explain.pictures(run.experiment.dataset, inputs[None], run.experiment.recipe)
         name, share = run.classes[label], float(shares[label])
-        seen = explain.Evidence(picture, name, {title: values}, {title: share})
+        seen = explain.SeenImage(picture, name, {title: values}, {title: share})
         plots.save(plots.grad_cam([seen]), textwrap.fill(provenance(run), LINE), target)
     return dict(zip(map(str, images), targets, strict=True))
 

@@ -15,7 +15,7 @@ from attn_blocks.errors import SettingError
 from attn_book.analysis.words import counted
 from attn_book.driver.pages import page_task
 from attn_book.driver.processes import Task, run_tasks
-from attn_book.driver.terminal import Progress, relative, say, titles_of
+from attn_book.driver.terminal import Progress, relative, tell, titles_of
 from attn_book.language import ENGLISH
 from attn_book.records import planned, published, repair
 from attn_book.records.run import Run
@@ -117,7 +117,7 @@ class Schedule:
         ]
         if lacking:
             self.failed_pages += 1
-            say(f"FAILED {page.page}: left out, it needs {'; '.join(lacking)}", stream=sys.stderr)
+            tell(f"FAILED {page.page}: left out, it needs {'; '.join(lacking)}", stream=sys.stderr)
         return bool(lacking)
 
     def _show_progress(self, running: Sequence[Task]) -> None:
@@ -131,17 +131,17 @@ class Schedule:
         self.ended[task.title] = error
         outcome = _outcome(Run(task.folder))
         line = f"[{len(self.ended):2}/{len(self.missing)}] {self.titles[task.title]}: {outcome}"
-        say(*notes, line)
+        tell(*notes, line)
         return self._ready_pages()
 
     def _page_done(self, task: Task, notes: Sequence[str], error: str | None) -> None:
-        say(*notes, stream=sys.stderr)
+        tell(*notes, stream=sys.stderr)
         if error is None:
             self.executed += 1
-            say(f"{task.title}: executed, {relative(Path(task.request['output']))}")
+            tell(f"{task.title}: executed, {relative(Path(task.request['output']))}")
         else:
             self.failed_pages += 1
-            say(f"FAILED {task.title}", error, stream=sys.stderr)
+            tell(f"FAILED {task.title}", error, stream=sys.stderr)
 
 
 def training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:

@@ -28,7 +28,7 @@ ROOM_TAKEN = 58  # letters of that line, at most, before the names at its end
 COLUMNS = ("Final accuracy", "Standard deviation", "Runs", "Reported")
 
 
-def say(*lines: str, stream: TextIO | None = None) -> None:
+def tell(*lines: str, stream: TextIO | None = None) -> None:
     """Print lines, around a progress bar if one is shown."""
     stream = stream or sys.stdout
     for line in lines:

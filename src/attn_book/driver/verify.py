@@ -7,19 +7,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from attn_blocks.errors import CheckpointError, SettingError
 from attn_book.driver.executed import notebook_problems, read_page
 from attn_book.driver.numbers import other_numbers
 from attn_book.driver.summary import write_summary
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults, first_study, full_size
-from attn_book.records.logits import fits, read_logits
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, recorded_plans
-from attn_book.records.repair import READERS
+from attn_book.records.repair import READERS, disagreements
 from attn_book.records.run import Run, folders_in
 from attn_book.records.seal import broken_seals
 from attn_book.records.semantics import changed_parts
@@ -138,29 +135,7 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     if run.status != "finished":
         return [f"is {run.status}"]
     unfit = why_unfit(run, profile)
-    problems = [unfit] if unfit else []
-    metrics, accuracy = run.metrics, run.history["val_acc"]
-    if len(accuracy) != run.experiment.recipe.epochs:
-        problems.append(f"its history has {len(accuracy)} epochs")
-        return problems
-    best = int(np.argmax(accuracy))
-    confusion = run.confusion
-    computed = {
-        "final_val_acc": accuracy[-1],
-        "best_val_acc": accuracy[best],
-        "best_epoch": best + 1,
-        "seconds": round(float(run.history["seconds"].sum()), 1),
-    }
-    problems += [
-        f"{name} is {metrics[name]}, its history gives {value}"
-        for name, value in computed.items()
-        if metrics[name] != value
-    ]
-    if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
-        problems.append("its confusion matrix does not give its final accuracy")
-    if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
-        problems.append("its logits do not give its confusion matrix")
-    return problems
+    return ([unfit] if unfit else []) + disagreements(run)
 
 
 def _diverged_problems(run: Run, profile: str) -> list[str]:

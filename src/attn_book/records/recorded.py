@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -156,26 +156,40 @@ def _plan(
     )
 
 
-def ended_of(plan: Plan) -> set[tuple[str, str, int]]:
-    """(task, title, seed) of a page's runs that finished or diverged."""
-    diverged = [run.experiment for run in ended_runs(plan.results_dir).values() if run.diverged]
-    found = set()
-    for c in plan.comparisons:
-        found |= {(c.task, entry.title, experiment.seed) for entry, experiment in c.experiments}
-        for experiment in diverged:
-            entry = entry_of(c.comparison, experiment, plan.profile)
-            if entry is not None:
-                found.add((c.task, entry.title, experiment.seed))
-    return found
+def wanted_of(
+    comparisons: Iterable[Comparison], seeds: tuple[int, ...]
+) -> list[tuple[str, str, int]]:
+    """(task, title, seed) of every run of some comparisons, each once, in their order."""
+    wanted = (
+        (comparison.task, entry.title, seed)
+        for comparison in comparisons
+        for entry in comparison.entries
+        for seed in seeds_of(comparison, entry, seeds)
+    )
+    return list(dict.fromkeys(wanted))
+
+
+def ended_of(
+    comparisons: Iterable[Comparison], runs: Iterable[Run], profile: str
+) -> set[tuple[str, str, int]]:
+    """(task, title, seed) of those of ``runs`` that are of some comparisons."""
+    experiments = [run.experiment for run in runs]
+    return {
+        (comparison.task, entry.title, experiment.seed)
+        for comparison in comparisons
+        for experiment in experiments
+        if (entry := entry_of(comparison, experiment, profile)) is not None
+    }
 
 
 def lacking(plan: Plan) -> list[str]:
     """What a page shows and the records do not hold: a line for each missing run."""
-    there = ended_of(plan)
+    diverged = [run for run in ended_runs(plan.results_dir).values() if run.diverged]
+    there = ended_of([c.comparison for c in plan.comparisons], diverged, plan.profile)
+    for c in plan.comparisons:
+        there |= {(c.task, entry.title, experiment.seed) for entry, experiment in c.experiments}
     return [
-        f"{entry.title} on {comparison.task}, seed {seed}"
-        for comparison in PAGES[plan.page]
-        for entry in comparison.entries
-        for seed in seeds_of(comparison, entry, plan.seeds)
-        if (comparison.task, entry.title, seed) not in there
+        f"{title} on {task}, seed {seed}"
+        for task, title, seed in wanted_of(PAGES[plan.page], plan.seeds)
+        if (task, title, seed) not in there
     ]

@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from attn_blocks.errors import CheckpointError, SettingError
 from attn_blocks.files import remove_leftovers, set_aside
 from attn_blocks.tensors import tensor_shapes
@@ -130,36 +132,47 @@ def set_aside_damaged_files(run: Run) -> list[str]:
             problems.append(str(error))
             set_aside(path)
     if run.status == "finished":
-        disagreement = _disagreement(Run(run.folder))
-        if disagreement:
+        name = Run(run.folder).experiment.name
+        if name != run.folder.name:
+            found = [f"its record is that of {name}"]
+        else:
+            found = disagreements(Run(run.folder))
+        if found:
             path = run.folder / "metrics.json"
-            problems.append(
-                f"{path} does not fit the rest of the run ({disagreement}); {MADE_AGAIN}"
-            )
+            problems.append(f"{path} does not fit the rest of the run ({found[0]}); {MADE_AGAIN}")
             set_aside(path)
     return problems
 
 
-def _disagreement(run: Run) -> str | None:
-    """How the files of a finished run contradict one another; None if they do not."""
-    if run.experiment.name != run.folder.name:
-        return f"its record is that of {run.experiment.name}"
-    epochs, accuracy = run.experiment.recipe.epochs, run.history["val_acc"]
+def disagreements(run: Run) -> list[str]:
+    """How the files of a finished run contradict one another; none if they do not."""
+    metrics, confusion, epochs = run.metrics, run.confusion, run.experiment.recipe.epochs
+    accuracy = run.history["val_acc"]
     if len(accuracy) != epochs:
-        return f"its history has {len(accuracy)} of {epochs} epochs"
-    if run.metrics["final_val_acc"] != accuracy[-1]:
-        return f"its history ends at accuracy {accuracy[-1]}"
-    if len(run.classes) != len(run.confusion):
-        return f"its record has {len(run.classes)} classes"
-    scores = read_logits(run.folder / "logits.safetensors")
-    if not fits(*scores, run.confusion):
-        return "its logits do not give its confusion matrix"
-    expected = {"last": epochs, "best": run.metrics["best_epoch"]}
-    for which, epoch in expected.items():
+        return [f"its history has {len(accuracy)} of {epochs} epochs"]
+    best = int(np.argmax(accuracy))
+    computed = {
+        "final_val_acc": accuracy[-1],
+        "best_val_acc": accuracy[best],
+        "best_epoch": best + 1,
+        "seconds": round(float(run.history["seconds"].sum()), 1),
+    }
+    found = [
+        f"{name} is {metrics[name]}, its history gives {value}"
+        for name, value in computed.items()
+        if metrics[name] != value
+    ]
+    if len(run.classes) != len(confusion):
+        found.append(f"its record has {len(run.classes)} classes")
+    if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
+        found.append("its confusion matrix does not give its final accuracy")
+    if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
+        found.append("its logits do not give its confusion matrix")
+    for which, epoch in {"last": epochs, "best": best + 1}.items():
         path = run.folder / f"{which}.safetensors"
         if path.exists() and _weights_epoch(path) != epoch:
-            return f"{path.name} is not of epoch {epoch}"
-    return None
+            found.append(f"{path.name} is not of epoch {epoch}")
+    return found
 
 
 def _weights_epoch(path: Path) -> int:

@@ -1,6 +1,6 @@
 """What a trained network looks at: its gates, attention maps and Grad-CAM on real images."""
 
-from attn_book.analysis.explain.cam import Evidence, grad_cam, grad_cams
+from attn_book.analysis.explain.cam import SeenImage, grad_cam, grad_cams
 from attn_book.analysis.explain.probes import (
     examples,
     images_of,
@@ -18,7 +18,7 @@ from attn_book.analysis.explain.view import (
 from attn_book.training.modulation import attention_blocks
 
 __all__ = [
-    "Evidence",
+    "SeenImage",
     "Transforms",
     "View",
     "attention_blocks",

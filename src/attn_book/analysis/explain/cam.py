@@ -29,7 +29,7 @@ CAM_SIDE = 4  # pixels
 POOLS = (nn.MaxPool2D, nn.AdaptiveAvgPool2D)
 
 
-class Evidence(NamedTuple):
+class SeenImage(NamedTuple):
     """Grad-CAM of several networks on one image.
 
     Attributes:
@@ -68,7 +68,7 @@ def grad_cam(model: nn.Layer, inputs: np.ndarray, labels: Sequence[int] | np.nda
 
 def grad_cams(
     plan: Plan, task: str, runs: Mapping[str, Sequence[Run]], images: int = 3
-) -> list[Evidence]:
+) -> list[SeenImage]:
     """Grad-CAM of each model's first run on the same validation images, of different classes.
 
     Images that all models classify correctly come first: there the true class is also the
@@ -89,7 +89,7 @@ def grad_cams(
     shares = {title: predict(model, inputs) for title, model in models.items()}
     drawn = pictures(data.name, inputs, recipe)
     return [
-        Evidence(
+        SeenImage(
             picture,
             data.classes[label],
             {title: values[i] for title, values in maps.items()},

@@ -9,8 +9,19 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attn_book.analysis.plots.first_study import DARK, GROUND, NOTE, PALE, STRONG, WIDTH
-from attn_book.analysis.plots.style import DASHES, book_style, colour, marker
+from attn_book.analysis.plots.style import (
+    DARK,
+    DASHES,
+    GROUND,
+    NOTE,
+    PALE,
+    STRONG,
+    WIDTH,
+    book_style,
+    colour,
+    marker,
+)
+from attn_book.analysis.words import block_of
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.pages import RESNET, TASK_TITLES
@@ -57,7 +68,7 @@ def write_ups(found: Sequence[WriteUp], reported: Mapping[tuple[str, str], float
             lines = sorted(one.prints.items(), key=lambda pair: [*map(_place, pair[1])][-1:])
             for line, (title, when) in enumerate(lines):
                 y = row + 0.24 * (line - (len(lines) - 1) / 2)
-                text = f"{title.removesuffix(f'-{RESNET.title}')} {reported[one.task, title]:.4f}"
+                text = f"{block_of(title)} {reported[one.task, title]:.4f}"
                 at = [_place(day) for day in when] or [first - 1]
                 if when:
                     look = {"color": colour(title), "marker": marker(title), "markersize": 7}
@@ -156,7 +167,7 @@ def rescue(found: Mapping[str, Mapping[str, float]], level: float) -> Figure:
                 axis.plot(share, place, marker(title), color=colour(title), markersize=9)
                 side = -1 if share == min(shares) else 1
                 where = {"ha": "right" if side < 0 else "left", **NOTE}
-                text = f"{title.removesuffix(f'-{RESNET.title}')} {share:.1f}"
+                text = f"{block_of(title)} {share:.1f}"
                 axis.annotate(text, (share, place), (8 * side, 0), bbox=GROUND, **where)
         axis.axvline(100 * level, color=STRONG, linewidth=2)
         top = (100 * level, -0.6), (0, 8)

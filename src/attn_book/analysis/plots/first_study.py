@@ -10,16 +10,20 @@ from matplotlib.figure import Figure
 
 from attn_book.analysis import first_study
 from attn_book.analysis.first_study import CONVOLUTIONS, UNDECIDED, Learned, OldVerdict
-from attn_book.analysis.plots.style import book_style, colour
+from attn_book.analysis.plots.style import (
+    DARK,
+    GROUND,
+    HOLLOW,
+    NOTE,
+    PALE,
+    STRONG,
+    WIDTH,
+    book_style,
+    colour,
+)
 from attn_book.analysis.statistics import Difference, Values
 from attn_book.language import _, say
 from attn_book.study.pages import RESNET, SRM, TASK_TITLES
-
-DARK, PALE, STRONG = "#444444", "#a0a0a0", "#b2182b"
-NOTE = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
-GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the axis behind a note
-HOLLOW = {"ls": "", "marker": "o", "color": "white", "mew": 1.8}
-WIDTH = 7  # inches
 
 
 def gains_under_decay(courses: Mapping[str, np.ndarray], values: Values) -> Figure:

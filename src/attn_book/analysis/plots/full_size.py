@@ -9,9 +9,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attn_book.analysis.plots.first_study import DARK, GROUND, HOLLOW, NOTE, PALE, WIDTH
-from attn_book.analysis.plots.style import book_style, colour, marker
+from attn_book.analysis.plots.style import (
+    DARK,
+    GROUND,
+    HOLLOW,
+    NOTE,
+    PALE,
+    WIDTH,
+    book_style,
+    colour,
+    marker,
+)
 from attn_book.analysis.plots.training import MARKERS
+from attn_book.analysis.words import block_of
 from attn_book.language import _, say
 from attn_book.study.pages import RESNET
 
@@ -58,7 +68,7 @@ def gains_of_trainings(
             axis.plot(mean, place, "D", color=ink, markersize=6, zorder=3)
             where = (max(v + 2 * e for v, e in zip(values, errors[title], strict=True)), place)
             axis.annotate(f"{mean:+.1f}", where, (8, 0), ha="left", **NOTE)
-        names = [title.removesuffix(f"-{RESNET.title}") for title in gains]
+        names = [block_of(title) for title in gains]
         _frame(axis, names, _("a training, ± 2 errors of its images"), _("mean"), "D")
         axis.margins(x=0.1)
     return figure
@@ -105,7 +115,7 @@ def _line(
         marker=marker(title),
         markevery=max(1, len(at) // MARKERS),
         markersize=6,
-        label=f"{title.removesuffix(f'-{RESNET.title}')} {end}",
+        label=f"{block_of(title)} {end}",
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from attn_book.analysis import readings
-from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.plots.style import book_style
 from attn_book.analysis.readings.inside import SA_START
 from attn_book.analysis.words import joined, listed, named, sentences
@@ -198,7 +198,7 @@ def transforms(picture: np.ndarray, seen: Transforms) -> Figure:
     return figure
 
 
-def grad_cam(evidence: Sequence[Evidence]) -> Figure:
+def grad_cam(evidence: Sequence[SeenImage]) -> Figure:
     """Grad-CAM of each model, a row an image, with the probability of the true class.
 
     Each map is drawn relative to its own largest value; a map that is 0 everywhere stays dark.

@@ -15,7 +15,7 @@ from attn_book.analysis import readings, verdicts
 from attn_book.analysis.findings.budget import STEP
 from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
-from attn_book.analysis.plots.style import book_style, colour, marker
+from attn_book.analysis.plots.style import DARK, book_style, colour, marker
 from attn_book.analysis.words import block_of, listed, points, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
@@ -24,7 +24,7 @@ from attn_book.study.plan import Plan
 
 WHITE = {"markerfacecolor": "white", "markeredgecolor": "black"}
 MOST_NUMBERED = 16  # classes of a confusion matrix whose cells have room for a number
-GREY, THICK, THIN = "#444444", 3.5, 1.2
+THICK, THIN = 3.5, 1.2
 
 
 def confusion_matrices(runs: Mapping[str, Sequence[Run]]) -> Figure:
@@ -157,7 +157,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
     """
     found = verdicts.against_resnet(plan, task)
     with book_style():
-        handles = [plt.Line2D([], [], label=_("ours"), marker="o", ls="", color=GREY)]
+        handles = [plt.Line2D([], [], label=_("ours"), marker="o", ls="", color=DARK)]
         figure, axis = plt.subplots(figsize=(8, 1.4 + 0.48 * len(found)), layout="constrained")
         for place, verdict in enumerate(found):
             if verdict.is_own:
@@ -165,7 +165,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
         gains(axis, found)
         if any(verdict.interval for verdict in found):
             handles += [
-                plt.Line2D([], [], label=label, color=GREY, linewidth=width)
+                plt.Line2D([], [], label=label, color=DARK, linewidth=width)
                 for label, width in (
                     (_("simultaneous 95% interval"), THICK),
                     (_("allowing for shared images"), THIN),
@@ -206,7 +206,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         gains(axis, found)
         names = [block_of(verdict.claim.better) for verdict in found]
         axis.set_yticks(range(len(found)), names)
-        handles = [plt.Line2D([], [], label=_("here"), marker="o", ls="", color=GREY)]
+        handles = [plt.Line2D([], [], label=_("here"), marker="o", ls="", color=DARK)]
         if full_size:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
             handles.append(plt.Line2D([], [], label=_("at full width, on average"), **star))

@@ -52,6 +52,11 @@ CYCLE = (
 )
 # Together with ``INKS``.
 DASHES = ("-", "--", "-.", ":")
+DARK, PALE, STRONG = "#444444", "#a0a0a0", "#b2182b"  # of what is no model
+NOTE = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
+GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the axis behind a note
+HOLLOW = {"ls": "", "marker": "o", "color": "white", "mew": 1.8}
+WIDTH = 7  # inches, of the figures of the pages of text
 STYLE = {
     "text.parse_math": False,  # a class may be called "$x$"
     "axes.spines.top": False,

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from attn_book.analysis.explain import Evidence, Transforms
+from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.explain.probes import CANDIDATES, mean_correlation
 from attn_book.analysis.findings.scores import confidence_of
 from attn_book.analysis.words import Finding, clauses, listed, named, place, sentences, span
@@ -315,7 +315,7 @@ def parameter_spread(
 
 
 def grad_cam(
-    evidence: Sequence[Evidence], runs: Mapping[str, Sequence[Run]] | None = None
+    evidence: Sequence[SeenImage], runs: Mapping[str, Sequence[Run]] | None = None
 ) -> Finding:
     """Which class is asked about, how many of the images each network gets right, who is left out.
 
