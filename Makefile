@@ -152,8 +152,11 @@ check-lock-%: .venv-lock/bin/uv
 		&& ! grep -vxFf <(sed 's/ ;.*//' constraints.txt) <<<"$$needed" || { \
 			echo "constraints.txt does not fit Python $* on $$platform: make lock"; exit 1; }; done
 
+# A file is one process's, in the order of tests/conftest.py: those that take long go first.
+PARALLEL := -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
-	@$(BIN)/python -m pytest -n auto --dist loadfile -m "not long"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not long"
 
 .venv-gpu/.ready: pyproject.toml constraints-gpu-wheel.txt
 	$(call venv,$(@D))
@@ -162,10 +165,12 @@ test: $(STAMP) lint ## run the tests (about 10 minutes on 2 cores)
 		--editable '.[gpu-wheel,book,dev]' $(LARGE_FILES)
 	@touch $@
 
-# What Paddle computes; the other tests do not depend on its version.
+# What Paddle computes, and how it is imported and asked for devices; the other tests do not depend
+# on its version.
 test-gpu-wheel: .venv-gpu/.ready ## run the tests of what computes on PyPI's old GPU build, 2.6.2; needs no GPU
-	@.venv-gpu/bin/python -m pytest -n auto --dist loadfile -m "not long" --disable-warnings \
-		tests/golden tests/layers tests/models tests/native tests/training tests/test_*.py
+	@.venv-gpu/bin/python -m pytest $(PARALLEL) -m "not long" --disable-warnings \
+		tests/golden tests/layers tests/models tests/native tests/training tests/test_device.py \
+		tests/test_import.py tests/test_adding_a_block.py::test_its_page_trains_and_draws
 
 test-long: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m long

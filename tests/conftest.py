@@ -4,18 +4,21 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 # Tests run side by side, one core each; set before anything imports Paddle.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ATTN_BLOCKS_RESULTS"] = os.devnull  # a test that forgets its own folder must fail
 
+import hypothesis
 import numpy as np
 import pytest
 
 import attn_book  # noqa: F401  (before paddle)
-from attn_blocks import datasets, gpu
+from attn_blocks import datasets, device, gpu
 from attn_blocks.files import read_json, write_json
 from attn_blocks.tensors import save_tensors
 from attn_book.records import reading
@@ -27,6 +30,50 @@ from attn_book.study.pages import OVERVIEW, PAGES, seeds_of
 from attn_book.study.recipes import PROFILES
 from attn_book.training import compute as computing
 from attn_book.training.run import write_history
+
+# Made-up records are thousands of files, and nobody pulls the plug on a test. That a file is synced
+# before it takes its name is for tests/test_files.py to see.
+os.fsync = os.sync = lambda *_: None
+# A busy machine is no fault of an example.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
+
+TESTS = Path(__file__).parent
+# The files that take long, the longest first: one that began last would run alone at the end.
+HEAVY = (
+    "driver/test_notebooks.py",
+    "book/test_book.py",
+    "driver/test_faults.py",
+    "training/test_distributed.py",
+    "driver/test_reproduce.py",
+    "driver/test_kill.py",
+    "test_adding_a_block.py",
+    "book/test_publish.py",
+    "driver/test_predict.py",
+    "driver/test_pages.py",
+    "models/test_models.py",
+    "golden/test_golden.py",
+    "training/test_run.py",
+    "driver/test_judge.py",
+    "driver/test_worker.py",
+    "test_benchmarks.py",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """``-n auto``: a worker for each core that this process may use, which may be a few of many."""
+    if not os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS"):
+        return device.cores()
+
+
+def pytest_collection_modifyitems(items):
+    """The order in which workers take files: heavy ones first, then those of many tests."""
+    rank = {TESTS / name: place for place, name in enumerate(HEAVY)}
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (rank.get(item.path, len(HEAVY)), -tests[item.path]))
 
 
 @pytest.fixture(scope="session")

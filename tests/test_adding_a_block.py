@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 
 import nbformat
 import pytest
@@ -159,6 +160,21 @@ TESTS = [
     "analysis/test_reference.py",
     "book/test_sources.py",
 ]
+# Test -> how often it runs for one block.
+HELD = {
+    "test_shape_is_kept_for_odd_and_oblong_maps": 4,
+    "test_samples_do_not_see_each_other_in_evaluation": 1,
+    "test_gradients_are_finite_at_constant_maps": 12,
+    "test_gradient_is_the_slope_of_the_output": 2,
+    "test_second_derivative_is_the_slope_of_the_first": 1,
+    "test_traced_block_gives_the_same_and_is_saved_and_loaded": 1,
+    "test_autocast_breaks_nothing": 1,
+    "test_starts_as_documented": 1,
+    "test_first_argument_is_the_channel_count": 1,
+    "test_channel_count_must_be_a_positive_whole_number": 4,
+    "test_input_of_another_shape_is_refused": 4,
+    "test_any_setting_works_or_is_refused_in_words_that_name_it": 1,
+}
 
 
 def test_the_tests_of_all_blocks_hold_it_to_the_same_and_those_of_the_book_pass(checkout):
@@ -167,5 +183,9 @@ def test_the_tests_of_all_blocks_hold_it_to_the_same_and_those_of_the_book_pass(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((PROJECT / name).read_bytes())
     shutil.copytree(PROJECT / "tests/recordings", checkout / "tests/recordings")
-    chosen = ["tests", "-k", "eca or of_the_book"]
-    python(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen)
+    chosen = ["tests", "-rp", "-k", "eca or of_the_book"]
+    said = python(checkout, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen)
+    passed = re.findall(r"^PASSED \S+::(\w+)\[.*\beca\b", said, re.MULTILINE)
+    assert Counter(passed) == HELD
+    of_the_book = re.findall(r"^PASSED \S+::(\w+_of_the_book_\w+)$", said, re.MULTILINE)
+    assert len(of_the_book) == 3

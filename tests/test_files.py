@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -45,6 +44,28 @@ def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkey
         (space / "record").write_text("new")
     assert (target / "record").read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_is_written_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    """Or else a power cut could leave an empty file in place of the old one."""
+    done = []
+
+    def noted(name, original):
+        return lambda path, place: done.append((name, place.name)) or original(path, place)
+
+    def synced(descriptor):
+        done.append(("synced", os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(files.os, "fsync", synced)
+    monkeypatch.setattr(files.os, "sync", lambda: done.append(("synced", "all")))
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(files.Path, name, noted(name, getattr(files.Path, name)))
+    files.write_bytes(tmp_path / "a.txt", b"whole")
+    assert done == [("synced", 5), ("replace", "a.txt")]
+    done.clear()
+    with files.atomic_folder(tmp_path / "study") as space:
+        (space / "b.txt").write_text("new")
+    assert done == [("synced", "all"), ("rename", "study")]
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
@@ -109,10 +130,8 @@ def test_one_holds_a_folder_and_the_lock_of_a_killed_one_is_taken_over(tmp_path)
         process.send_signal(signal.SIGKILL)
         process.communicate()
     assert (tmp_path / ".lock").exists()
-    begun = time.monotonic()
-    with files.folder_lock(tmp_path) as held:
+    with files.folder_lock(tmp_path, wait=False) as held:  # at once
         assert held
-    assert time.monotonic() - begun < 1
 
 
 def test_what_killed_writes_left_is_named_and_removed(tmp_path):
@@ -152,7 +171,7 @@ def test_damaged_json_is_named(tmp_path, content):
         files.read_json(path)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(content=st.binary(max_size=60) | st.text('{}[]",:0123456789.eE-+ntfNaI').map(str.encode))
 def test_json_is_read_or_refused_in_our_own_words(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.json"

@@ -2,15 +2,16 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
-from importlib.metadata import version
 
 import paddle
 import pytest
 
 import attn_blocks as ab
 from attn_blocks import device
+from attn_blocks.files import PROJECT
 
 TUNED = device.tuned_environment(device.processor(), device.cores())
 
@@ -114,9 +115,25 @@ def test_public_names():
     for name in ab.__all__:
         assert getattr(ab, name).__name__ in (name, "register")  # register_attn
         assert name in ab.__dict__ or ab.__getattr__(name) is getattr(ab, name)
-    assert ab.__version__ in (version("attn-blocks"), "unknown")
     with pytest.raises(AttributeError, match="no attribute 'SqueezeExcit'"):
         ab.SqueezeExcit  # noqa: B018
+
+
+UNINSTALLED = """
+import json
+from importlib import metadata
+def version(name):
+    raise metadata.PackageNotFoundError(name)
+metadata.version = version
+import attn_blocks
+print(json.dumps(attn_blocks.__version__))
+"""
+
+
+def test_the_version_is_that_of_the_project_and_unknown_where_nothing_is_installed():
+    project = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
+    assert re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1] == ab.__version__
+    assert fresh(UNINSTALLED) == "unknown"
 
 
 def test_the_classes_among_them_are_the_registered_ones():

@@ -91,8 +91,10 @@ def test_every_place_names_the_same_versions_of_python():
     assert f"3.{minors[0]} 至 3.{minors[-1]}" in text("README.zh.md")
 
 
-def test_every_place_names_the_same_wheel():
+def test_every_place_names_the_same_version():
     version = metadata.version("attn-blocks")
+    citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == version
     for page in ("README.md", "README.zh.md", "book/launch.md"):
         named = re.findall(r"attn_blocks-([\d.]+)-", (PROJECT / page).read_text(encoding="utf-8"))
         assert {*named} == {version}, page

@@ -35,7 +35,7 @@ def weights(tmp_path_factory):
     return path.read_bytes()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_damaged_tensor_files_are_refused_in_our_own_words(tmp_path_factory, weights, data):
     content = bytearray(weights)

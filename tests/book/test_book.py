@@ -204,9 +204,9 @@ def test_the_front_page_opens_with_the_answer_its_figure_and_its_table(html):
     assert "SE" in text[text.index("<table") : text.index("</table>")]
 
 
-def outcomes(profile):
+def outcomes(profile, published=PUBLISHED):
     """Claim -> outcome, as it is published."""
-    with (PUBLISHED / profile / "verdicts.csv").open(newline="") as stream:
+    with (published / profile / "verdicts.csv").open(newline="") as stream:
         return {row["claim"]: row["outcome"] for row in csv.DictReader(stream)}
 
 
@@ -229,15 +229,21 @@ def test_the_front_page_shows_a_study_or_else_the_networks_at_full_width(html):
     assert source.startswith(f"profile {foremost()} ·" if is_study else "full width ·")
 
 
+def assert_decided_are_named(claims, front, readme):
+    """Every claim that was decided is on the front page and in the README's list; how many are."""
+    decided = [c for c, outcome in claims.items() if is_word(outcome) and outcome[:4] != "open"]
+    for claim in decided:
+        assert re.search(rf"\* .+: .*{re.escape(claim)}", readme), claim
+        assert claim in unescape(front)
+    return len(decided)
+
+
 def test_front_page_and_readme_name_every_claim_that_was_decided(html):
     if not shown():
         pytest.skip("nothing is published yet")
     front = (html / "index.html").read_text(encoding="utf-8")
     readme = (html.parent / "README.md").read_text(encoding="utf-8")
-    for claim, outcome in outcomes(foremost()).items():
-        if is_word(outcome) and not outcome.startswith("open"):
-            assert re.search(rf"\* .+: .*{re.escape(claim)}", readme), claim
-            assert claim in unescape(front)
+    assert_decided_are_named(outcomes(foremost()), front, readme)
 
 
 def test_the_time_of_a_run_counts_no_pause(tmp_path, monkeypatch, write_run):
@@ -265,24 +271,29 @@ def test_every_page_with_results_says_where_they_are_from(html):
         assert full.search(line) or "No results are published" in line, name
 
 
-def test_a_profile_under_way_says_how_far_it_is_and_each_task_its_seeds(published_once, tmp_path):
-    done = build(published_once, tmp_path)
+@pytest.fixture(scope="module")
+def own_site(published_once, tmp_path_factory):
+    """The site of the made-up results as a reader's own, beside nothing that is published."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "published").mkdir()
+    results = published_once.parent / "results"
+    done = build(folder / "published", folder / "site", "--results", str(results))
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_profile_under_way_says_how_far_it_is_and_each_task_its_seeds(own_site):
     for page in ("index", "results"):
-        text = (tmp_path / "html" / f"{page}.html").read_text(encoding="utf-8")
+        text = (own_site / "site" / "html" / f"{page}.html").read_text(encoding="utf-8")
         assert "<strong>The profile smoke is under way:</strong> 6 of 17 runs are done." in text
     lines = re.findall(r"<h3>([\w-]+)<.*?seeds? ([\d, ]+) ·", text, re.DOTALL)
     assert lines == [("Animals-10", "0, 1, 2"), ("CIFAR-10", "0")]
 
 
-def test_own_results_are_shown_and_what_is_published_stays(made_up, tmp_path):
-    published = tmp_path / "published"
-    published.mkdir()
-    done = build(published, tmp_path / "site", "--results", str(made_up))
-    assert done.returncode == 0, done.stderr
-    text = (tmp_path / "site" / "html" / "04_sge.html").read_text(encoding="utf-8")
+def test_own_results_are_shown_and_what_is_published_stays(own_site):
+    text = (own_site / "site" / "html" / "04_sge.html").read_text(encoding="utf-8")
     assert "profile smoke ·" in text
-    assert list(published.iterdir()) == []
+    assert list((own_site / "published").iterdir()) == []
 
 
 def test_records_reach_the_site_as_text_and_not_as_markup(published_once, tmp_path, monkeypatch):
@@ -361,7 +372,8 @@ def whole_study(tmp_path_factory, se_gains, study_run):
 
 
 def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study, tmp_path):
-    done = build(whole_study.parent, tmp_path)
+    shutil.copy(PROJECT / "README.md", tmp_path)
+    done = build(whole_study.parent, tmp_path, "--readmes", str(tmp_path))
     assert done.returncode == 0, done.stderr
     for page in ("index", "results"):
         text = unescape((tmp_path / "html" / f"{page}.html").read_text(encoding="utf-8"))
@@ -372,7 +384,11 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     assert "Not trained yet" not in text and "An accuracy is the mean over the folds" in text
     for heading in ("controls", "half-the-epochs", "twice-the-epochs", "wider"):
         assert f'<section id="{heading}">' in text
-    front = unescape((tmp_path / "html" / "index.html").read_text(encoding="utf-8"))
+    front = (tmp_path / "html" / "index.html").read_text(encoding="utf-8")
+    readme = (tmp_path / "README.md").read_text(encoding="utf-8")
+    claims = outcomes("study", whole_study.parent)
+    assert assert_decided_are_named(claims, front, readme) >= 1
+    front = unescape(front)
     assert "<li><p>Better: SE-ResNet-50 > ResNet-50 on Animals-10" in front
     row = re.search(r"<td><p>SE</p></td>(.*?)</tr>", front, re.DOTALL)[1]
     gain, outcome, wide, reported = re.findall(r"<p>(.*?)</p>", row)
@@ -500,38 +516,109 @@ def test_of_constant_blocks_no_outcome_is_listed(whole_study, tmp_path, front):
     assert "SE-ResNet-50 > ResNet-50 on Animals-10" in constant
 
 
-def test_nothing_published_says_what_to_run(tmp_path):
-    done = build(tmp_path / "none", tmp_path / "site")
-    assert done.returncode == 2
-    assert "make reproduce-all PROFILE=quick" in done.stderr
+def test_nothing_published_says_what_to_run(book, tmp_path, capsys):
+    folders = ["--published", str(tmp_path / "none"), "--output", str(tmp_path / "site")]
+    assert book("build").main(folders) == 2
+    assert "make reproduce-all PROFILE=quick" in capsys.readouterr().err
     assert not (tmp_path / "site").exists()
 
 
-@needs_browser
-def test_every_page_opens_whole(browser, html, address):
-    formulas = 0
+# What a page is asked in the browser -------------------------------------------------------------
+
+# Its images that are empty, its formulas that are not drawn, how many are, and how many are wrong.
+WHOLE = """
+    const empty = [...document.images].filter(image => {
+        if (!image.complete || image.naturalWidth < 2) return true;
+        if (image.src.endsWith('.svg')) return false;
+        const canvas = document.createElement('canvas');
+        canvas.width = canvas.height = 64;
+        const context = canvas.getContext('2d');
+        context.drawImage(image, 0, 0, 64, 64);
+        const pixels = new Uint32Array(context.getImageData(0, 0, 64, 64).data.buffer);
+        return pixels.every(pixel => pixel === pixels[0]);
+    }).map(image => image.src);
+    const formulas = [...document.querySelectorAll('.math')];
+    const bare = formulas.filter(formula => !formula.querySelector('mjx-container svg'));
+    return {empty: empty, bare: bare.map(formula => formula.textContent), drawn: formulas.length,
+            wrong: document.querySelectorAll('mjx-merror, [data-mjx-error]').length};
+"""
+# How wide it is on a screen of a width, and the first parts that stick out of it.
+OVERFLOW = """
+    const scrolls = node => node && (
+        ['auto', 'scroll', 'hidden'].includes(getComputedStyle(node).overflowX)
+        || scrolls(node.parentElement));
+    const wide = [...document.querySelectorAll('.bd-article *')].filter(node =>
+        node.getBoundingClientRect().right > arguments[0] + 1
+        && !scrolls(node.parentElement));
+    return [document.documentElement.scrollWidth,
+            wide.slice(0, 3).map(node => node.outerHTML.slice(0, 200))];
+"""
+# In light or dark: text too faint for its ground, and the grounds of the page and of its figures.
+CONTRAST = """
+    document.documentElement.dataset.theme = arguments[0];
+    const parse = text => text.match(/[\\d.]+/g).map(Number);
+    const light = rgb => rgb.slice(0, 3).map(v => v / 255)
+        .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const ground = node => {
+        for (; node; node = node.parentElement) {
+            const rgb = parse(getComputedStyle(node).backgroundColor);
+            if (rgb.length < 4 || rgb[3] > 0.5) return rgb;
+        }
+        return [255, 255, 255];
+    };
+    const faint = {};
+    let read = 0;
+    for (const node of document.querySelectorAll('.bd-article *, .bd-sidebar-primary a')) {
+        const own = [...node.childNodes].some(
+            child => child.nodeType === 3 && child.textContent.trim());
+        const style = getComputedStyle(node);
+        if (!own || style.visibility === 'hidden' || !node.offsetParent) continue;
+        const [a, b] = [light(parse(style.color)), light(ground(node))];
+        const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+        read += 1;
+        if (contrast < 4.5)
+            faint[node.tagName + '.' + node.className] =
+                [node.textContent.slice(0, 40), contrast.toFixed(2)];
+    }
+    const colour = node => parse(getComputedStyle(node).backgroundColor).slice(0, 3);
+    return {faint: faint, read: read, page: colour(document.body),
+            figures: [...document.querySelectorAll('.bd-article img')].map(colour)};
+"""
+MODES = ("light", "dark")
+
+
+@pytest.fixture(scope="module")
+def visited(browser, html, address):
+    """Page -> what was seen of it: each is opened once, narrow, for it takes seconds."""
+    seen = {}
     for name in [*pages_of_both(html), "genindex.html", "search.html", "zh/search.html"]:
-        open_page(browser, address + name)
-        empty, here, drawn, wrong = browser.execute_script("""
-            const empty = [...document.images].filter(image => {
-                if (!image.complete || image.naturalWidth < 2) return true;
-                if (image.src.endsWith('.svg')) return false;
-                const canvas = document.createElement('canvas');
-                canvas.width = canvas.height = 64;
-                const context = canvas.getContext('2d');
-                context.drawImage(image, 0, 0, 64, 64);
-                const pixels = new Uint32Array(context.getImageData(0, 0, 64, 64).data.buffer);
-                return pixels.every(pixel => pixel === pixels[0]);
-            }).map(image => image.src);
-            return [empty, document.querySelectorAll('.math').length,
-                    document.querySelectorAll('.math mjx-container svg').length,
-                    document.querySelectorAll('mjx-merror, [data-mjx-error]').length];
-        """)
-        assert troubles(browser, address) == [], name
-        assert empty == [], name
-        assert drawn >= here and wrong == 0, f"{name}: {drawn} of {here} formulas, {wrong} wrong"
-        formulas += drawn
-    assert formulas > 5
+        open_page(browser, address + name, NARROW)
+        seen[name] = browser.execute_script(WHOLE)
+        seen[name]["overflow"] = browser.execute_script(OVERFLOW, NARROW)
+        if name in pages(html):
+            resize(browser, WIDE)
+            WebDriverWait(browser, 20).until(
+                lambda b: b.execute_script("return innerWidth === arguments[0]", WIDE)
+            )
+            browser.execute_script("""
+                const still = document.createElement('style');  // colours change at once
+                still.textContent = '* {transition: none !important}';
+                document.head.append(still);
+            """)
+            for mode in MODES:
+                seen[name][mode] = browser.execute_script(CONTRAST, mode)
+        seen[name]["troubles"] = troubles(browser, address)
+    return seen
+
+
+@needs_browser
+def test_every_page_opens_whole(visited):
+    for name, page in visited.items():
+        assert page["troubles"] == [], name
+        assert page["empty"] == [], name
+        assert page["bare"] == [] and page["wrong"] == 0, name
+    assert sum(page["drawn"] for page in visited.values()) > 5
 
 
 @needs_browser
@@ -547,85 +634,64 @@ def test_a_figure_opens_as_large_as_it_was_drawn(browser, html, address):
 
 
 @needs_browser
-def test_nothing_overflows_a_narrow_screen(browser, html, address):
+def test_nothing_overflows_a_narrow_screen(visited, html):
     for name in pages_of_both(html):
-        open_page(browser, address + name, NARROW)
-        width, wide = browser.execute_script(
-            """
-            const scrolls = node => node && (
-                ['auto', 'scroll', 'hidden'].includes(getComputedStyle(node).overflowX)
-                || scrolls(node.parentElement));
-            const wide = [...document.querySelectorAll('.bd-article *')].filter(node =>
-                node.getBoundingClientRect().right > arguments[0] + 1
-                && !scrolls(node.parentElement));
-            return [document.documentElement.scrollWidth,
-                    wide.slice(0, 3).map(node => node.outerHTML.slice(0, 200))];
-        """,
-            NARROW,
-        )
+        width, wide = visited[name]["overflow"]
         assert wide == [] and width <= NARROW, name
 
 
 @needs_browser
-@pytest.mark.parametrize("mode", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser, html, address, mode):
-    browser.get(address)
-    browser.execute_script(f"localStorage.setItem('mode', '{mode}')")
-    browser.execute_script(f"localStorage.setItem('theme', '{mode}')")
+@pytest.mark.parametrize("mode", MODES)
+def test_text_stands_out_from_its_ground(visited, html, mode):
     for name in pages(html):
-        open_page(browser, address + name)
-        assert browser.execute_script("return document.documentElement.dataset.theme") == mode
-        faint = browser.execute_script("""
-            const parse = text => text.match(/[\\d.]+/g).map(Number);
-            const light = rgb => rgb.slice(0, 3).map(v => v / 255)
-                .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-                .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-            const ground = node => {
-                for (; node; node = node.parentElement) {
-                    const rgb = parse(getComputedStyle(node).backgroundColor);
-                    if (rgb.length < 4 || rgb[3] > 0.5) return rgb;
-                }
-                return [255, 255, 255];
-            };
-            const faint = {};
-            for (const node of document.querySelectorAll('.bd-article *, .bd-sidebar-primary a')) {
-                const own = [...node.childNodes].some(
-                    child => child.nodeType === 3 && child.textContent.trim());
-                const style = getComputedStyle(node);
-                if (!own || style.visibility === 'hidden' || !node.offsetParent) continue;
-                const [a, b] = [light(parse(style.color)), light(ground(node))];
-                const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-                if (contrast < 4.5)
-                    faint[node.tagName + '.' + node.className] =
-                        [node.textContent.slice(0, 40), contrast.toFixed(2)];
-            }
-            return faint;
-        """)
-        assert faint == {}, name
-        grounds = browser.execute_script(
-            "return [getComputedStyle(document.body).backgroundColor,"
-            "...[...document.querySelectorAll('.bd-article img')]"
-            ".map(image => getComputedStyle(image).backgroundColor)]"
-        )
-        values = [sum(map(int, re.findall(r"\d+", ground)[:3])) for ground in grounds]
-        assert (values[0] < 150) == (mode == "dark")
+        seen = visited[name][mode]
+        assert seen["read"] > 20, name
+        assert seen["faint"] == {}, name
+        assert (sum(seen["page"]) < 150) == (mode == "dark"), name
         if mode == "dark":  # figures are drawn for a white ground
-            assert all(value > 600 for value in values[1:]), name
+            assert all(sum(ground) > 600 for ground in seen["figures"]), name
 
 
 @needs_browser
-def test_next_leads_through_all_pages_and_previous_back(browser, html, address):
-    open_page(browser, address + "index.html")
-    visited = ["index.html"]
-    while links := browser.find_elements("css selector", "a.right-next"):
-        browser.get(links[0].get_attribute("href"))
-        visited.append(urlsplit(browser.current_url).path.lstrip("/"))
-        assert len(visited) <= len(pages(html))
-    assert sorted(visited) == pages(html)
-    chapters = [name for name in visited if name[0] == "0"]
+@pytest.mark.parametrize("mode", MODES)
+def test_the_chosen_theme_is_kept(browser, address, mode):
+    browser.get(address)
+    browser.execute_script(f"localStorage.setItem('mode', '{mode}')")
+    browser.execute_script(f"localStorage.setItem('theme', '{mode}')")
+    open_page(browser, address + "method.html")
+    assert browser.execute_script("return document.documentElement.dataset.theme") == mode
+    ground = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground)[:3])) < 150) == (mode == "dark")
+    browser.execute_script("localStorage.clear()")
+
+
+def neighbour(page, side):
+    """The page that a page's link to the next or previous one names; None without such a link."""
+    text = page.read_text(encoding="utf-8")
+    link = re.search(rf'<a class="{side}"\s+href="(.*?)"', text)
+    return link and link[1]
+
+
+def test_next_leads_through_all_pages_and_previous_back(html):
+    chain = ["index.html"]
+    while following := neighbour(html / chain[-1], "right-next"):
+        assert neighbour(html / following, "left-prev") == chain[-1]
+        chain.append(following)
+        assert len(chain) <= len(pages(html))
+    assert sorted(chain) == pages(html)
+    chapters = [name for name in chain if name[0] == "0"]
     assert chapters == sorted(chapters)
-    browser.find_element("css selector", "a.left-prev").click()
-    assert urlsplit(browser.current_url).path.lstrip("/") == visited[-2]
+
+
+@needs_browser
+def test_the_links_to_the_next_and_the_previous_page_can_be_clicked(browser, html, address):
+    open_page(browser, address + "index.html")
+    for side, target in (
+        ("right-next", neighbour(html / "index.html", "right-next")),
+        ("left-prev", "index.html"),
+    ):
+        browser.find_element("css selector", f"a.{side}").click()
+        assert urlsplit(browser.current_url).path.lstrip("/") == target
 
 
 def found(browser, address, query):

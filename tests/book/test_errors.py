@@ -13,6 +13,8 @@ from attn_blocks.files import PROJECT
 
 PAGE = PROJECT / "book" / "errors.md"
 VALUE = "\0"  # stands for whatever a message is filled in with
+PIP = find_spec("pip")  # None in an environment that uv has made
+OF_PIP = "Could not find a version that satisfies the requirement"
 MAKE = r"\$+\((?:[^()]|\([^()]*\))*\)"  # a variable, or a command of the shell; one level nested
 
 
@@ -40,11 +42,12 @@ def template(node, known):
 
 
 def printed():
-    """Every message that this project's code and Makefile, pip and Python can print."""
+    """Every message that this project's code and Makefile, Python, and pip can print."""
     trees = [ast.parse(path.read_text("utf-8")) for path in (PROJECT / "src").rglob("*.py")]
     known = constants(trees)
-    pip = Path(find_spec("pip").origin).parent / "_internal" / "resolution"
-    trees += [ast.parse(path.read_text("utf-8")) for path in pip.rglob("*.py")]
+    if PIP:
+        pip = Path(PIP.origin).parent / "_internal" / "resolution"
+        trees += [ast.parse(path.read_text("utf-8")) for path in pip.rglob("*.py")]
     texts = [
         re.sub(r"%[sdr]", VALUE, template(node, known))
         for tree in trees
@@ -86,6 +89,8 @@ def test_there_are_enough_of_them():
 
 @pytest.mark.parametrize("message", quoted())
 def test_every_message_is_printed_as_it_is_quoted(texts, message):
+    if message.startswith(OF_PIP) and not PIP:
+        pytest.skip("pip, which prints it, is not installed here")
     assert any(says(text, message) for text in texts)
 
 

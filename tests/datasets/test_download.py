@@ -61,11 +61,16 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(monkeypatch):
+@pytest.fixture(autouse=True)
+def directly(monkeypatch):
+    """No proxy lies between the tests and their server, and a failed try is followed at once."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(module, "WAIT", 0)
+
+
+@pytest.fixture
+def server():
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.01,))
         thread.start()
@@ -174,8 +179,7 @@ def test_a_refusal_is_final_and_an_overload_is_tried_again(server, target):
     assert len(server.requests) == 1 + module.TRIES
 
 
-def test_no_server(target, monkeypatch):
-    monkeypatch.setattr(module, "WAIT", 0)
+def test_no_server(target):
     with Server() as unused:
         address = unused.address
     with pytest.raises(DataError, match=r"could not be downloaded: .*refused.* 0 bytes"):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn_blocks import files as storage
@@ -348,7 +348,7 @@ names_of_files = st.text(
 ).filter(lambda name: name not in (".", ".."))
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     st.dictionaries(
         st.one_of(st.sampled_from(["dog", "cane", "CAT", "train", "test"]), names_of_files),

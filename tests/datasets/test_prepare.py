@@ -285,7 +285,7 @@ def test_a_missing_batch_is_named(tmp_path):
         prepare.prepare("cifar10", tmp_path / "batches", tmp_path / "d")
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_damage_to_a_pickle_is_refused_or_harmless(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("batches")

@@ -1,4 +1,4 @@
-"""The command line as a process: what it prints, and its exit code."""
+"""The command line: what it prints, and its exit code."""
 
 import os
 import subprocess
@@ -7,32 +7,37 @@ import sys
 from attn_book.driver import cli, publish
 
 
-def attn_book(*arguments, **environment):
+def process(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "attn_book", *map(str, arguments)],
         capture_output=True,
         text=True,
-        env=os.environ | {"PYTHONUTF8": "1"} | environment,
+        env=os.environ | {"PYTHONUTF8": "1"},
     )
 
 
 def test_a_path_that_is_not_utf_8_is_printed_escaped(tmp_path):
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     odd.mkdir()
-    done = attn_book("data", "--data-dir", odd)
+    done = process("data", "--data-dir", odd)
     assert done.returncode == 0, done.stderr
     assert f"Data folder: {tmp_path}/caf\\udce9" in done.stdout
 
 
-def test_a_data_set_without_its_source_says_what_is_missing(tmp_path):
-    for source in ((), ("",)):
-        done = attn_book("data", "prepare", "animals10", *source, "--data-dir", tmp_path)
-        assert done.returncode == 2
-        assert done.stderr.startswith("error: SOURCE is missing: the folder, zip or tar of Animals")
-        assert "Traceback" not in done.stderr
+def test_an_error_is_one_line_and_exit_code_2(tmp_path):
+    done = process("data", "prepare", "animals10", "--data-dir", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: SOURCE is missing: the folder, zip or tar of Animals")
 
 
-def test_a_missing_data_folder_is_an_error_and_not_an_empty_one(tmp_path):
+def test_an_empty_source_is_none(attn_book, tmp_path):
+    done = attn_book("data", "prepare", "animals10", "", "--data-dir", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: SOURCE is missing: the folder, zip or tar of Animals")
+
+
+def test_a_missing_data_folder_is_an_error_and_not_an_empty_one(attn_book, tmp_path):
     for command in (["data"], ["train", "sge", "--profile", "smoke"]):
         done = attn_book(*command, "--data-dir", tmp_path / "no", ATTN_BLOCKS_RESULTS=str(tmp_path))
         assert done.returncode == 2

@@ -1,4 +1,4 @@
-"""Servers listen on this machine alone, and settings are those of make's own command line."""
+"""What make starts: servers for this machine alone, and settings of its own command line."""
 
 import os
 import subprocess
@@ -7,18 +7,27 @@ import pytest
 
 from attn_blocks.files import PROJECT
 
+# Without what `make test DATA=...` hands on to the makes that it starts.
+OWN = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
 
-def lines(target, *settings, **environment):
-    """What ``make`` would run."""
+
+def make(*arguments, **environment):
+    """What ``make`` prints."""
     answer = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", target, *settings],
+        ["make", "--no-print-directory", *arguments],
         cwd=PROJECT,
-        env=os.environ | environment,
+        env=OWN | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    return answer.stdout.replace("\\\n", "").splitlines()
+    return answer.stdout
+
+
+def lines(target, *settings, **environment):
+    """What ``make`` would run."""
+    said = make("--dry-run", target, *settings, **environment)
+    return said.replace("\\\n", "").splitlines()
 
 
 def command(target, *settings):
@@ -54,6 +63,17 @@ def test_the_environment_sets_nothing_and_the_command_line_does():
     assert lines("publish", **others)[-1].split()[-3:] == ["-m", "attn_book", "publish"]
     asked = lines("publish", "PROFILE=quick", "DATA=images", **others)[-1]
     assert asked.split()[-4:] == ["--profile", "quick", "--data-dir", '"images"']
+
+
+def test_settings_of_several_processes_reach_what_make_starts():
+    settings = {"DEVICES": "0,1", "NPROC": "2", "NNODES": "3", "MASTER": "10.0.0.1:8090"}
+    given = [f"{name}={value}" for name, value in settings.items()]
+    show = ["--eval", "shown: ; @env", "shown"]
+    for asked in (given, []):
+        said = make(*show, *asked, NPROC="8").splitlines()
+        found = dict(line.split("=", 1) for line in said if line.startswith("ATTN_BLOCKS_"))
+        names = {name: found.get(f"ATTN_BLOCKS_{name}") for name in settings}
+        assert names == (settings if asked else dict.fromkeys(settings))
 
 
 def test_another_build_of_paddle_is_begun_until_the_first_is_gone(tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from attn_blocks.layers import create_attn
 from attn_book.analysis import numpy_blocks
 
-few = settings(max_examples=12, deadline=None)
+few = settings(max_examples=12)
 sides = st.integers(2, 9)
 seeds = st.integers(0, 2**32 - 1)
 

@@ -13,7 +13,7 @@ widths = st.floats(0.05, 2.0)
 
 
 @given(channels, widths)
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_scaled_channels_are_the_nearest_multiple_of_8_of_at_least_90_percent(full, width):
     wanted = full * width
     allowed = [multiple for multiple in range(8, 8192, 8) if multiple >= 0.9 * wanted]
@@ -28,7 +28,7 @@ def test_full_width_changes_nothing():
 
 
 @given(st.integers(1, 2000), st.integers(0, 100))
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_largest_divisor(number, limit):
     divisor = largest_divisor(number, limit)
     assert number % divisor == 0
@@ -42,7 +42,7 @@ def test_halve(size, times, side):
 
 @pytest.mark.parametrize("attn", list_attns())
 @given(st.integers(1, 32).map(lambda n: 8 * n), widths)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_the_rules_give_settings_that_work_at_any_width(attn, count, width):
     chosen = block_settings(attn, count, 14, [28, 14], width, {})
     create_attn(attn, count, **chosen)

@@ -520,7 +520,7 @@ def test_arrays_that_cannot_be_are_refused(tmp_path, header):
         read_checkpoint(tmp_path / "weights.npz")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", ["npz", "safetensors"])
 def test_any_damage_is_refused_in_our_own_words_or_harmless(tmp_path_factory, kind, data):

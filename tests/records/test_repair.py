@@ -187,7 +187,8 @@ DAMAGES = {
     ),
     "metrics of another run": (
         changed("metrics.json", final_val_acc=0.75),
-        "metrics.json does not fit the rest of the run (final_val_acc is 0.75, its history gives 0.5)",
+        "metrics.json does not fit the rest of the run "
+        "(final_val_acc is 0.75, its history gives 0.5)",
     ),
     "logits cut": (
         cut("logits.safetensors", 1),

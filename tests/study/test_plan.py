@@ -66,7 +66,7 @@ ANYTHING = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from([f.name for f in fields(Recipe)]), ANYTHING, min_size=1))
 def test_any_recipe_is_refused_in_words_or_works(changes):
     try:
@@ -83,7 +83,7 @@ def test_any_recipe_is_refused_in_words_or_works(changes):
         )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.dictionaries(st.sampled_from(["page", "profile", "seeds", "device", "epochs"]), ANYTHING))
 def test_any_setting_is_refused_in_words_or_works(given_settings):
     images = type("Images", (), {"name": "shapes", "fingerprint": "f"})

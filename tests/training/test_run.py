@@ -390,13 +390,23 @@ def initial_values(data_dir, model, seed=1, **options):
     return {n: p.numpy() for n, p in build.build_model(experiment, 10).named_parameters()}
 
 
+@pytest.fixture(scope="module")
+def plain(data_dir):
+    """The initial values of the network that all blocks go into."""
+    return initial_values(data_dir, "resnet50")
+
+
 @pytest.mark.parametrize("attn", list_attns())
-def test_networks_of_a_seed_share_their_initial_values(attn, data_dir):
-    plain = initial_values(data_dir, "resnet50")
-    assert sum(value.ndim == 4 for value in plain.values()) == 53
+def test_networks_of_a_seed_share_their_initial_values(attn, plain, data_dir):
     with_block = initial_values(data_dir, f"{attn}_resnet50")
     for name, value in plain.items():
         np.testing.assert_array_equal(with_block[name], value, name)
+
+
+def test_every_convolution_has_initial_values_of_its_own_and_another_seed_has_others(
+    plain, data_dir
+):
+    assert sum(value.ndim == 4 for value in plain.values()) == 53
     other = initial_values(data_dir, "resnet50", seed=2)
     assert all((other[n] != v).any() for n, v in plain.items() if v.ndim == 4)
     assert not np.array_equal(plain["layer1.1.conv2.weight"], plain["layer1.2.conv2.weight"])
