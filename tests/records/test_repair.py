@@ -263,6 +263,20 @@ def test_a_damaged_record_is_never_read(run):
             getattr(run, attribute)
 
 
+@pytest.mark.parametrize(("recorded", "fits"), [(20.0, True), (20.1, True), (19.9, False)])
+def test_a_sum_halfway_between_two_fits_both_and_no_other(run, recorded, fits):
+    """10.02 and 10.03 make 20.05, which float arithmetic rounds up or down."""
+    path = run.folder / "history.csv"
+    first, *rows = path.read_text().splitlines()
+    column = first.split(",").index("seconds")
+    cells = [row.split(",") for row in rows]
+    for row, seconds in zip(cells, ("10.02", "10.03"), strict=True):
+        row[column] = seconds
+    path.write_text("\n".join([first, *map(",".join, cells)]) + "\n")
+    changed("metrics.json", seconds=recorded)(run.folder)
+    assert bool(repair.disagreements(records_run.Run(run.folder))) != fits
+
+
 def test_a_checkpoint_needs_its_history_and_its_best_weights(run):
     assert len(repair.history_until_checkpoint(run.folder, {"epoch": "2"})) == 2
     with pytest.raises(CheckpointError, match="last.safetensors is of epoch 3, the history has 2"):

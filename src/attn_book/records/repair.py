@@ -155,13 +155,16 @@ def disagreements(run: Run) -> list[str]:
         "final_val_acc": accuracy[-1],
         "best_val_acc": accuracy[best],
         "best_epoch": best + 1,
-        "seconds": round(float(run.history["seconds"].sum()), 1),
     }
     found = [
         f"{name} is {metrics[name]}, its history gives {value}"
         for name, value in computed.items()
         if metrics[name] != value
     ]
+    seconds = float(run.history["seconds"].sum())
+    # Halfway between two, the order in which they were added decides to which a sum is rounded.
+    if metrics["seconds"] not in (round(seconds - 1e-6, 1), round(seconds + 1e-6, 1)):
+        found.append(f"seconds is {metrics['seconds']}, its history gives {round(seconds, 1)}")
     if len(run.classes) != len(confusion):
         found.append(f"its record has {len(run.classes)} classes")
     if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
