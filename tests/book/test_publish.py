@@ -217,7 +217,9 @@ def in_chinese(folder, change=lambda text: text):
     """The page of the made-up results as it is executed in Chinese."""
     english = folder / "notebooks" / "04_sge.ipynb"
     said = english.read_text(encoding="utf-8")
-    said = said.replace("profile smoke", "配置档 smoke").replace("· seeds", "· 种子")
+    said = said.replace("profile smoke", "配置档 smoke").replace(
+        "· seeds 0, 1, 2", "· 种子 0、1、2"
+    )
     path = folder / "notebooks" / CHINESE / "04_sge.ipynb"
     path.parent.mkdir(exist_ok=True)
     path.write_text(change(said.replace("Final accuracy", "最终准确率")), encoding="utf-8")

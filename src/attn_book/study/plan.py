@@ -123,8 +123,8 @@ class Plan:
         return say(
             template,
             profile=self.profile,
-            data="; ".join(labels),
-            seeds=", ".join(map(str, sorted(self.seeds))),
+            data=_("; ").join(labels),
+            seeds=_(", ").join(map(str, sorted(self.seeds))),
             device=self.device,
         )
 
