@@ -54,3 +54,6 @@ def test_publish_takes_the_folders_that_it_is_given(monkeypatch, capsys):
     assert cli.main(["publish", "--profile", "quick", *options]) == 0
     assert seen == [(("quick", "/r"), {"data_dir": "/d"})]
     assert "Published: book/published/quick" in capsys.readouterr().out
+    empty = [text if text.startswith("-") else "" for text in options]  # as of unset variables
+    assert cli.main(["publish", "--profile", "quick", *empty]) == 0
+    assert seen[1] == (("quick", None), {"data_dir": None})

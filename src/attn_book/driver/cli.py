@@ -68,15 +68,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _setting(text: str) -> str | None:
+    """An option's text; an empty one, such as of an unset shell variable, counts as not given."""
+    return text or None
+
+
 def _add_folders(command: argparse.ArgumentParser, *names: str) -> None:
     for name in names:
         default = f"default: $ATTN_BLOCKS_{name.upper()}, else {name}"
-        command.add_argument(f"--{name}-dir", help=default)
+        command.add_argument(f"--{name}-dir", type=_setting, help=default)
 
 
 def _add_run_settings(command: argparse.ArgumentParser) -> None:
     command.add_argument("--jobs", default="auto", help="runs side by side (default: auto)")
-    command.add_argument("--device", help="cpu, gpu, gpu:1 (default: a GPU if there is one)")
+    command.add_argument(
+        "--device", type=_setting, help="cpu, gpu, gpu:1 (default: a GPU if there is one)"
+    )
 
 
 # Training and the pages --------------------------------------------------------------------------
@@ -111,8 +118,8 @@ def _add_runs(commands: Commands) -> None:
 
 def _add_choice(command: argparse.ArgumentParser, default: str = "") -> None:
     command.add_argument("pages", nargs="*", help="such as 04_sge or sge (default: all)")
-    command.add_argument("--profile", help=f"smoke, quick, study or paper{default}")
-    command.add_argument("--seeds", help='such as "0 1 2"')
+    command.add_argument("--profile", type=_setting, help=f"smoke, quick, study or paper{default}")
+    command.add_argument("--seeds", type=_setting, help='such as "0 1 2"')
     command.add_argument("--epochs", type=int, help="instead of the recipe's")
 
 
@@ -129,13 +136,12 @@ def _reproduce(options: argparse.Namespace) -> int:
         notebooks=options.notebooks,
         fresh=options.fresh,
         language=getattr(options, "language", None) or ENGLISH,
-        # Empty strings come from make variables that were not given.
-        profile=options.profile or None,
-        seeds=options.seeds or None,
+        profile=options.profile,
+        seeds=options.seeds,
         epochs=options.epochs,
-        device=options.device or None,
-        data_dir=options.data_dir or None,
-        results_dir=options.results_dir or None,
+        device=options.device,
+        data_dir=options.data_dir,
+        results_dir=options.results_dir,
     )
     return 1 if failed else 0
 
@@ -143,7 +149,9 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _add_estimate(commands: Commands) -> None:
     command = commands.add_parser("estimate", help="say what a profile will cost on a GPU")
     _add_choice(command, " (default: paper)")
-    command.add_argument("--gpu", help="such as V100 (default: the one at hand, else a V100)")
+    command.add_argument(
+        "--gpu", type=_setting, help="such as V100 (default: the one at hand, else a V100)"
+    )
     command.set_defaults(command=_estimate)
 
 
@@ -154,10 +162,10 @@ def _estimate(options: argparse.Namespace) -> int:
     pages = [page_name(page) for page in options.pages]
     settings = {
         "profile": options.profile or "paper",
-        "seeds": options.seeds or None,
+        "seeds": options.seeds,
         "epochs": options.epochs,
     }
-    print(estimate.report(pages, options.gpu or None, **settings))
+    print(estimate.report(pages, options.gpu, **settings))
     return 0
 
 
@@ -205,7 +213,7 @@ def _add_doctor(commands: Commands) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from attn_book.driver import doctor
 
-    findings, usable = doctor.examine(options.data_dir or None, options.results_dir or None)
+    findings, usable = doctor.examine(options.data_dir, options.results_dir)
     print(doctor.report(findings))
     return 0 if usable else 1
 
@@ -280,9 +288,9 @@ def _judge(options: argparse.Namespace) -> int:
         options.placement,
         options.profile,
         options.jobs,
-        device=options.device or None,
-        data_dir=options.data_dir or None,
-        results_dir=options.results_dir or None,
+        device=options.device,
+        data_dir=options.data_dir,
+        results_dir=options.results_dir,
     )
     return 1 if failed else 0
 
@@ -311,7 +319,7 @@ def _models(options: argparse.Namespace) -> int:
 
 def _add_publish(commands: Commands) -> None:
     command = commands.add_parser("publish", help="copy finished runs and pages to book/published")
-    command.add_argument("--profile", help="smoke, quick, study or paper")
+    command.add_argument("--profile", type=_setting, help="smoke, quick, study or paper")
     _add_folders(command, "data", "results")
     command.set_defaults(command=_publish, checkout="publish")
 
@@ -321,8 +329,7 @@ def _publish(options: argparse.Namespace) -> int:
     from attn_book.study.recipes import default_profile
 
     profile = options.profile or default_profile()
-    results_dir, data_dir = options.results_dir or None, options.data_dir or None
-    for note in publishing.publish(profile, results_dir, data_dir=data_dir):
+    for note in publishing.publish(profile, options.results_dir, data_dir=options.data_dir):
         print(note)
     print(f"Published: book/published/{profile}; see it with: make book serve")
     return 0
@@ -356,9 +363,9 @@ def _verify_published(options: argparse.Namespace) -> int:
     if options.faults:
         from attn_book.driver import faults
 
-        print("\n".join(faults.check_again(data_dir=options.data_dir or None)))
+        print("\n".join(faults.check_again(data_dir=options.data_dir)))
     if options.retrain is not None:
         from attn_book.driver.retrain import retrain
 
-        print(retrain(options.retrain or None, data_dir=options.data_dir or None))
+        print(retrain(options.retrain or None, data_dir=options.data_dir))
     return 0
