@@ -12,7 +12,8 @@ from itertools import pairwise
 from sphinx.application import Sphinx
 from sphinx.search.en import SearchEnglish
 
-HAN = r"\u3400-\u9fff"  # for Python and for JavaScript
+from attn_book.language import HAN  # as Python and JavaScript write it
+
 WORDS = re.compile(rf"[{HAN}]+|[^\W{HAN}]+")
 
 

@@ -21,7 +21,7 @@ ENGLISH, CHINESE = "en", "zh_CN"
 LANGUAGES = (ENGLISH, CHINESE)
 LOCALE = Path(__file__).parent / "locale"
 # A space beside a value is for Latin words and numbers; between Chinese ones it is dropped.
-HAN, MARKS = "\u3400-\u9fff", "\u3001-\u301f\uff01-\uff5e"
+HAN, MARKS = r"\u3400-\u9fff", r"\u3001-\u301f\uff01-\uff5e"  # between [ and ] of a pattern
 GAP = re.compile(f"(?<=[{HAN}{MARKS}]) +(?=[{HAN}{MARKS}])|(?<=[{MARKS}]) +| +(?=[{MARKS}])")
 
 
