@@ -22,7 +22,9 @@ from texts import banner, origin, table
 
 from attn_blocks.files import atomic_write
 from attn_book.analysis import plots, tables, verdicts
+from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import (
+    CANNOT,
     HERE,
     IS_BETTER,
     IS_WORSE,
@@ -42,7 +44,7 @@ from attn_book.study.plan import Plan
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
 TASK = "animals10"  # of the question that the book asks first
 SAID = {
-    IS_BETTER: N_("{number} made ResNet-50 better ({blocks})"),
+    IS_BETTER: N_("{number} made it better ({blocks})"),
     IS_WORSE: N_("{number} made it worse ({blocks})"),
     WITHIN: N_("{number} stayed within 1.5 points of it ({blocks})"),
     OPEN: N_("{number} cannot be told from it by these runs ({blocks})"),
@@ -145,10 +147,14 @@ def answer(pages: dict[str, Plan]) -> str:
     blocks = [v for v in judged_claims(pages) if v.claim.family == PRIMARY]
     if not any(verdict.is_decided for verdict in blocks):
         if plan.profile == "study":
+            evidence = on_record(plan)[plan.comparisons[0].task]
             return say(
-                "**Not answered yet:** {runs} of the study are done on {images} ({scope}), and "
-                "until all are, there are means and no verdicts.",
-                runs=counted(len(plan.experiments), "run"),
+                "**Not answered yet:** of the {runs} that decide, of {networks} networks on "
+                "{images} ({scope}), {done} are done; until all are, there are means and no "
+                "verdicts.",
+                runs=counted(sum(map(len, evidence.wanted.values())), "run"),
+                networks=len(evidence.wanted),
+                done=evidence.ended,
                 images=images.title,
                 scope=scope,
             )
@@ -159,19 +165,26 @@ def answer(pages: dict[str, Plan]) -> str:
             profile=plan.profile,
         )
     parts = []
+    lost = [verdict for verdict in blocks if verdict.value is None]
+    constant = [verdict for verdict in blocks if verdict.constant]
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
-        names = [_named(v) for v in blocks if v.word == word and not v.constant]
+        names = [_named(v) for v in blocks if v.word == word and v not in (*lost, *constant)]
         if names:
             parts.append(say(SAID[word], number=len(names), blocks=clauses(names)))
-    constant = [block_of(v.claim.better) for v in blocks if v.constant]
-    if constant:
-        did = N_("{number} did the same to every image ({blocks})")
-        parts.append(say(did, number=len(constant), blocks=joined(constant)))
+    for did, others in (
+        (N_("{number} did the same to every image ({blocks})"), constant),
+        (N_("{number} never finished ({blocks})"), lost),
+    ):
+        if others:
+            names = joined(block_of(v.claim.better) for v in others)
+            parts.append(say(did, number=len(others), blocks=names))
     return say(
-        "**Trained exactly alike on {images} ({scope}), of {number} attention blocks {outcomes}.**",
+        "**Trained exactly alike on {images} ({scope}), of {number} attention blocks added to "
+        "{network}, {outcomes}.**",
         images=images.title,
         scope=scope,
         number=len(blocks),
+        network=RESNET.title,
         outcomes=listed(parts),
     )
 
@@ -232,16 +245,22 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
 
     def row(verdict: Verdict) -> dict[str, str]:
         title = verdict.claim.better
-        gain = tables.signed(verdict.value)
-        if verdict.interval is not None:
-            gain += " " + tables.interval(*verdict.interval, "+.1f")
+        size, about_size = sizes.get(title), []
+        if size is not None and size.in_points == CANNOT:
+            about_size.append(_(CANNOT))
+        if size is not None and size.is_decided:
+            about_size.append(verdicts.outcome(size))
         reported = tables.signed(verdict.reported if verdict.is_own else None, "+.1f")
-        if title in sizes and sizes[title].is_decided:
-            outcome = verdicts.outcome_in_words(sizes[title].outcome)
-            reported = say("{reported} ({outcome})", reported=reported, outcome=outcome)
+        if about_size:
+            reported = say("{reported} ({outcome})", reported=reported, outcome=clauses(about_size))
         return {
-            _("Points above ResNet-50"): gain,
+            _("Points above ResNet-50"): tables.signed(verdict.value),
             _("Outcome"): verdicts.outcome(verdict),
+            _("Simultaneous 95%"): tables.interval(*(verdict.interval or (None, None)), "+.2f"),
+            _("Shared training images"): tables.interval(
+                *(verdict.corrected or (None, None)), "+.2f"
+            ),
+            _("Runs"): verdict.folds if verdict.is_decided else tables.DASH,
             _("At full width"): tables.signed(wide.get(title), "+.1f"),
             _("Reported"): reported,
         }

@@ -10,7 +10,7 @@ from attn_book.analysis.words import counted, joined, plain
 from attn_book.language import say
 from attn_book.records import planned
 from attn_book.records.run import Run
-from attn_book.study.plan import Plan, data_label
+from attn_book.study.plan import Plan, images_in_words
 
 
 def banner(line: str) -> str:
@@ -19,7 +19,7 @@ def banner(line: str) -> str:
 
 
 def origin(plan: Plan) -> str:
-    """Profile, data, seeds, device and dates of a page's runs."""
+    """Profile, data, sizes, seeds, device and dates of a page's runs."""
     days = sorted(planned.run_of(plan, what).metrics["finished"][:10] for what in plan.experiments)
     line = say("{provenance} · trained {days}", provenance=plan.provenance, days=day_span(days))
     return plain(line)
@@ -29,11 +29,9 @@ def origin_of(profile: str, runs: Sequence[Run]) -> str:
     """Profile, data, sizes, number, dates and device of runs that are on no page."""
     recipe = runs[0].experiment.recipe
     line = say(
-        "profile {profile} · {images}, {pixels} px, width {width:g} · {runs} · trained {days}",
+        "profile {profile} · {images} · {runs} · trained {days}",
         profile=profile,
-        images=data_label(runs[0].record["data"]["label"]),
-        pixels=recipe.image_size,
-        width=recipe.width,
+        images=images_in_words(runs[0].record["data"]["label"], recipe.image_size, recipe.width),
         runs=counted(len(runs), "run"),
         days=day_span(sorted(run.metrics["finished"][:10] for run in runs if not run.diverged)),
     )

@@ -24,7 +24,7 @@ from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import SIZE
 from attn_book.study.experiment import Recipe
 from attn_book.study.pages import BAT, RESNET, SRM, TASK_TITLES
-from attn_book.study.plan import data_label
+from attn_book.study.plan import images_in_words
 
 from . import Lesson, page_texts
 
@@ -69,14 +69,8 @@ def origin(study: Study) -> str:
     data = []
     for networks in study.networks.values():
         one = next(iter(networks.values()))[0]
-        data.append(
-            say(
-                "{images}, {pixels} px, width {width:g}",
-                images=data_label(one.data["label"]),
-                pixels=one.recipe["image_size"],
-                width=one.recipe["width"],
-            )
-        )
+        recipe = one.recipe
+        data.append(images_in_words(one.data["label"], recipe["image_size"], recipe["width"]))
     days = sorted(run.metrics["finished"][:10] for run in study.runs)
     return say(
         "first study · {data} · {number} runs, seeds {seeds} · {devices} · trained {first} to "

@@ -225,8 +225,10 @@ def small(found: Found) -> Lesson:
     if turned:
         sides.append(say("{blocks} on different ones", blocks=listed(map(block_of, turned))))
     shrunk = say(
-        "For {number} of them the difference is smaller in the small network.",
+        "For {number} of the {blocks} the difference, whatever its sign, is smaller in the small "
+        "network.",
         number=len(smaller),
+        blocks=len(there),
     )
     return Lesson(
         plots.small_and_full(there),

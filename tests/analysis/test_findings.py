@@ -124,8 +124,8 @@ def test_a_block_that_adds_is_measured_by_what_it_adds_to(made):
         "What began at 0 ended at a size of 0.01 (f_add.conv2.weight). What its 1 block adds "
         "varies over the validation images by 25.0% of the size of what it is added to, and over "
         "the means of classes by 1.0%. Replacing it by its mean over these images changes 0.5% of "
-        "the predictions (mean of 2 runs), in 1 of them below the 0.5% under which the protocol "
-        "calls a block constant."
+        "the predictions (mean of 2 runs), not below the 0.5% under which the protocol calls a "
+        "block constant."
     )
 
 

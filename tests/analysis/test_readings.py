@@ -125,10 +125,11 @@ def test_gains_are_in_order_with_intervals_only_where_there_are_any(is_complete)
         shared = {"is_own": True, "unit": "points", "folds": "", "outcome": ""}
         found.append(Verdict(claim, **shared, value=value, interval=interval))
     names = [claim.better for claim in claims]
-    first, second = (" [+0.2, +2.2]", " [-1.5, +0.5]") if is_complete else ("", "")
+    first, second = (" [+0.25, +2.25]", " [-1.50, +0.50]") if is_complete else ("", "")
+    said = "; in brackets the simultaneous 95% intervals" if is_complete else ""
     assert str(readings.gains(found)) == (
         f"Above ResNet-50, from the largest to the smallest: {names[1]} +1.2 points{first} and "
-        f"{names[0]} -0.5 points{second}; no finished run of {names[2]}."
+        f"{names[0]} -0.5 points{second}{said}; no finished run of {names[2]}."
     )
 
 

@@ -22,6 +22,18 @@ def test_recipe_table_has_a_column_for_each_task(tmp_path):
     assert table.loc["stem"].tolist() == ["cifar", "small"]
 
 
+def test_recipe_table_shows_what_one_network_of_a_comparison_has_for_itself(tmp_path):
+    def recorded(task, data, recipe, folder):
+        return SimpleNamespace(
+            name=task, title=task, classes=("a",), class_total=1, train=(), val=(), fingerprint="f"
+        )
+
+    page = plan("05_sa", "paper", data_dir=tmp_path, load=recorded)
+    table = tables.recipe_table(page)
+    assert table.loc["weight decay"].tolist() == ["0.0002 / 0.0001", "0.0001"]
+    assert table.loc["epochs"].tolist() == ["100", "60"]
+
+
 def test_a_model_without_results_says_why(tmp_path, write_run):
     page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
     experiments = {

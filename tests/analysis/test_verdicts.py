@@ -6,6 +6,7 @@ import pytest
 
 from attn_book.analysis import verdicts
 from attn_book.analysis.judgement import Verdict
+from attn_book.analysis.statistics import Residual
 from attn_book.driver.summary import write_summary
 from attn_book.records.recorded import recorded_plans
 from attn_book.study.claims import CLAIMS
@@ -37,6 +38,7 @@ DECIDED = {
     "noise": (0.1, 2.3),
     "alone": (30, 20),
     "p_adjusted": 0.0312,
+    "residual": Residual(0.654, 32),
     "wins": 0.8765,
 }
 
@@ -51,15 +53,19 @@ def test_a_row_holds_every_number_of_a_verdict():
         "unit": "points",
         "reported": 28.42,
         "reported_in_points": None,
-        "paper": 1.51,
+        "paper_points": 1.51,
         "paper_source": "SE paper, table 2",
         "difference": 1.23,
+        "interval": "simultaneous 95%",
         "low": 0.13,
         "high": 2.34,
         "corrected_low": 0.0,
         "corrected_high": 2.47,
+        "drawn_again": "images",
         "image_noise_low": 0.1,
         "image_noise_high": 2.3,
+        "residual": 0.65,
+        "degrees_of_freedom": 32,
         "p_adjusted": 0.0312,
         "p_better": 0.876,
         "better_alone_right": 30,
@@ -89,7 +95,7 @@ def test_a_size_stands_in_log_odds_with_its_errors_and_what_cannot_occur():
 def test_beside_other_images_nothing_that_others_found_is_shown():
     other = made_up(SE, **{**DECIDED, "is_own": False})
     row = verdicts.row(other)
-    assert row["reported"] is row["paper"] is row["paper_source"] is None
+    assert row["reported"] is row["paper_points"] is row["paper_source"] is None
     assert not {"Reported", "On ImageNet"} & set(verdicts.table_of([other]))
     assert "write-up" not in verdicts.sentence(other)
     assert "ImageNet" not in verdicts.sentence(other)
@@ -132,9 +138,21 @@ def test_a_page_shows_the_claims_on_its_networks_with_what_they_are_about(study)
     # Its two networks are judged as on the page of all.
     overview = {v.claim: v for v in verdicts.verdicts(study[OVERVIEW])}
     assert all(overview[v.claim] == v for v in verdicts.verdicts(page))
+    deviation = verdicts.verdicts(page)[0].residual.deviation
+    residual = f"* Residual on Animals-10: {deviation:.2f} points, with 32 degrees of freedom."
+    assert text.count(residual) == 1 and "log-odds, with 32 degrees of freedom" in text
     unsupported = verdicts.unsupported(study[OVERVIEW]).data
     assert "* **SE-ResNet-50 > ResNet-50 by 28.4 points on Animals-10**: smaller" in unsupported
     assert "* **SE-ResNet-50 > ResNet-50 on Animals-10**" not in unsupported
+
+
+def test_better_by_a_block_that_does_the_same_to_all_images_confirms_nothing(study, monkeypatch):
+    constant = made_up(SE, **DECIDED, constant=True)
+    better = made_up("GE-ResNet-50 > ResNet-50", **DECIDED)
+    monkeypatch.setattr(verdicts, "verdicts", lambda plan: [constant, better])
+    [line, *_] = verdicts.unsupported(study[OVERVIEW]).data.splitlines()
+    assert line.startswith("* **SE-ResNet-50 > ResNet-50 on Animals-10**: better (constant: no ver")
+    assert "GE" not in verdicts.unsupported(study[OVERVIEW]).data
 
 
 def test_the_file_of_verdicts_has_every_claim_once_and_is_the_same_again(study, tmp_path):

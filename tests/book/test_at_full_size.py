@@ -126,7 +126,8 @@ def test_the_study_stands_beside_them_once_it_is_published(book, tmp_path, study
     made = module.lessons(module.Found(RECORDS, small))
     assert made["small"].finding == (
         "6 of 8 blocks lie on the same side of ResNet-50 in both sizes; GC and BAT on different "
-        "ones. For 2 of them the difference is smaller in the small network."
+        "ones. For 2 of the 8 the difference, whatever its sign, is smaller in the "
+        "small network."
     )
     shown = {text.get_text() for text in made["small"].figure.findobj(plt.Text)}
     assert {"+1.0 and +3.0", "+8.0 and -2.7"} <= shown

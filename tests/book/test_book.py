@@ -391,13 +391,15 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     front = unescape(front)
     assert "<li><p>Better: SE-ResNet-50 > ResNet-50 on Animals-10" in front
     row = re.search(r"<td><p>SE</p></td>(.*?)</tr>", front, re.DOTALL)[1]
-    gain, outcome, wide, reported = re.findall(r"<p>(.*?)</p>", row)
-    assert re.fullmatch(r"\+4\.\d\d \[\+\d\.\d, \+\d\.\d\]", gain)
-    assert outcome == "better" and re.fullmatch(r"\+\d\.\d", wide)
-    assert reported == "+28.4 (smaller than reported)"
+    gain, outcome, *intervals, runs, wide, reported = re.findall(r"<p>(.*?)</p>", row)
+    assert re.fullmatch(r"\+4\.\d\d", gain) and len(intervals) == 2
+    assert all(re.fullmatch(r"\[\+\d\.\d\d, \+\d\.\d\d\]", found) for found in intervals)
+    assert (outcome, runs) == ("better", "5 of 5 folds") and re.fullmatch(r"\+\d\.\d", wide)
+    assert reported == "+28.4 (cannot occur here; smaller than reported)"
     assert "full width · seeds 0, 1 · 112 px, 32 epochs, a recipe of its own · NVIDIA" in front
     said = re.search(
-        r"of 8 attention blocks \d made ResNet-50 better \((.*?)\) and \d stayed", front
+        r"of 8 attention blocks added to ResNet-50, \d made it better \((.*?)\) and \d stayed",
+        front,
     )
     assert "SE" in said[1].split("; ") and "NL" not in said[1].split("; ")
     assert "of a quarter of the published width" in front
@@ -442,6 +444,24 @@ def test_the_answer_adds_what_limits_an_outcome(front):
     assert front._named(replace(limited, outcome="better")) == "SE"
 
 
+def test_the_answer_names_the_plain_network_and_the_blocks_that_never_finished(
+    front, whole_study, monkeypatch
+):
+    pages = recorded_plans(whole_study)
+    claims = [claim for claim in CLAIMS if claim.family == PRIMARY]
+    shared = {"p_adjusted": 0.5, "value": 0.0}
+    found = [Verdict(c, True, "points", "", "within 1.5 points", **shared) for c in claims]
+    monkeypatch.setattr(front, "judged_claims", lambda pages: found)
+    assert "of 8 attention blocks added to ResNet-50, 8 stayed within 1.5" in front.answer(pages)
+    found[:2] = [
+        replace(found[0], outcome="better", constant=True),
+        replace(found[1], outcome="open", value=None),
+    ]
+    ends = front.answer(pages).partition("added to ResNet-50, ")[2]
+    assert ends.startswith("6 stayed within 1.5 points of it (SRM; SGE; SA; NL; GC; BAT), ")
+    assert "1 did the same to every image (SE) and 1 never finished (GE).**" in ends
+
+
 def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp_path, front):
     folder = shutil.copytree(whole_study, tmp_path / "study")
     for path in (folder / "runs").glob("animals10-bat_resnet50-f[34]-*"):
@@ -456,7 +476,8 @@ def test_a_study_under_way_shows_means_and_folds_and_no_outcome(whole_study, tmp
     every = len(list((whole_study / "runs").iterdir()))
     done = f"{every - 2} of {every}"
     assert front.under_way(pages) == f"**The profile study is under way:** {done} runs are done."
-    assert front.answer(pages).startswith("**Not answered yet:** 43 runs of the study are done on")
+    assert front.answer(pages).startswith("**Not answered yet:** of the 45 runs that decide,")
+    assert ", 43 are done; until all are" in front.answer(pages)
     assert not any(word in front.answer(pages) for word in OUTCOMES)
     assert front.foremost({"study": pages, "quick": {}}) == pages
     [path] = (folder / "runs").glob("animals10-gc_resnet50-f0-*/metrics.json")

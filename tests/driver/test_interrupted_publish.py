@@ -26,6 +26,7 @@ def test_what_was_published_before_is_put_back(killed, monkeypatch):
         "PROFILE=smoke"
     ]
     monkeypatch.setattr(publishing, "_publish", lambda *_: [])
+    monkeypatch.delenv("ATTN_BLOCKS_RESULTS")
     (line,) = publishing.publish("smoke", None, killed)
     assert line == f"{killed}/.smoke.abc.tmp was left by an interrupted publish; it is removed"
     assert [path.name for path in killed.iterdir()] == ["smoke"]
@@ -39,11 +40,14 @@ def test_what_was_published_last_stays(killed):
     assert not list((killed / "smoke").iterdir())
 
 
-def test_a_folder_that_was_named_and_has_nothing_is_an_error(tmp_path):
+def test_a_folder_that_was_named_and_has_nothing_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "smoke" / "runs").mkdir(parents=True)
     for folder in (tmp_path, tmp_path / "none"):
         with pytest.raises(PublishError, match=f"{folder}/smoke holds no results; run: make repro"):
             publishing.publish("smoke", folder, tmp_path / "published")
+    monkeypatch.setenv("ATTN_BLOCKS_RESULTS", str(tmp_path))
+    with pytest.raises(PublishError, match=f"{tmp_path}/smoke holds no results"):
+        publishing.publish("smoke", None, tmp_path / "published")
     assert not (tmp_path / "published").exists()
 
 
@@ -56,6 +60,7 @@ def test_one_publishes_at_a_time(tmp_path, monkeypatch):
         return []
 
     monkeypatch.setattr(publishing, "_publish", publish)
+    monkeypatch.delenv("ATTN_BLOCKS_RESULTS")
     publishing.publish("smoke", None, tmp_path / "published")
     assert held == [False]
 

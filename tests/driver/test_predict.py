@@ -138,7 +138,7 @@ def test_published_weights_say_whose_they_are(published, drawing, images, capsys
     out, err = capsys.readouterr()
     [line] = err.splitlines()
     assert line.startswith("Published weights: SRM-ResNet-50 · profile smoke · Shapes (2 classes; ")
-    assert "56 pixels, width 0.0625 · fold 0, seed 0 · cpu" in line
+    assert "56 px, width 0.0625 · fold 0, seed 0 · cpu" in line
     assert line.endswith(", ".join(images.classes))
     shares = [float(row.split("\t")[2]) for row in out.splitlines()]
     assert len(shares) == 10 and sum(shares) == pytest.approx(1, abs=0.01)

@@ -1,4 +1,4 @@
-"""Short trainings of every network on every task, whose losses are kept in ``curves.json``.
+"""Short trainings of every network of the pages on its task; ``curves.json`` keeps their losses.
 
 The images are drawn and laid out as each data set lies in the data folder, so that the curves see
 decoding, split, augmentation and normalisation too. Networks start at the float32 values that a run
@@ -77,7 +77,9 @@ RECIPES = {
 }
 
 
-# The paper profile's recipe on Caltech-101, for one network.
+# Without augmentation, and with steps of the rate taken once a batch, as ``design.UNEQUAL`` trains.
+UNEQUAL = replace(RECIPES["animals10"], schedule="steps_by_batch", augmentation="center_crop")
+# The paper profile's recipe on Caltech-101.
 AS_EXECUTED = replace(
     RECIPES["caltech16"],
     schedule="cosine_by_batch",
@@ -88,7 +90,11 @@ AS_EXECUTED = replace(
 
 
 def entries() -> dict[str, tuple[str, object, Recipe]]:
-    """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry, recipe)."""
+    """Every network of every page: ``"animals10-se_resnet50"`` -> (task, entry, recipe).
+
+    The recipe is the task's of ``RECIPES``; beside them stand recipes of the study's and of the
+    paper profile that have something more, for the plain network.
+    """
     found = {}
     for comparisons in {**PAGES, **EXTRA}.values():
         for comparison in comparisons:
@@ -96,6 +102,7 @@ def entries() -> dict[str, tuple[str, object, Recipe]]:
                 options = "".join(f"-{k}_{v}" for k, v in sorted(entry.options.items()))
                 name = f"{comparison.task}-{entry.model}{options}"
                 found[name] = (comparison.task, entry, RECIPES[comparison.task])
+    found["animals10-resnet50-unequal"] = ("animals10", RESNET, UNEQUAL)
     found["caltech16-resnet50-as_executed"] = ("caltech16", RESNET, AS_EXECUTED)
     return found
 

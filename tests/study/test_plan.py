@@ -15,7 +15,7 @@ from attn_blocks import models
 from attn_blocks.errors import DataError, SettingError
 from attn_book.study import design, pages
 from attn_book.study import plan as planning
-from attn_book.study.claims import BETTER, CLAIMS, REPORTED
+from attn_book.study.claims import BETTER, CLAIMS, REPORTED, reported_history
 from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import PAGES
 from attn_book.study.plan import parse_seeds, plan
@@ -142,6 +142,14 @@ def test_the_paper_profile_follows_the_write_ups_code_on_caltech():
         assert variant.weight_decay == (2e-4 if entry.model == "sa_inception" else 1e-4)
 
 
+def test_the_paper_profile_keeps_the_last_batch_on_cifar_as_the_reported_accuracies_do():
+    assert not PROFILES["paper"].recipes["cifar10"].drop_last
+    printed = reported_history("senet_cifar10")["train_acc"]  # with five digits
+    images, whole_batches = 50_000, 390 * 128
+    could_be = [((printed * n).round() / n).round(5) == printed for n in (images, whole_batches)]
+    assert could_be[0].all() and not could_be[1].all()
+
+
 def test_schedules():
     recipe = replace(RECIPE, learning_rate=0.1, epochs=10)
     constant, cosine, one_cycle = (
@@ -243,8 +251,8 @@ def test_the_embedded_images_stand_in_for_missing_ones(data_dir, tmp_path):
     assert {e.recipe.epochs for e in page.experiments} == {3}
     assert {e.seed for e in page.experiments} == {0, 1}
     assert page.results_dir == tmp_path / "smoke"
-    for part in ("smoke", "Shapes", "seeds 0, 1", "cpu"):
-        assert part in page.provenance
+    images = "Shapes (10 classes; 40 / 20 images), 56 px, width 0.0625"
+    assert page.provenance == f"profile smoke · {images} · seeds 0, 1 · cpu"
     assert "not** a reproduction" in page._repr_markdown_()
 
 

@@ -12,6 +12,7 @@ Deviations
 * Class defaults of the official block are s=4, k=4; its network uses s=7, the default here.
 * The official code multiplies by the matrices kron(p, I) and kron(q, I); here p and q act on the
   axes of blocks, which gives the same numbers with H/s (W/s) times fewer multiplications.
+* Paddle's batch norm keeps the biased variance of a batch for evaluation, PyTorch's the unbiased.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ class GlobalContext(nn.Layer):
             hidden = int(channels * positive_number("ratio", ratio, 1 / 16))
             if hidden < 1:
                 raise ValueError(
-                    f"ratio={ratio} leaves none of {channels} channels; choose ratio >= "
-                    f"1/{channels}, or give hidden"
+                    f"ratio={ratio} leaves none of {channels} channels; ratio=2/{channels} or "
+                    "hidden=1 works"
                 )
         positive("hidden", hidden)
         positive_number("epsilon", epsilon, 1e-5)

@@ -14,6 +14,7 @@ Deviations
 * timm's global theta pads the convolution (``padding="same"``), so that it gathers to nearly the
   size of the map and not to 1x1 as in the paper.
 * timm's default, no gather parameters but the two excite layers, is SE (``mlp=True``).
+* Paddle's batch norm keeps the biased variance of a batch for evaluation, PyTorch's the unbiased.
 """
 
 from __future__ import annotations
@@ -55,12 +56,14 @@ class GatherExcite(nn.Layer):
     variant      gather, global extent                    gather, extent E
     ===========  =======================================  ====================================
     theta_minus  mean over the map                        mean over (2E-1) x (2E-1), stride E
-    theta        depth-wise conv of the map's size, BN    log2(E) x [depth-wise 3x3 / 2, BN]
+    theta        depth-wise conv of the map's size, BN    log2(E) x [depth-wise 3x3 / 2, BN],
+                                                          a ReLU between them
     theta_plus   as theta                                 as theta
     ===========  =======================================  ====================================
 
-    The excite is the identity, for theta_plus two 1x1 convolutions C -> C/r -> C with a ReLU.
-    theta_minus without ``mlp`` has no parameters. With theta the gate starts at 0.5 on average.
+    Each pixel takes the gathered value that is nearest. The excite is the identity, for theta_plus
+    two 1x1 convolutions C -> C/r -> C with a ReLU. theta_minus without ``mlp`` has no parameters.
+    With theta the gate starts at 0.5 on average.
 
     Args:
         channels: C of the input [N, C, H, W].

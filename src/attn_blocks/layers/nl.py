@@ -17,6 +17,7 @@ Deviations
 * The official batch norm has eps 1.0000001e-5, everybody else's 1e-5 (``epsilon``).
 * Initial values are the BAT repository's (He normal by the fan-out, biases 0); the official ones
   are normal with sigma 0.01. In both the block starts as the identity.
+* Paddle's batch norm keeps the biased variance of a batch for evaluation, PyTorch's the unbiased.
 """
 
 from __future__ import annotations

@@ -5,8 +5,9 @@ Li, Hu, Yang, 2019 (arXiv 1905.09646), section 3, equations 1 to 5.
 Official code: https://github.com/implus/PytorchInsight (classification/models/imagenet).
 
 Deviations: the paper normalises with the population standard deviation; the official code, and
-this file, with the unbiased one (n - 1 pixels), 1e-5 added to it outside the root. Some copies
-start ``bias`` at 0; the official value is 1.
+this file, with the unbiased one (n - 1 pixels), 1e-5 added to it outside the root. Under the
+root the variance has a floor of 1e-24 here, which gives constant maps a finite gradient and changes
+no value. Some copies start ``bias`` at 0; the official value is 1.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ ICCV 2019 (arXiv 1903.10829), section 3.
 Official code: https://github.com/hyunjaelee410/style-based-recalibration-module.
 
 Deviations: the paper takes the population standard deviation without an eps; the official code,
-and this file, the unbiased variance with 1e-5 added under the root.
+and this file, the unbiased variance with 1e-5 added under the root. Paddle's batch norm keeps the
+biased variance of a batch for evaluation, PyTorch's the unbiased, twice as large for two images.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def block_settings(
     """
     if attn in ("sge", "srm") and map_size == 1:
         raise SettingError(
-            "this image size and stem leave maps of 1x1, over which there is no variance; "
+            f"this image size and stem leave maps of 1x1, over which {attn} has no variance; "
             "images of more than 32 pixels work, of more than 16 with stem='small' and of more "
             "than 8 with stem='cifar'"
         )
@@ -109,7 +109,7 @@ def _bat_size(maps: list[int], size: object) -> int:
     if size is None and automatic == 1:
         raise SettingError(
             f"no block size from 2 to {LARGEST_BAT_SIZE} divides the {shown} maps of this "
-            "image size and stem; an image size that is a multiple of 32 always works"
+            "image size and stem; an image size that is a multiple of 64 always works"
         )
     if isinstance(size, int) and size > 0 and common % size:
         raise SettingError(

@@ -59,6 +59,11 @@ class Evidence:
         """Whether every run of every network has ended, finished or diverged."""
         return all(self.has_ended(title, seeds) for title, seeds in self.wanted.items())
 
+    @property
+    def ended(self) -> int:
+        """How many of the runs that are wanted have ended, finished or diverged."""
+        return sum(self.has_ended(t, [seed]) for t, seeds in self.wanted.items() for seed in seeds)
+
     def has_ended(self, title: str, seeds: Iterable[int]) -> bool:
         """Whether a network's runs of these seeds have ended, finished or diverged."""
         return set(seeds) <= self.runs[title].keys() | self.diverged[title].keys()
@@ -95,11 +100,13 @@ class Evidence:
         return say(", {runs} diverged", runs=counted(count, "run")) if count else ""
 
     def is_constant(self, title: str) -> bool:
-        """Whether a network's blocks do the same to all images in every run, as it was measured."""
-        found = [
-            run.metrics["frozen"] for run in self.runs[title].values() if "frozen" in run.metrics
+        """Whether a network's blocks do the same to all images, by the mean of its runs."""
+        changed = [
+            run.metrics["frozen"]["changed"]
+            for run in self.runs[title].values()
+            if "frozen" in run.metrics
         ]
-        return bool(found) and all(frozen["changed"] < CONSTANT for frozen in found)
+        return bool(changed) and float(np.mean(changed)) < CONSTANT
 
     def right(self, title: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(whether a run is right on each validation image, the images' classes)."""
@@ -107,7 +114,7 @@ class Evidence:
         return logits.argmax(axis=1) == labels, labels
 
     def right_alone(self, better: str, worse: str) -> tuple[int, int]:
-        """McNemar's counts over the seeds that both have."""
+        """McNemar's counts, added up over the seeds that both have."""
         counts = [
             statistics.mcnemar(self._right[better][seed], self._right[worse][seed])
             for seed in self.shared(better, worse)

@@ -68,6 +68,7 @@ class Found:
 
     @property
     def animals(self) -> dict[int, dict[str, FullSize]]:
+        """Of Animals-10: seed -> title -> its training."""
         return self.trainings[ANIMALS]
 
     def all_of(self, title: str) -> list[FullSize]:
@@ -76,6 +77,7 @@ class Found:
 
     @property
     def plain(self) -> list[FullSize]:
+        """The plain ResNet-50's trainings, one a seed."""
         return self.all_of(RESNET.title)
 
     @cached_property

@@ -49,8 +49,10 @@ class Verdict:
             training images because there are no folds.
         noise: 95% of what other validation images would give with the same runs, and also with
             other seeds if ``draws_seeds``: where all runs have the same images.
-        alone: on how many images the one network alone is right, and on how many the other.
+        alone: on how many images the one network alone is right, and on how many the other, added
+            up over the runs.
         p_adjusted: Dunnett's or Holm's.
+        residual: what network and fold leave unexplained, in ``unit``.
         wins: the probability that a new run of the better network beats one of the other.
         constant: whether the blocks of one of the networks do the same to all images.
     """
@@ -70,6 +72,7 @@ class Verdict:
     draws_seeds: bool = False
     alone: tuple[int, int] | None = None
     p_adjusted: float | None = None
+    residual: Residual | None = None
     wins: float | None = None
     constant: bool = False
 
@@ -216,6 +219,7 @@ def _decided(case: _Case, outcome: str, p: float, critical: float = math.nan) ->
         verdict,
         interval=found.interval(critical),
         corrected=found.interval(critical, SHARED) if case.evidence.folds else None,
+        residual=found.residual,
         wins=found.win_probability,
     )
 

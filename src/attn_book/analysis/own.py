@@ -161,7 +161,7 @@ def frozen_text(found: Judged) -> str:
     text = f"With each block replaced by its mean over the images, {changed} of the predictions"
     text += f" change ({counted(len(frozen), 'run')})."
     if found.evidence.is_constant(found.title):
-        text += " That is under 0.5% in each: the blocks do the same to all images."
+        text += " That is under 0.5% on average: the blocks do the same to all images."
     return text
 
 

@@ -2,8 +2,8 @@
 
 A recording is a ``.npz`` file with an input, weights, the output and all gradients of one original
 class; its ``meta`` says which class was run with which arguments, and ``originals`` what that is
-here. A checkout holds the smallest of each block and mode; ``$ATTN_REFERENCE_DIR`` may name a
-folder of more. Everything is computed in float64.
+here. A checkout holds the smallest of each block and mode, and those with the networks' settings;
+``$ATTN_REFERENCE_DIR`` may name a folder of more. Everything is computed in float64.
 """
 
 from __future__ import annotations

@@ -102,8 +102,9 @@ def recipe_table(plan: Plan) -> pd.DataFrame:
     """How each comparison of a page was trained: a column a task, a row a setting."""
     columns = {}
     for comparison in plan.comparisons:
-        images, recipe = comparison.images, comparison.recipe
+        images = comparison.images
         runs = [experiment for _, experiment in comparison.experiments]
+        recipes = [run.recipe for run in runs] or [comparison.recipe]
         columns[TASK_TITLES[comparison.task]] = {
             _("images"): images.title,
             _("training / validation images"): f"{len(images.train):,} / {len(images.val):,}",
@@ -111,8 +112,9 @@ def recipe_table(plan: Plan) -> pd.DataFrame:
                 "{done} of {wanted}", done=len(images.classes), wanted=images.class_total
             ),
             **{
-                setting(name): value
-                for name, value in asdict(recipe).items()
+                # One value, but for what a write-up gives its own network alone.
+                setting(name): " / ".join(dict.fromkeys(str(getattr(r, name)) for r in recipes))
+                for name in asdict(comparison.recipe)
                 if name not in ("train_images", "validation_images")
             },
             _("seeds"): " ".join(map(str, sorted({run.seed for run in runs}))),

@@ -26,7 +26,7 @@ from attn_book.language import N_, _, say
 from attn_book.records.planned import failures, run_of
 from attn_book.records.run import Run
 from attn_book.study.claims import BETTER, CLAIMS, PRIMARY, SIZE
-from attn_book.study.pages import RESNET
+from attn_book.study.pages import RESNET, TASK_TITLES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
@@ -42,15 +42,19 @@ VERDICT_COLUMNS = (
     "unit",
     "reported",
     "reported_in_points",
-    "paper",
+    "paper_points",
     "paper_source",
     "difference",
+    "interval",
     "low",
     "high",
     "corrected_low",
     "corrected_high",
+    "drawn_again",
     "image_noise_low",
     "image_noise_high",
+    "residual",
+    "degrees_of_freedom",
     "p_adjusted",
     "p_better",
     "better_alone_right",
@@ -127,14 +131,18 @@ def row(verdict: Verdict) -> dict[str, Any]:
     """
     claim, digits = verdict.claim, 3 if verdict.claim.kind == SIZE else 2
     paper = claim.paper if verdict.is_own else None
-    bounds: dict[str, float | None] = {}
-    for name, found in (
-        ("", verdict.interval),
-        ("corrected_", verdict.corrected),
-        ("image_noise_", verdict.noise),
+    whole = "simultaneous 95%" if claim.family == PRIMARY else "unadjusted 95%"
+    drawn = "images and seeds" if verdict.draws_seeds else "images"
+    bounds: dict[str, str | float | None] = {}
+    for kind, said, prefix, found in (
+        ("interval", whole, "", verdict.interval),
+        (None, "", "corrected_", verdict.corrected),
+        ("drawn_again", drawn, "image_noise_", verdict.noise),
     ):
         low, high = found or (None, None)
-        bounds |= {f"{name}low": _rounded(low, digits), f"{name}high": _rounded(high, digits)}
+        if kind is not None:
+            bounds[kind] = said if found else None
+        bounds |= {f"{prefix}low": _rounded(low, digits), f"{prefix}high": _rounded(high, digits)}
     better_alone, worse_alone = verdict.alone or (None, None)
     return {
         "claim": claim.text,
@@ -143,10 +151,12 @@ def row(verdict: Verdict) -> dict[str, Any]:
         "unit": verdict.unit,
         "reported": _rounded(verdict.reported if verdict.is_own else None, digits),
         "reported_in_points": verdict.in_points if verdict.is_own else None,
-        "paper": paper.points if paper else None,
+        "paper_points": paper.points if paper else None,
         "paper_source": paper.source if paper else None,
         "difference": _rounded(verdict.value, digits),
         **bounds,
+        "residual": _rounded(verdict.residual.deviation if verdict.residual else None, digits),
+        "degrees_of_freedom": verdict.residual.freedom if verdict.residual else None,
         "p_adjusted": _rounded(verdict.p_adjusted, 4),
         "p_better": _rounded(verdict.wins, 3),
         "better_alone_right": better_alone,
@@ -207,10 +217,30 @@ def verdict_text(plan: Plan) -> Markdown:
         )
         for found in verdicts(plan)
     ]
+    lines += [f"* {line}" for line in residuals(verdicts(plan))]
     lines += [
         say("* Not counted, because the run failed: {line}", line=line) for line in failures(plan)
     ]
     return _markdown(plan, lines)
+
+
+def residuals(found: Sequence[Verdict]) -> list[str]:
+    """What network and fold leave unexplained, a sentence for each task and unit decided."""
+    kinds = {
+        (TASK_TITLES[verdict.claim.task], verdict.unit): verdict.residual
+        for verdict in found
+        if verdict.residual is not None
+    }
+    return [
+        say(
+            "Residual on {task}: {deviation:.2f} {unit}, with {freedom} degrees of freedom.",
+            task=task,
+            deviation=residual.deviation,
+            unit=_(unit),
+            freedom=residual.freedom,
+        )
+        for (task, unit), residual in kinds.items()
+    ]
 
 
 def unsupported(plan: Plan) -> Markdown:
@@ -227,7 +257,7 @@ def unsupported(plan: Plan) -> Markdown:
             sentence=sentence(found),
         )
         for found in judged
-        if found.is_decided and found.word != IS_BETTER
+        if found.is_decided and (found.constant or found.word != IS_BETTER)
     ]
     return _markdown(plan, lines or [_("None.")])
 

@@ -20,6 +20,7 @@ from attn_book.records.published import PUBLISHED, weights_of
 from attn_book.records.recorded import entry_of, finished_runs
 from attn_book.records.run import WEIGHTS, Run
 from attn_book.study.pages import OVERVIEW, PAGES, title_of
+from attn_book.study.plan import images_in_words
 from attn_book.study.recipes import PROFILES
 from attn_book.training.build import channel_statistics
 from attn_book.training.checkpoint import load_model
@@ -150,8 +151,7 @@ def provenance(run: Run) -> str:
     parts = [
         title_of(run.experiment),
         f"profile {profile}" if profile in PROFILES else "",
-        run.record["data"]["label"],
-        f"{recipe.image_size} pixels, width {recipe.width:g}",
+        images_in_words(run.record["data"]["label"], recipe.image_size, recipe.width),
         f"fold {run.experiment.fold}, seed {run.experiment.seed}",
         run.record["compute"]["device"],
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -79,7 +80,8 @@ def publish(
         need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     made = (path for name in ("runs", "notebooks") for path in (source / name).glob("*"))
-    if results_dir is not None and not any(made):
+    named = results_dir is not None or os.environ.get("ATTN_BLOCKS_RESULTS")
+    if named and not any(made):
         raise PublishError(f"{source} holds no results; run: make reproduce-all PROFILE={profile}")
     # Two at once would each add to what was there before, and the last one would win.
     with folder_lock(published.parent, ".publish.lock"):

@@ -145,6 +145,7 @@ class Schedule:
 
 
 def training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:
+    """What a worker process is given to train one run."""
     folder = planned.run_of(settings, experiment).folder
     request = {
         "experiment": experiment.to_dict(),

@@ -45,6 +45,7 @@ def why_unfit(run: Run, profile: str) -> str | None:
 
 
 def task_of(run: Run, profile: str) -> str | None:
+    """The task of the comparison that a profile has the run in; None where it is in none."""
     comparisons = [comparison for page in (*PAGES.values(), *EXTRA.values()) for comparison in page]
     return next((c.task for c in comparisons if entry_of(c, run.experiment, profile)), None)
 

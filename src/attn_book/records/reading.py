@@ -156,6 +156,7 @@ def _check_semantics(versions: Any) -> None:
 
 
 def experiment_of(record: Mapping[str, Any]) -> Experiment:
+    """The experiment that a run's ``experiment.json`` describes."""
     return Experiment.from_dict({name: record[name] for name in EXPERIMENT_FIELDS})
 
 

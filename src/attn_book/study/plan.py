@@ -113,8 +113,11 @@ class Plan:
 
     @property
     def provenance(self) -> str:
-        """Profile, data, seeds and device in one line, for figures, tables and pages."""
-        labels = dict.fromkeys(data_label(c.images.label) for c in self.comparisons)
+        """Profile, data, sizes, seeds and device in one line, for figures, tables and pages."""
+        images = [
+            images_in_words(c.images.label, c.recipe.image_size, c.recipe.width)
+            for c in self.comparisons
+        ]
         template = N_("profile {profile} · {data} · seed {seeds} · {device}")
         if len(self.seeds) > 1:
             template = N_("profile {profile} · {data} · seeds {seeds} · {device}")
@@ -123,7 +126,7 @@ class Plan:
         return say(
             template,
             profile=self.profile,
-            data=_("; ").join(labels),
+            data=_("; ").join(dict.fromkeys(images)),
             seeds=_(", ").join(map(str, sorted(self.seeds))),
             device=self.device,
         )
@@ -145,6 +148,12 @@ def data_label(label: str) -> str:
     if found["total"]:
         template = N_("{title} ({classes} of {total} classes; {train} / {val} images)")
     return say(template, **found.groupdict())
+
+
+def images_in_words(label: str, pixels: int, width: float) -> str:
+    """A data set's label with the side of its images and the width of the networks."""
+    template = "{images}, {pixels} px, width {width:g}"
+    return say(template, images=data_label(label), pixels=pixels, width=width)
 
 
 def plan(

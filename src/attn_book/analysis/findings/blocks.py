@@ -254,14 +254,12 @@ def _rule(runs: Sequence[Run], is_constant: bool) -> str:
     frozen = [run.metrics["frozen"]["changed"] for run in runs if "frozen" in run.metrics]
     if not frozen:
         return _("No record says what replacing the modulation by its mean would change.")
-    below = sum(changed < CONSTANT for changed in frozen)
-    some = say("in {number} of them below", number=below)
     text = say(
         "Replacing it by its mean over these images changes {changed:.1%} of the predictions"
         "{over}, {beside} the {line:.1%} under which the protocol calls a block constant",
         changed=np.mean(frozen),
         over=over(frozen),
-        beside={0: _("not below"), len(frozen): _("below")}.get(below, some),
+        beside=_("below") if np.mean(frozen) < CONSTANT else _("not below"),
         line=CONSTANT,
     )
     return say("{text}: this one is.", text=text) if is_constant else say("{text}.", text=text)

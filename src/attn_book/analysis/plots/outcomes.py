@@ -163,14 +163,7 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
             if verdict.is_own:
                 _others(axis, place + 0.25, verdict)
         gains(axis, found)
-        if any(verdict.interval for verdict in found):
-            handles += [
-                plt.Line2D([], [], label=label, color=DARK, linewidth=width)
-                for label, width in (
-                    (_("simultaneous 95% interval"), THICK),
-                    (_("allowing for shared images"), THIN),
-                )
-            ]
+        handles += _handles_of_intervals(found)
         if any(verdict.is_own for verdict in found):
             handles += [
                 plt.Line2D([], [], label=label, marker=mark, ls="", **WHITE)
@@ -182,6 +175,16 @@ def gain_forest(plan: Plan, task: str = "animals10") -> Figure:
         figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     figure.set_label(_gains_in_words(found))
     return figure
+
+
+def _handles_of_intervals(found: Sequence[Verdict]) -> list[plt.Line2D]:
+    if not any(verdict.interval for verdict in found):
+        return []
+    intervals = {_("simultaneous 95% interval"): THICK, _("allowing for shared images"): THIN}
+    return [
+        plt.Line2D([], [], label=label, color=DARK, linewidth=width)
+        for label, width in intervals.items()
+    ]
 
 
 def _gains_in_words(found: Sequence[Verdict]) -> str:
@@ -210,6 +213,7 @@ def gains_at_both_widths(plan: Plan, full_size: Mapping[str, float]) -> Figure:
         if full_size:
             star = {"marker": "*", "ls": "", "ms": 10, **WHITE}
             handles.append(plt.Line2D([], [], label=_("at full width, on average"), **star))
+        handles += _handles_of_intervals(found)
         figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     words = [_gains_in_words(found)]
     if full_size:

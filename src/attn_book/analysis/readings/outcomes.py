@@ -198,7 +198,7 @@ def gains(found: Sequence[Verdict]) -> Finding:
         assert verdict.value is not None, "it is among the known"
         text = f"{title} {points(verdict.value)}"
         if verdict.interval is not None:
-            text += f" {interval(*verdict.interval, '+.1f')}"
+            text += f" {interval(*verdict.interval, '+.2f')}"
         parts.append(text)
     if not parts:
         return Finding.of(_(NOTHING))
@@ -210,6 +210,8 @@ def gains(found: Sequence[Verdict]) -> Finding:
             gains=listed(parts),
         )
     ]
+    if any(known[title].interval for title in order):
+        shown.append(_("in brackets the simultaneous 95% intervals"))
     if lacking:
         shown.append(say("no finished run of {networks}", networks=listed(lacking)))
     return Finding.of(say("{text}.", text=clauses(shown)))
