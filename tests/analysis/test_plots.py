@@ -256,6 +256,19 @@ def test_a_saved_figure_has_its_provenance_and_a_shown_one_leaves_it_to_the_page
     ]
 
 
+def test_a_long_provenance_is_broken_at_its_dots_and_no_wider_than_the_figure(tmp_path):
+    parts = [f"part {number} of a provenance" for number in range(12)]
+    with style.book_style():
+        figure, _ = plt.subplots(figsize=(4, 2))
+    stamp = plots.save(figure, " · ".join(parts) + "\nan end", tmp_path / "x.png")
+    *lines, last = stamp.get_text().splitlines()
+    assert len(lines) > 1 and last == "an end"
+    assert [part for line in lines for part in line.split(" · ")] == parts
+    assert stamp.get_window_extent().x1 <= 4 * figure.dpi
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.width <= 4.2 * style.STYLE["savefig.dpi"]
+
+
 def test_a_notebook_gets_a_figures_words_beside_its_picture(page):
     from IPython.core.formatters import DisplayFormatter
 

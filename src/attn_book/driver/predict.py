@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,6 @@ from attn_book.training.build import channel_statistics
 from attn_book.training.checkpoint import load_model
 
 BATCH = 32
-LINE = 70  # letters under a picture
 MODEL = "resnet50"  # whose published weights are taken where neither weights nor a model are named
 
 
@@ -99,7 +97,7 @@ def draw_cams(
         (picture,) = explain.pictures(run.experiment.dataset, inputs[None], run.experiment.recipe)
         name, share = run.classes[label], float(shares[label])
         seen = explain.SeenImage(picture, name, {title: values}, {title: share})
-        plots.save(plots.grad_cam([seen]), textwrap.fill(provenance(run), LINE), target)
+        plots.save(plots.grad_cam([seen]), provenance(run), target)
     return dict(zip(map(str, images), targets, strict=True))
 
 

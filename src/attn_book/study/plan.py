@@ -152,8 +152,12 @@ def data_label(label: str) -> str:
 
 def images_in_words(label: str, pixels: int, width: float) -> str:
     """A data set's label with the side of its images and the width of the networks."""
-    template = "{images}, {pixels} px, width {width:g}"
-    return say(template, images=data_label(label), pixels=pixels, width=width)
+    return say(
+        "{images}, {pixels} px, width {width:g}",
+        images=data_label(label),
+        pixels=pixels,
+        width=width,
+    )
 
 
 def plan(

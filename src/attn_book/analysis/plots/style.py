@@ -56,6 +56,7 @@ DARK, PALE, STRONG = "#444444", "#a0a0a0", "#b2182b"  # of what is no model
 NOTE = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
 GROUND = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # hides the axis behind a note
 HOLLOW = {"ls": "", "marker": "o", "color": "white", "mew": 1.8}
+DOT = " · "  # between the parts of a provenance
 WIDTH = 7  # inches, of the figures of the pages of text
 STYLE = {
     "text.parse_math": False,  # a class may be called "$x$"
@@ -129,12 +130,29 @@ def save(figure: Figure, provenance: str, path: Path) -> Text:
     look = {"fontsize": 7, "color": "#666666", "va": "top", "parse_math": False}
     with lettering():
         place = max(0, box.x0 / width), (box.y0 - 0.06) / height
-        stamp = figure.text(*place, provenance, **look)
+        stamp = figure.text(*place, "", **look)
+        _wrap(stamp, provenance, figure.dpi * max(box.x1, width))
     with atomic_write(path, "wb") as stream:
         figure.savefig(stream, format="png", bbox_inches="tight", dpi=STYLE["savefig.dpi"])
     # A notebook shows the figure that it is given; an open one would be shown a second time.
     plt.close(figure)
     return stamp
+
+
+def _wrap(stamp: Text, provenance: str, limit: float) -> None:
+    """Write a line that is wider than ``limit`` pixels as several, broken at their dots."""
+    lines = []
+    for line in provenance.splitlines():
+        shown, *parts = line.split(DOT)
+        for part in parts:
+            stamp.set_text(f"{shown}{DOT}{part}")
+            if stamp.get_window_extent().x1 > limit:
+                lines.append(shown)
+                shown = part
+            else:
+                shown = stamp.get_text()
+        lines.append(shown)
+    stamp.set_text("\n".join(lines))
 
 
 def _with_words(words: str, **_: object) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
