@@ -133,17 +133,8 @@ def row(verdict: Verdict) -> dict[str, Any]:
     paper = claim.paper if verdict.is_own else None
     whole = "simultaneous 95%" if claim.family == PRIMARY else "unadjusted 95%"
     drawn = "images and seeds" if verdict.draws_seeds else "images"
-    bounds: dict[str, str | float | None] = {}
-    for kind, said, prefix, found in (
-        ("interval", whole, "", verdict.interval),
-        (None, "", "corrected_", verdict.corrected),
-        ("drawn_again", drawn, "image_noise_", verdict.noise),
-    ):
-        low, high = found or (None, None)
-        if kind is not None:
-            bounds[kind] = said if found else None
-        bounds |= {f"{prefix}low": _rounded(low, digits), f"{prefix}high": _rounded(high, digits)}
     better_alone, worse_alone = verdict.alone or (None, None)
+    residual = verdict.residual
     return {
         "claim": claim.text,
         "family": claim.family,
@@ -154,9 +145,13 @@ def row(verdict: Verdict) -> dict[str, Any]:
         "paper_points": paper.points if paper else None,
         "paper_source": paper.source if paper else None,
         "difference": _rounded(verdict.value, digits),
-        **bounds,
-        "residual": _rounded(verdict.residual.deviation if verdict.residual else None, digits),
-        "degrees_of_freedom": verdict.residual.freedom if verdict.residual else None,
+        "interval": whole if verdict.interval else None,
+        **_bounds("", verdict.interval, digits),
+        **_bounds("corrected_", verdict.corrected, digits),
+        "drawn_again": drawn if verdict.noise else None,
+        **_bounds("image_noise_", verdict.noise, digits),
+        "residual": _rounded(residual.deviation, digits) if residual else None,
+        "degrees_of_freedom": residual.freedom if residual else None,
         "p_adjusted": _rounded(verdict.p_adjusted, 4),
         "p_better": _rounded(verdict.wins, 3),
         "better_alone_right": better_alone,
@@ -168,6 +163,11 @@ def row(verdict: Verdict) -> dict[str, Any]:
         "outcome": verdict.in_full,
         "folds": verdict.folds,
     }
+
+
+def _bounds(prefix: str, found: Interval | None, digits: int) -> dict[str, float | None]:
+    low, high = found or (None, None)
+    return {f"{prefix}low": _rounded(low, digits), f"{prefix}high": _rounded(high, digits)}
 
 
 def verdict_table(plan: Plan) -> pd.DataFrame:
