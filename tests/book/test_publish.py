@@ -156,6 +156,22 @@ def test_the_deviations_name_the_pilots_hours_as_they_are_on_record():
     assert said in deviations and f"makes {alone:.1f} core-hours for all" in deviations
 
 
+def test_the_deviations_name_every_run_of_the_nine_that_was_paused():
+    deviations = (PROJECT / "book" / "deviations.md").read_text(encoding="utf-8")
+    folders = sorted((PUBLISHED / "study" / "runs").glob("animals10-*-s[0-4]-*"))
+    paused = [run for run in map(Run, folders) if run.history["seconds"].max() > 1000]
+    assert [run.folder.name[:21] for run in paused] == [
+        "animals10-ge_resnet50",
+        "animals10-se_resnet50",
+    ]
+    held = [run.metrics["seconds"] for run in reversed(paused)]
+    times = [run.history["seconds"] for run in reversed(paused)]
+    without = [of_run[of_run < 1000].sum() for of_run in times]
+    assert all((of_run > 1000).sum() == 2 for of_run in times)
+    said = "without the two epochs they are {:,.0f} and {:,.0f}, and not {:,.0f} and {:,.0f}."
+    assert said.format(*without, *held) in deviations
+
+
 def test_the_first_study_is_kept_as_evidence(tmp_path):
     kept = PUBLISHED / first_study.FOLDER
     runs, trials = (first_study.runs(kept, part) for part in ("runs", "tuning"))
