@@ -22,7 +22,7 @@ from attn_book.driver import publish as publishing
 from attn_book.driver.retrain import retrain
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import check
-from attn_book.language import CHINESE, VARIABLE
+from attn_book.language import CHINESE, VARIABLE, speaking
 from attn_book.records import first_study, full_size, semantics
 from attn_book.records import published as records_published
 from attn_book.records.published import PUBLISHED, PublishError
@@ -231,11 +231,12 @@ def test_page_names_no_machine_and_keeps_its_pictures(published, picture):
 
 def in_chinese(folder, change=lambda text: text):
     """The page of the made-up results as it is executed in Chinese."""
-    english = folder / "notebooks" / "04_sge.ipynb"
-    said = english.read_text(encoding="utf-8")
-    said = said.replace("profile smoke", "配置档 smoke").replace(
-        "· seeds 0, 1, 2", "· 种子 0、1、2"
-    )
+    said = (folder / "notebooks" / "04_sge.ipynb").read_text(encoding="utf-8")
+    plan = recorded_plans(folder)["04_sge"]
+    with speaking(CHINESE):
+        provenance = plan.provenance
+    assert plan.provenance in said and provenance.endswith("宽度 0.0625 · 种子 0、1、2 · cpu")
+    said = said.replace(plan.provenance, provenance)
     path = folder / "notebooks" / CHINESE / "04_sge.ipynb"
     path.parent.mkdir(exist_ok=True)
     path.write_text(change(said.replace("Final accuracy", "最终准确率")), encoding="utf-8")
