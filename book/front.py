@@ -256,10 +256,8 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
         return {
             _("Points above ResNet-50"): tables.signed(verdict.value),
             _("Outcome"): verdicts.outcome(verdict),
-            _("Simultaneous 95%"): tables.interval(*(verdict.interval or (None, None)), "+.2f"),
-            _("Shared training images"): tables.interval(
-                *(verdict.corrected or (None, None)), "+.2f"
-            ),
+            _("Simultaneous 95%"): verdicts.interval_text(verdict.interval),
+            _("Shared training images"): verdicts.interval_text(verdict.corrected),
             _("Runs"): verdict.folds if verdict.is_decided else tables.DASH,
             _("At full width"): tables.signed(wide.get(title), "+.1f"),
             _("Reported"): reported,

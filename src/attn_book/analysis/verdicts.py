@@ -191,13 +191,17 @@ def _line(verdict: Verdict) -> dict[str, str]:
         _("Claim"): verdict.claim.text,
         _("Outcome"): outcome(verdict),
         _("Ours"): _measured(verdict) or DASH,
-        _("Simultaneous 95%"): _interval(verdict.interval if is_primary else None, digits),
-        _("95%, not adjusted"): _interval(None if is_primary else verdict.interval, digits),
-        _("Shared training images"): _interval(verdict.corrected, digits),
+        _("Simultaneous 95%"): interval_text(verdict.interval if is_primary else None, digits),
+        _("95%, not adjusted"): interval_text(None if is_primary else verdict.interval, digits),
+        _("Shared training images"): interval_text(verdict.corrected, digits),
         _("Reported"): _reported(verdict) or DASH,
         _("On ImageNet"): paper.text if paper else DASH,
-        _("Image noise alone"): _interval(None if verdict.draws_seeds else verdict.noise, digits),
-        _("Images and seeds"): _interval(verdict.noise if verdict.draws_seeds else None, digits),
+        _("Image noise alone"): interval_text(
+            None if verdict.draws_seeds else verdict.noise, digits
+        ),
+        _("Images and seeds"): interval_text(
+            verdict.noise if verdict.draws_seeds else None, digits
+        ),
         _("Right alone"): DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
         _("p, adjusted"): _p(verdict.p_adjusted),
         "P(A > B)": _number(verdict.wins, ".2f"),
@@ -208,6 +212,7 @@ def _line(verdict: Verdict) -> dict[str, str]:
 
 def verdict_text(plan: Plan) -> Markdown:
     """Each verdict as a sentence, with what stands against a write-up's number said plainly."""
+    judged = verdicts(plan)
     lines = [
         say(
             "* **{claim}: {outcome}.** {sentence}",
@@ -215,13 +220,13 @@ def verdict_text(plan: Plan) -> Markdown:
             outcome=outcome(found),
             sentence=sentence(found),
         )
-        for found in verdicts(plan)
+        for found in judged
     ]
-    lines += [f"* {line}" for line in residuals(verdicts(plan))]
+    lines += [f"* {line}" for line in residuals(judged)]
     lines += [
         say("* Not counted, because the run failed: {line}", line=line) for line in failures(plan)
     ]
-    return _markdown(plan, lines)
+    return _markdown(lines, judged)
 
 
 def residuals(found: Sequence[Verdict]) -> list[str]:
@@ -245,10 +250,11 @@ def residuals(found: Sequence[Verdict]) -> list[str]:
 
 def unsupported(plan: Plan) -> Markdown:
     """The write-ups' numbers that our runs speak against or cannot confirm, one line each."""
-    judged = [found for found in verdicts(plan) if found.claim.reported is not None]
-    if not any(found.is_decided for found in judged):
+    judged = verdicts(plan)
+    reported = [found for found in judged if found.claim.reported is not None]
+    if not any(found.is_decided for found in reported):
         lines = [_("There are no outcomes here: they take all runs of the study.")]
-        return _markdown(plan, lines)
+        return _markdown(lines, judged)
     lines = [
         say(
             "* **{claim}**: {outcome}. {sentence}",
@@ -256,16 +262,16 @@ def unsupported(plan: Plan) -> Markdown:
             outcome=outcome(found),
             sentence=sentence(found),
         )
-        for found in judged
+        for found in reported
         if found.is_decided and (found.constant or found.word != IS_BETTER)
     ]
-    return _markdown(plan, lines or [_("None.")])
+    return _markdown(lines or [_("None.")], judged)
 
 
-def _markdown(plan: Plan, lines: Sequence[str]) -> Markdown:
+def _markdown(lines: Sequence[str], judged: Sequence[Verdict]) -> Markdown:
     from IPython.display import Markdown
 
-    about = [_(ABOUT)] if any(found.is_decided for found in verdicts(plan)) else []
+    about = [_(ABOUT)] if any(found.is_decided for found in judged) else []
     return Markdown("\n".join([*lines, "", *about]))
 
 
@@ -286,7 +292,7 @@ def sentence(verdict: Verdict) -> str:
         (drawn, verdict.noise),
     ):
         if found is not None:
-            parts.append(_(template).format(_interval(found, digits)))
+            parts.append(_(template).format(interval_text(found, digits)))
     if verdict.is_decided:
         parts.append(say("adjusted p {p}", p=_p(verdict.p_adjusted)))
         wins = _number(verdict.wins, ".2f")
@@ -343,7 +349,8 @@ def _reported_errors(verdict: Verdict) -> float | None:
     return error_reduction(*pair) if pair and verdict.claim.kind == SIZE else None
 
 
-def _interval(found: Interval | None, digits: int) -> str:
+def interval_text(found: Interval | None, digits: int = 2) -> str:
+    """An interval in brackets; a dash where there is none."""
     low, high = found or (None, None)
     return interval(low, high, f"+.{digits}f")
 

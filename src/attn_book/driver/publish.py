@@ -39,7 +39,7 @@ from attn_book.records.reproduction import is_same
 from attn_book.records.run import Run
 from attn_book.records.seal import SUMS, broken_seals, seal
 from attn_book.study.pages import GUIDES, PAGES
-from attn_book.study.plan import Plan, results_folder
+from attn_book.study.plan import RESULTS, Plan, results_folder
 from attn_book.study.recipes import PROFILES
 from attn_book.training.checkpoint import OPTIMIZER_PREFIX
 
@@ -80,7 +80,7 @@ def publish(
         need_checkout("publish")
     source = results_folder(results_dir) / choose("profile", profile, PROFILES)
     made = (path for name in ("runs", "notebooks") for path in (source / name).glob("*"))
-    named = results_dir is not None or os.environ.get("ATTN_BLOCKS_RESULTS")
+    named = results_dir is not None or os.environ.get(RESULTS)
     if named and not any(made):
         raise PublishError(f"{source} holds no results; run: make reproduce-all PROFILE={profile}")
     # Two at once would each add to what was there before, and the last one would win.

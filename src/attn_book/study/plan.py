@@ -23,6 +23,7 @@ from attn_book.study.experiment import Experiment, Recipe
 from attn_book.study.pages import GUIDES, PAGES, Comparison, Entry, seeds_of
 from attn_book.study.recipes import PROFILES, default_profile
 
+RESULTS = "ATTN_BLOCKS_RESULTS"  # of the environment: the results folder
 # What ``attn_blocks.datasets`` calls images: title, classes, and how many there are.
 LABEL = re.compile(
     r"(?P<title>.+) \((?P<classes>\d+)( of (?P<total>\d+))? classes; "
@@ -296,4 +297,4 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> tuple[int, ...]:
 
 def results_folder(results_dir: str | Path | None = None) -> Path:
     """The argument, else ``$ATTN_BLOCKS_RESULTS``, else ``results`` in the project."""
-    return project_folder("results", "ATTN_BLOCKS_RESULTS", results_dir)
+    return project_folder("results", RESULTS, results_dir)
