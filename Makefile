@@ -118,7 +118,8 @@ ifeq ($(PADDLE),cpu)
 	@[ "$$(uname -sm)" != "Linux x86_64" ] || $(BIN)/python -m pip install --quiet --no-deps onednn-devel==2025.0.1 || \
 		echo "oneDNN's headers could not be fetched: training on the processor is slower without; make doctor says how to get them"
 	@echo "Compiling operators for the processor, where there is a compiler; this takes a minute once ..."
-	@$(BIN)/python -c 'from attn_blocks import native; print(native.build())'
+# Of what is printed only the outcome, which names what went wrong: Paddle warns of itself meanwhile.
+	@GLOG_minloglevel=2 $(BIN)/python -W ignore -c 'from attn_blocks import native; print(native.build())'
 endif
 	@echo "$(CURDIR)" > $@ && rm -f $(VENV)/.begun-*
 
