@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def data(tmp_path: Path) -> Path:
     write_class(tmp_path / "data/animals10/dog", 10)
     write_class(tmp_path / "data/animals10/cat", 10, seed=100)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def closed(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """A function that makes a folder one that may not be searched, to the superuser neither."""
+    stat = Path.stat
+
+    def close(folder: Path) -> None:
+        def refuse(path: Path, **options):
+            if folder in path.parents:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return stat(path, **options)
+
+        monkeypatch.setattr(Path, "stat", refuse)
+
+    return close
 
 
 @pytest.fixture(autouse=True)

@@ -103,11 +103,42 @@ def test_what_is_there_is_not_fetched_again(server, target):
     assert server.requests == []
 
 
-def test_a_wrong_file_in_its_place_is_fetched_again(server, target):
+def test_a_wrong_file_in_its_place_is_fetched_again_and_kept(server, target, capfd):
     target.parent.mkdir()
-    target.write_bytes(b"junk")
+    target.write_bytes(b"somebody's own")
     fetch(server.address, target, MD5, "Test")
     assert target.read_bytes() == CONTENT
+    assert target.with_name("archive.tar.gz.damaged").read_bytes() == b"somebody's own"
+    assert "archive.tar.gz has a wrong checksum and is fetched again" in capfd.readouterr().err
+
+
+def test_a_wrong_file_stays_until_another_has_arrived(server, target):
+    target.parent.mkdir()
+    target.write_bytes(b"somebody's own")
+    server.status = 404
+    with pytest.raises(DataError, match="404 Not Found"):
+        fetch(server.address, target, MD5, "Test")
+    server.status, server.content = 200, b"?"
+    with pytest.raises(DataError, match="checksum of what arrived"):
+        fetch(server.address, target, MD5, "Test")
+    assert target.read_bytes() == b"somebody's own"
+    assert visible(target.parent) == ["archive.tar.gz"]
+
+
+@pytest.mark.parametrize("before", [None, b"junk"])
+def test_what_another_process_has_fetched_meanwhile_is_taken(server, target, monkeypatch, before):
+    target.parent.mkdir()
+    if before is not None:
+        target.write_bytes(before)
+
+    def lock_of_the_other(*arguments, **options):
+        target.write_bytes(CONTENT)
+        return folder_lock(*arguments, **options)
+
+    monkeypatch.setattr(module, "folder_lock", lock_of_the_other)
+    fetch(server.address, target, MD5, "Test")
+    assert target.read_bytes() == CONTENT and server.requests == []
+    assert visible(target.parent) == ["archive.tar.gz"]
 
 
 def test_broken_connections_go_on_where_they_were(server, target):

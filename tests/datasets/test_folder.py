@@ -337,6 +337,26 @@ def test_status_tells_what_is_there_and_how_to_get_the_rest(data):
     assert "2/10 classes" in report and "missing" in report and str(data) in report
 
 
+@pytest.mark.parametrize("read", [load, find, lambda _, folder: status_report(folder)])
+@pytest.mark.parametrize("below", [1, 2])
+def test_a_data_folder_that_may_not_be_searched_is_named(data, closed, read, below):
+    closed(data.parents[below - 1])
+    with pytest.raises(DataError, match=r"/data cannot be read: Permission denied; change who"):
+        read("animals10", data)
+
+
+def test_a_data_set_that_may_not_be_searched_is_named(data, closed):
+    closed(data / "animals10")
+    message = "animals10/train cannot be read: Permission denied; .* or name another folder"
+    for read in (find, load):
+        with pytest.raises(DataError, match=message):
+            read("animals10", data)
+    with pytest.raises(DataError, match=message):
+        scan(data / "animals10", ANIMALS)
+    row = next(row for row in status(data) if row.name == "animals10")
+    assert not row.found and "cannot be read" in row.note
+
+
 def test_status_survives_a_broken_data_set(data):
     (data / "animals10/cow").mkdir()
     row = next(row for row in status(data) if row.name == "animals10")

@@ -334,6 +334,13 @@ def test_a_cache_folder_that_cannot_be_written_is_an_error(data, tmp_path):
         load("animals10", data, cache_dir=tmp_path / "file/cache")
 
 
+@pytest.mark.parametrize("name", ["animals10", "shapes"])
+def test_a_cache_folder_that_may_not_be_searched_is_an_error(data, tmp_path, closed, name):
+    closed(tmp_path / "cache")
+    with pytest.raises(DataError, match="cannot be read: Permission.*set ATTN_BLOCKS_CACHE to"):
+        load(name, data, cache_dir=tmp_path / "cache/mine")
+
+
 def test_registry():
     assert datasets.list_datasets() == ["animals10", "caltech16", "cifar10", "shapes"]
     for name, source in datasets.DATASETS.items():

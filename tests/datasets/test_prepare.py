@@ -19,6 +19,7 @@ from PIL import Image
 
 from attn_blocks.datasets import animals10, caltech16, cifar10, load, prepare
 from attn_blocks.errors import DataError, SettingError
+from attn_blocks.files import folder_lock
 
 ENGLISH, ITALIAN = tuple(animals10.ITALIAN.values()), tuple(animals10.ITALIAN)
 COUNT = 5
@@ -361,6 +362,16 @@ def test_a_source_in_the_folder_that_it_would_replace_is_kept(animals, tmp_path)
     assert zipfile.is_zipfile(inside)
 
 
+@pytest.mark.parametrize("source", ["d", "d/animals10"])
+def test_an_archive_below_a_source_is_not_replaced_by_what_it_holds(animals, tmp_path, source):
+    archive = packed(animals(), "zip")
+    (tmp_path / "d/animals10").mkdir(parents=True)
+    inside = shutil.move(archive, tmp_path / "d/animals10/animals10.zip")
+    with pytest.raises(DataError, match="animals10.zip lies in .* deleted with it; move it out"):
+        prepare.prepare("animals10", tmp_path / source, tmp_path / "d", replace=True)
+    assert zipfile.is_zipfile(inside) and layout(tmp_path / "d") == {"animals10": 1}
+
+
 def test_a_file_in_the_place_of_the_folder_is_kept(animals, tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/animals10").write_text("notes")
@@ -376,6 +387,68 @@ def test_archives_are_unpacked_up_to_the_one_that_holds_the_data_set(animals, tm
         shutil.rmtree(tmp_path / "source" / name)
     (tmp_path / "source/b.zip").write_text("damaged")
     prepare.prepare("animals10", tmp_path / "source", tmp_path / "d")
+    assert layout(tmp_path / "d/animals10") == COMPLETE
+
+
+@pytest.fixture
+def useless(tmp_path):
+    """A folder of archives that hold nothing, may not be unpacked, or are damaged."""
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "a.zip").write_text("damaged")
+    with tarfile.open(folder / "b.tar", "w") as opened:
+        info = tarfile.TarInfo("current")
+        info.type, info.linkname = tarfile.SYMTYPE, "elsewhere"
+        opened.addfile(info)
+    with zipfile.ZipFile(folder / "c.zip", "w") as opened:
+        opened.writestr("holiday.png", "")
+    return folder
+
+
+def test_archives_of_other_things_are_passed_over(useless, animals, tmp_path, capfd):
+    packed(animals(), "zip").rename(useless / "d.zip")
+    prepare.prepare("animals10", useless, tmp_path / "d")
+    assert layout(tmp_path / "d/animals10") == COMPLETE
+    said = capfd.readouterr().err
+    assert "passed over:" in said and "a.zip is damaged" in said and "c.zip" not in said
+
+
+def test_archives_that_could_not_be_searched_are_named(useless, tmp_path):
+    with pytest.raises(DataError) as caught:
+        prepare.prepare("animals10", useless, tmp_path / "d")
+    for text in (
+        "does not hold Animals-10",
+        "found 'a.zip', 'b.tar', 'c.zip', 'holiday.png'; not searched: ",
+        "a.zip is damaged or not a zip or tar file",
+        "b.tar: the entry 'current' is a link or device",
+    ):
+        assert text in str(caught.value)
+
+
+def test_an_archive_that_held_nothing_takes_no_room(useless, tmp_path, monkeypatch):
+    trees, unpack = [], prepare.unpack
+
+    def watched(archive, tree, keep):
+        trees.append(sorted(path.name for path in tree.parent.rglob("*")))
+        unpack(archive, tree, keep)
+
+    monkeypatch.setattr(prepare, "unpack", watched)
+    with pytest.raises(DataError, match="does not hold"):
+        prepare.prepare("animals10", useless, tmp_path / "d")
+    (useless / "c.zip").rename(useless / "0.zip")
+    with pytest.raises(DataError, match="does not hold"):
+        prepare.prepare("animals10", useless, tmp_path / "d")
+    assert trees == [["animals10", "nested"]] * 6
+
+
+def test_one_process_at_a_time_prepares_a_data_set(animals, tmp_path):
+    source = animals()
+    with (
+        folder_lock(tmp_path / "d", ".animals10.lock"),
+        pytest.raises(DataError, match="another process is preparing .*d/animals10; wait until"),
+    ):
+        prepare.prepare("animals10", source, tmp_path / "d")
+    prepare.prepare("animals10", source, tmp_path / "d")
     assert layout(tmp_path / "d/animals10") == COMPLETE
 
 
@@ -413,6 +486,15 @@ def test_a_source_that_holds_something_else(tmp_path, picture):
     (tmp_path / "page.zip").write_text("<html>Please log in</html>")
     with pytest.raises(DataError, match="page.zip is damaged or not a zip or tar file"):
         prepare.prepare("animals10", tmp_path / "page.zip", tmp_path / "d")
+
+
+@pytest.mark.parametrize("name", ["animals10", "cifar10"])
+def test_a_source_that_may_not_be_searched_is_named(animals, tmp_path, closed, name):
+    animals("inside")
+    closed(tmp_path / "source")
+    for source in ("source", "source/inside"):
+        with pytest.raises(DataError, match=f"{source}.* cannot be read: Permission denied; chang"):
+            prepare.prepare(name, tmp_path / source, tmp_path / "d")
 
 
 @pytest.mark.parametrize("source", [None, ""])

@@ -34,6 +34,7 @@ from attn_blocks.datasets.folder import (
     check_fold,
     class_folders,
     count_images,
+    reading,
     roots,
     scan,
 )
@@ -98,13 +99,14 @@ def data_folder(data_dir: str | os.PathLike | None = None) -> Path:
 def _folder_to_read(data_dir: str | os.PathLike | None) -> Path:
     """The data folder; only the default one may be missing, which is as good as an empty one."""
     root = data_folder(data_dir)
-    if not root.is_dir() and root != project_folder("data"):
-        named = f"as {VARIABLE} says" if data_dir is None else "as was asked for"
-        raise DataError(
-            f"{root} is no folder, so no data set can be read from it, {named}; name the folder "
-            "that holds the data sets, or none to use what the project has"
-        )
-    return root
+    with reading(root):
+        if root.is_dir() or root == project_folder("data"):
+            return root
+    named = f"as {VARIABLE} says" if data_dir is None else "as was asked for"
+    raise DataError(
+        f"{root} is no folder, so no data set can be read from it, {named}; name the folder "
+        "that holds the data sets, or none to use what the project has"
+    )
 
 
 def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
@@ -122,10 +124,11 @@ def find(name: str, data_dir: str | os.PathLike | None = None) -> Path | None:
     root = _folder_to_read(data_dir)
     if source is shapes.SOURCE:
         return root
-    found = [root / folder for folder in source.folders if _class_paths(root / folder, source)]
-    if len(found) < 2 or found[0].name == source.name:
-        return found[0] if found else None
-    return max(found, key=lambda folder: sum(map(count_images, _class_paths(folder, source))))
+    with reading(root):
+        found = [root / folder for folder in source.folders if _class_paths(root / folder, source)]
+        if len(found) < 2 or found[0].name == source.name:
+            return found[0] if found else None
+        return max(found, key=lambda folder: sum(map(count_images, _class_paths(folder, source))))
 
 
 def _class_paths(folder: Path, source: Source) -> list[Path]:
@@ -139,7 +142,7 @@ def status(data_dir: str | os.PathLike | None = None) -> list[Status]:
 
     Raises:
         SettingError: a data folder that is no path.
-        DataError: a data folder that was named is not there.
+        DataError: a data folder that was named is not there or may not be read.
     """
     _folder_to_read(data_dir)
     return [_status(DATASETS[name], data_dir) for name in list_datasets()]
@@ -229,7 +232,7 @@ def load(
             as a fold other than 0 of a data set that comes split.
         DataError: the data set, or a data folder that was named, is missing or cannot be read; it
             has one class, an empty one or one in two folders, or has lost more than 1% of a class
-            to damaged files; or its cache cannot be written.
+            to damaged files; or its cache cannot be read or written.
     """
     source = DATASETS[choose("data set", name, list_datasets())]
     if short_side < 1:

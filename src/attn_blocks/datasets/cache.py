@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from attn_blocks.datasets.folder import LeftOut
+from attn_blocks.datasets.folder import LeftOut, reading
 from attn_blocks.datasets.images import Images
 from attn_blocks.datasets.progress import say
 from attn_blocks.errors import AttnBlocksError, DataError
@@ -40,6 +40,7 @@ FORMAT = 1
 ARRAYS = ("offsets", "sizes", "labels")
 # All but the pixels, whose length is checked instead: they may be gigabytes.
 SUMMED = ("index.json", *(f"{name}.npy" for name in ARRAYS))
+ELSEWHERE = "set ATTN_BLOCKS_CACHE to another folder"
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,13 @@ def read(folder: Path) -> Stored | None:
 
     One that is damaged or incomplete is named on the terminal and None returned, so that it is
     built again.
+
+    Raises:
+        DataError: the folder that holds all caches may not be read.
     """
-    if not folder.exists():
-        return None
+    with reading(folder, ELSEWHERE):
+        if not folder.exists():
+            return None
     try:
         sums = read_json(folder / "sums.json", remedy="")
         for name in SUMMED:

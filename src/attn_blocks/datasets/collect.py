@@ -13,7 +13,7 @@ from pathlib import Path
 from attn_blocks.datasets import cache as caches
 from attn_blocks.datasets.cache import Stored, Writer
 from attn_blocks.datasets.decode import decode_files
-from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing
+from attn_blocks.datasets.folder import TRAIN, VAL, File, LeftOut, Listing, reading
 from attn_blocks.datasets.progress import bar
 from attn_blocks.datasets.source import Source
 from attn_blocks.errors import AttnBlocksError, DataError
@@ -33,7 +33,8 @@ def collect(source: Source, listing: Listing, short_side: int, cache: Path) -> S
     beside the cache; those left out are warned of.
 
     Raises:
-        DataError: more than 1% of a class is lost; the cache cannot be written; the disk is full.
+        DataError: more than 1% of a class is lost; the cache cannot be read or written; the disk is
+            full.
     """
     manifest = cache / f".{source.name}-{_hash(str(listing.folder))}.manifest.json"
     found = _look_up(source, listing, short_side, cache, manifest)
@@ -94,8 +95,9 @@ def _look_up(
     source: Source, listing: Listing, short_side: int, cache: Path, manifest: Path
 ) -> tuple[Path, Stored] | None:
     """The finished cache of exactly these files, if there is one."""
-    if not any(cache.glob(f"{source.name}-s{short_side}-*")):
-        return None
+    with reading(cache, caches.ELSEWHERE):
+        if not any(cache.glob(f"{source.name}-s{short_side}-*")):
+            return None
     known = _read_manifest(manifest)
     keys = [(file.name, file.size, file.mtime_ns) for file in listing.files]
     digests = [

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.errors import DataError, reason_of
-from attn_blocks.files import NO_ROOM, folder_lock, storage_error
+from attn_blocks.files import NO_ROOM, folder_lock, set_aside, storage_error
 
 TIMEOUT = 30  # seconds without a byte
 TRIES = 5  # in a row without a byte more than before
@@ -26,7 +26,7 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
 
     What has arrived is kept in ``<target>.part``; a broken transfer, in this call or an earlier
     one, goes on from there if the server can, and starts again if not. A file that is already
-    there with the right checksum is not fetched.
+    there with the right checksum is not fetched; one with another is kept as ``<target>.damaged``.
 
     Args:
         address: http or https.
@@ -47,7 +47,9 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
                     f"another process is downloading {target}; wait until it has ended, then run "
                     "the same command again"
                 )
-            _fetch(address, target, md5, title)
+            # Another process may have fetched it since.
+            if not (target.exists() and md5_of(target) == md5):
+                _fetch(address, target, md5, title)
     except OSError as error:  # those of the network are dealt with
         path = Path(error.filename or target)
         raise DataError(str(storage_error(error, path))) from error
@@ -57,8 +59,10 @@ def fetch(address: str, target: Path, md5: str, title: str) -> Path:
 def _fetch(address: str, target: Path, md5: str, title: str) -> None:
     """Download a file that is not there or has a wrong checksum; the caller holds its lock."""
     if target.exists():
-        say(f"{target} has a wrong checksum and is fetched again")
-        target.unlink()
+        say(
+            f"{target} has a wrong checksum and is fetched again; what is there is kept, in the "
+            "end as .damaged beside it"
+        )
     part = target.with_name(target.name + ".part")
     part.open("ab").close()  # what cannot be written here is no fault of the network
     failures = 0
@@ -77,6 +81,8 @@ def _fetch(address: str, target: Path, md5: str, title: str) -> None:
             f"{address}: the checksum of what arrived is {found}, it should be {md5}; the file "
             "is removed; run the same command again"
         )
+    if target.exists():
+        set_aside(target)
     part.replace(target)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -95,6 +96,18 @@ def is_image_name(name: str) -> bool:
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
+@contextmanager
+def reading(folder: Path, otherwise: str = "name another folder") -> Iterator[None]:
+    """Raise DataError, with the way out, where the system refuses to read ``folder`` or below."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or folder} cannot be read: {error.strerror or error}; change who may "
+            f"read it, or {otherwise}"
+        ) from error
+
+
 def has_parts(folder: Path) -> bool:
     """Whether the folder is laid out as ``{train,test}/<class>/*``."""
     return all((folder / part).is_dir() for part in PARTS)
@@ -134,10 +147,16 @@ def scan(folder: Path, source: Source) -> Listing:
     folders that are no class.
 
     Raises:
-        DataError: no class or one class, a class without images in one of the parts, or no
-            ``train/`` and ``test/`` in a data set that is used with its own split only.
+        DataError: no class or one class, a class without images in one of the parts, no ``train/``
+            and ``test/`` in a data set that is used with its own split only, or a folder or file
+            that cannot be read.
     """
     folder = Path(os.path.realpath(folder))
+    with reading(folder):
+        return _scan(folder, source)
+
+
+def _scan(folder: Path, source: Source) -> Listing:
     parts: dict[int | None, Path]  # None where the parts are divided here
     if has_parts(folder):
         parts = {part: folder / name for part, name in enumerate(PARTS)}
@@ -201,10 +220,8 @@ def entries_of(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _all_entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
+    with reading(folder):
         return sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def _leads_in_a_circle(entry: os.DirEntry[str]) -> bool:

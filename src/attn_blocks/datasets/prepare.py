@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock
 from PIL import Image
 
 from attn_blocks.datasets import DATASETS, caltech16, cifar10, data_folder, list_datasets, shapes
@@ -22,13 +21,14 @@ from attn_blocks.datasets.folder import (
     count_images,
     has_parts,
     is_image_name,
+    reading,
     roots,
     scan,
 )
 from attn_blocks.datasets.progress import bar, say
 from attn_blocks.datasets.source import Source
-from attn_blocks.errors import DataError, SettingError, choose
-from attn_blocks.files import NO_ROOM, atomic_folder, recover_folder
+from attn_blocks.errors import DataError, SettingError, StorageError, choose
+from attn_blocks.files import NO_ROOM, atomic_folder, folder_lock, recover_folder
 
 DEPTH = 6
 CHECK_SIDE = 32
@@ -72,8 +72,9 @@ def prepare(
     Takes a folder, a zip or a tar of any compression, the class folders at any depth in it or in
     an archive inside it: Animals-10 with Italian or English names; ``101_ObjectCategories`` or
     Caltech's own zip; CIFAR-10's original "python version" or folders of images. Links out of the
-    folder are left out, and an archive with unsafe names is refused. The new folder appears by
-    one rename when it is complete.
+    folder are left out, and an archive with unsafe names is refused; in a source of several
+    archives, one that is refused or damaged is named and passed over. The new folder appears by one
+    rename when it is complete.
 
     Args:
         name: of the data set.
@@ -86,36 +87,33 @@ def prepare(
 
     Raises:
         SettingError: an unknown name, ``shapes``, which is drawn, or no source.
-        DataError: the source is missing, damaged, unsafe, or holds something else, or lies in the
-            folder that it would replace; more than 1% of the images of a class do not decode; the
-            folder is there already, or a file in its place; no room.
+        DataError: the source is missing, unreadable, damaged, unsafe, or holds something else, or
+            an archive to take lies in the folder that it would replace; more than 1% of the images
+            of a class do not decode; the folder is there already, or a file in its place; another
+            process is preparing it; no room.
     """
     data_set = _source_of(name)
-    if not source:
-        raise SettingError(
-            f"SOURCE is missing: the folder, zip or tar of {data_set.title}. To get it, "
-            f"{data_set.how_to_get}"
-        )
-    try:
-        origin = Path(source).expanduser()
-    except RuntimeError as error:  # for ~nobody
-        raise SettingError(f"SOURCE cannot be {str(source)!r}: {error}") from error
+    origin = _origin(data_set, source)
     root = data_folder(data_dir)
     target = root / name
-    if not origin.exists():
-        raise DataError(f"{origin} does not exist; give the folder, zip or tar of {data_set.title}")
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / f".{target.name}.lock"):
+        with folder_lock(root, f".{name}.lock", wait=False) as is_held:
+            if not is_held:
+                raise DataError(
+                    f"another process is preparing {target}; wait until it has ended, then run "
+                    "the same command again"
+                )
             for left in recover_folder(target):
                 say(f"{left} was left by an interrupted run and is removed")
             _check_place(target, origin, replace)
             with atomic_folder(target) as ready:
-                _lay_out(data_set, origin, ready.parent, ready)
+                _lay_out(data_set, origin, target, ready)
     except OSError as error:
+        # What a StorageError advises does not fit: nothing is kept of what is finished.
+        reason = error.__cause__ if isinstance(error, StorageError) else error
         room = " no room left;" if error.errno in NO_ROOM else ""
         raise DataError(
-            f"{data_set.title} could not be prepared in {root}:{room} {error}; nothing there was "
+            f"{data_set.title} could not be prepared in {root}:{room} {reason}; nothing there was "
             "changed; fix that and run the same command again"
         ) from error
     return target
@@ -128,43 +126,89 @@ def _source_of(name: str) -> Source:
     return source
 
 
+def _origin(data_set: Source, source: str | os.PathLike | None) -> Path:
+    """The path of SOURCE, which is there."""
+    if not source:
+        raise SettingError(
+            f"SOURCE is missing: the folder, zip or tar of {data_set.title}. To get it, "
+            f"{data_set.how_to_get}"
+        )
+    try:
+        origin = Path(source).expanduser()
+    except RuntimeError as error:  # for ~nobody
+        raise SettingError(f"SOURCE cannot be {str(source)!r}: {error}") from error
+    with reading(origin):
+        if origin.exists():
+            return origin
+    raise DataError(f"{origin} does not exist; give the folder, zip or tar of {data_set.title}")
+
+
 def _check_place(target: Path, origin: Path, replace: bool) -> None:
     """Raise DataError where the new folder would take away what is to be kept."""
     if target.is_file():
         raise DataError(f"{target} is a file, and the data set's folder goes there; move it")
-    if target.resolve() in origin.resolve().parents:
-        raise DataError(
-            f"{origin} lies in {target}, which would be replaced and {origin.name} deleted with "
-            "it; move it out of there first"
-        )
+    _check_outside(target, origin)
     if not replace and target.is_dir() and any(target.iterdir()):
         raise DataError(
             f"{target} is there already; add --replace to put {origin} in its place, or move it"
         )
 
 
-def _lay_out(data_set: Source, origin: Path, space: Path, ready: Path) -> None:
-    if origin.is_dir():
-        trees = [origin]
-    else:
-        trees = [space / "unpacked"]
-        trees[0].mkdir()
-        unpack(origin, trees[0], _wanted)
-    found = _locate(data_set, trees[0])
-    if found is None:
-        for archive in sorted(path for path in _files(trees[0]) if is_archive_name(path.name)):
-            trees.append(space / f"nested{len(trees)}")
-            trees[-1].mkdir()
-            unpack(archive, trees[-1], _wanted)
-            found = _locate(data_set, trees[-1])
-            if found is not None:
-                break
-    if found is None:
-        raise DataError(_not_found(data_set, origin, trees))
+def _check_outside(target: Path, path: Path) -> None:
+    """Raise DataError if what is to be taken would be deleted with the folder that it replaces."""
+    if target.resolve() in path.resolve().parents:
+        raise DataError(
+            f"{path} lies in {target}, which would be replaced and {path.name} deleted with it; "
+            "move it out of there first"
+        )
+
+
+def _lay_out(data_set: Source, origin: Path, target: Path, ready: Path) -> None:
+    space = ready.parent
+    found = _search(data_set, origin, target, space)
     if data_set is cifar10.SOURCE and not has_parts(found):
         _write_batches(found, ready)
     else:
         _copy(data_set, found, ready, move=space in found.parents)
+
+
+def _search(data_set: Source, origin: Path, target: Path, space: Path) -> Path:
+    """The folder that holds the class folders; what comes from an archive lies in ``space``.
+
+    Raises:
+        DataError: there is none, or it is in an archive that would be deleted with ``target``.
+    """
+    tree = origin if origin.is_dir() else _unpacked(origin, space / "unpacked")
+    with reading(tree):
+        found = _locate(data_set, tree)
+    if found is not None:
+        return found
+    names, unread = _names(tree), []
+    for archive in sorted(path for path in _files(tree) if is_archive_name(path.name)):
+        nested = space / "nested"
+        try:
+            _unpacked(archive, nested)
+        except DataError as error:  # it may have nothing to do with the data set
+            say(f"passed over: {error}")
+            unread.append(str(error))
+        else:
+            names += _names(nested)
+            found = _locate(data_set, nested)
+        if found is not None:
+            _check_outside(target, archive)
+            return found
+        shutil.rmtree(nested)
+    raise DataError(_not_found(data_set, origin, names, unread))
+
+
+def _unpacked(archive: Path, tree: Path) -> Path:
+    tree.mkdir()
+    unpack(archive, tree, _wanted)
+    return tree
+
+
+def _names(tree: Path) -> list[str]:
+    return [path.name for path in tree.iterdir()]
 
 
 def _wanted(name: str) -> bool:
@@ -212,15 +256,16 @@ def _files(tree: Path) -> Iterator[Path]:
         yield from (path for path in folder.iterdir() if path.is_file())
 
 
-def _not_found(data_set: Source, origin: Path, trees: list[Path]) -> str:
+def _not_found(data_set: Source, origin: Path, names: list[str], unread: list[str]) -> str:
     split = " below train/ and test/" if data_set.own_split else ""
-    top = sorted(path.name for tree in trees for path in tree.iterdir())[:10]
     files = ", ".join(cifar10.BATCHES)
     batches = f", or the files {files}" if data_set is cifar10.SOURCE else ""
-    found = ", ".join(map(ascii, top)) or "nothing"
+    found = ", ".join(map(ascii, sorted(names)[:10])) or "nothing"
+    failed = f"; not searched: {'; '.join(unread)}" if unread else ""
     return (
         f"{origin} does not hold {data_set.title}: looked for the folders "
-        f"{data_set.class_list}{split}{batches}, found {found}. To get it, {data_set.how_to_get}"
+        f"{data_set.class_list}{split}{batches}, found {found}{failed}. To get it, "
+        f"{data_set.how_to_get}"
     )
 
 
