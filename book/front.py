@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
+from headline import TASK, columns_in_words, headline, reported_beside, steps_origin
 from lessons import full_size
 from matplotlib.figure import Figure
 from published_results import (
@@ -20,11 +20,11 @@ from published_results import (
 )
 from texts import banner, origin, table
 
+from attn_blocks.errors import SettingError
 from attn_blocks.files import atomic_write
-from attn_book.analysis import plots, tables, verdicts
+from attn_book.analysis import plots
 from attn_book.analysis.evidence import on_record
 from attn_book.analysis.judgement import (
-    CANNOT,
     HERE,
     IS_BETTER,
     IS_WORSE,
@@ -37,12 +37,11 @@ from attn_book.analysis.judgement import (
 from attn_book.analysis.words import block_of, clauses, counted, joined, listed, plain, sentences
 from attn_book.language import N_, _, say
 from attn_book.records import planned
-from attn_book.study.claims import PRIMARY, SIZE
+from attn_book.study.claims import PRIMARY
 from attn_book.study.pages import RESNET
 from attn_book.study.plan import Plan
 
 README_START, README_END = "<!-- results: made by make book -->", "<!-- end of results -->"
-TASK = "animals10"  # of the question that the book asks first
 SAID = {
     IS_BETTER: N_("{number} made it better ({blocks})"),
     IS_WORSE: N_("{number} made it worse ({blocks})"),
@@ -65,7 +64,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
     if is_study(plan):
         figure, rows = picture(plan, wide), headline(plan, wide)
         plots.save(figure, f"{plan.provenance}\n{wide_origin(found)}", image)
-        words, sources = str(figure.get_label()), [origin(plan), *sources]
+        words, sources = str(figure.get_label()), [origin(plan), *sources, *steps_origin(rows)]
     else:
         lesson = full_size.animals(found)
         plots.save(lesson.figure, wide_origin(found), image)
@@ -80,6 +79,7 @@ def write_front(plans: dict[str, dict[str, Plan]], records: Path) -> None:
         f"```{{image}} records/figures/{image.name}\n:alt: {json.dumps(words)}\n```",
         table(rows, ".results .wide"),
         ":::::",
+        columns_in_words(plan, rows, "{doc}`" + _("the sources") + " <sources>`"),
         banner("\n\n".join(sources)),
         sentences([count(pages), decided_by("{doc}`" + _("The protocol") + " <protocol>`")]),
         decided(pages),
@@ -93,9 +93,13 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
 
     Of a profile that tests nothing it shows no number: its gains come with the seed.
     """
-    text = path.read_text(encoding="utf-8")
-    before, rest = text.split(README_START)
-    after = rest.split(README_END)[1]
+    before, start, rest = path.read_text(encoding="utf-8").partition(README_START)
+    _old, end, after = rest.partition(README_END)
+    if not (start and end):
+        raise SettingError(
+            f"{path} has not both lines between which results are put; write them again: "
+            f"{README_START} and {README_END}"
+        )
     plan, found = subject(pages), full_size.Found()
     wide = gains_of(found)
     width = "[" + _("At the published width") + "](book/published/full_size/README.md)"
@@ -105,19 +109,19 @@ def write_readme(pages: dict[str, Plan], path: Path) -> None:
         image = README_PICTURE.format("".join(path.suffixes[:-1]))
         with atomic_write(path.parent / image, "wb") as stream:
             figure.savefig(stream, format="png", dpi=110, metadata={"Software": None})
+        rows = headline(plan, wide)
+        origins = [origin(plan), wide_origin(found), *steps_origin(rows)]
         shown += [
             f"![{figure.get_label()}]({image})",
-            headline(plan, wide).to_markdown(disable_numparse=True),
-            say(
-                "Points of validation accuracy; {origin}.",
-                origin=clauses([origin(plan), wide_origin(found)]),
-            ),
+            rows.to_markdown(disable_numparse=True),
+            columns_in_words(plan, rows, "[" + _("the sources") + "](book/sources.md)"),
+            say("Points of validation accuracy; {origin}.", origin=clauses(origins)),
         ]
     protocol = "[" + _("The protocol") + "](book/protocol.md)"
     claims = sentences([count(pages), decided_by(protocol)])
     shown += [claims, decided(pages), under_way(pages) or ""]
     with atomic_write(path) as stream:
-        stream.write("\n\n".join([before + README_START, *filter(None, shown), README_END + after]))
+        stream.write("\n\n".join([before + start, *filter(None, shown), end + after]))
 
 
 def subject(pages: dict[str, Plan]) -> Plan:
@@ -237,51 +241,3 @@ def picture(plan: Plan, wide: Mapping[str, float]) -> Figure:
     if task == TASK and len(plan.comparison(task).experiments) > 1:
         return plots.gains_at_both_widths(plan, wide)
     return plots.validation_curves(planned.runs_of(plan, task))
-
-
-def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
-    """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
-    sizes = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
-
-    def row(verdict: Verdict) -> dict[str, str]:
-        title = verdict.claim.better
-        size, about_size = sizes.get(title), []
-        if size is not None and size.in_points == CANNOT:
-            about_size.append(_(CANNOT))
-        if size is not None and size.is_decided:
-            about_size.append(verdicts.outcome(size))
-        reported = tables.signed(verdict.reported if verdict.is_own else None, "+.1f")
-        if about_size:
-            reported = say("{reported} ({outcome})", reported=reported, outcome=clauses(about_size))
-        return {
-            _("Points above ResNet-50"): tables.signed(verdict.value),
-            _("Outcome"): verdicts.outcome(verdict),
-            _("Simultaneous 95%"): verdicts.interval_text(verdict.interval),
-            _("Shared training images"): verdicts.interval_text(verdict.corrected),
-            _("Runs"): verdict.folds if verdict.is_decided else tables.DASH,
-            _("At full width"): tables.signed(wide.get(title), "+.1f"),
-            _("Reported"): reported,
-        }
-
-    return tables.known(by_block(plan, row))
-
-
-def reported_beside(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
-    """A row for each block: its gain at full width, and the reported one."""
-
-    def row(verdict: Verdict) -> dict[str, str]:
-        return {
-            _("At full width"): tables.signed(wide.get(verdict.claim.better), "+.1f"),
-            _("Reported"): tables.signed(verdict.claim.reported, "+.1f"),
-        }
-
-    return by_block(plan, row)
-
-
-def by_block(plan: Plan, row: Callable[[Verdict], dict[str, str]]) -> pd.DataFrame:
-    """A row for each block beside ResNet-50; the networks' accuracies where there is none."""
-    found = verdicts.against_resnet(plan, TASK)
-    if not found:
-        return tables.accuracy_table(plan, plan.comparisons[0].task)
-    rows = {block_of(verdict.claim.better): row(verdict) for verdict in found}
-    return pd.DataFrame(rows).T.rename_axis(_("Block"))

@@ -228,7 +228,7 @@ def matches(study: Study) -> Lesson:
                 "{done} of {wanted}", done=verdict.stands, wanted=len(verdict.matches)
             ),
             _("Difference"): signed(verdict.matches[0].value),
-            _("95% interval"): interval(*first_study.interval(verdict.matches[0])),
+            _("95% interval"): interval(first_study.interval(verdict.matches[0])),
             "p": f"{verdict.p:.3f}",
             _("p by Holm"): f"{p:.2f}",
         }
@@ -278,7 +278,7 @@ def families(study: Study) -> Lesson:
     adjusted = statistics.holm([verdict.p for verdict in study.signs])
     off = [title for title, (low, high) in together.items() if low > 0 or high < 0]
     shown = {
-        title: f"{signed(found[title].value)} {interval(*together[title])}" for title in together
+        title: f"{signed(found[title].value)} {interval(together[title])}" for title in together
     }
     words = listed(
         say(
@@ -325,12 +325,12 @@ def _families_table(study: Study) -> pd.DataFrame:
         title: {
             _("Verdict"): _(study.over_resnet[title].word),
             _("Difference"): signed(found[title].value),
-            _("Its three pairs alone"): interval(*first_study.interval(own.matches[0])),
+            _("Its three pairs alone"): interval(first_study.interval(own.matches[0])),
             say("Simultaneous, {freedom} degrees", freedom=additive.freedom): interval(
-                *together[title]
+                together[title]
             ),
             say("Without seeds, {freedom} degrees", freedom=one_way.freedom): interval(
-                *without_seeds[title]
+                without_seeds[title]
             ),
         }
         for title, own in study.over_resnet.items()
@@ -348,7 +348,7 @@ def sizes(study: Study) -> Lesson:
             _("Reported"): signed(verdict.claim.reported, "+.1f"),
             _("ResNet-50 leaves"): f"{first_study.room(study.animals):.1f}",
             _("Measured"): signed(verdict.matches[0].value),
-            _("95% interval"): interval(*first_study.interval(verdict.matches[0])),
+            _("95% interval"): interval(first_study.interval(verdict.matches[0])),
             _("Verdict"): _(verdict.word),
             _("Without any error"): _(word),
         }

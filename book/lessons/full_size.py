@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from string import ascii_uppercase
 
 import numpy as np
 import pandas as pd
 
 from attn_blocks.files import PROJECT
-from attn_book.analysis.evidence import share_of_runs
 from attn_book.analysis.full_size import (
     ANIMALS,
-    BASELINES,
     CALTECH,
     CIFAR,
     RECORDS,
@@ -28,7 +25,7 @@ from attn_book.analysis.full_size import (
     standard_error,
 )
 from attn_book.analysis.plots import full_size as plots
-from attn_book.analysis.statistics import mcnemar
+from attn_book.analysis.statistics import difference, mcnemar
 from attn_book.analysis.tables import DASH, setting, signed
 from attn_book.analysis.words import block_of, clauses, joined, listed, percent, sentences
 from attn_book.language import N_, _, say
@@ -189,22 +186,24 @@ def course(found: Found) -> Lesson:
 
 def small(found: Found) -> Lesson:
     """The same blocks in networks of a quarter of the width."""
-    beside = {title: found.small(ANIMALS, title) for title in found.blocks}
+    study = found.small[ANIMALS]
+    ended = [t for t, seeds in study.wanted.items() if study.has_ended(t, seeds)]
     there = {
-        title: (one[0], found.gain(ANIMALS, title))
-        for title, one in beside.items()
-        if one is not None and found.has_ended(ANIMALS, title)
+        title: (one.value, found.gain(ANIMALS, title))
+        for title in found.blocks
+        if RESNET.title in ended and title in ended
+        if (one := difference(study.accuracies, title, RESNET.title)) is not None
     }
     rows = {
         title: {
             _("Full width, mean of the trainings"): signed(found.gain(ANIMALS, title)),
             _("Small, mean of the folds"): _small(found, ANIMALS, title),
         }
-        for title in beside
+        for title in found.blocks
     }
     table = pd.DataFrame(rows).T.rename_axis(_("Network"))
-    if len(there) < len(beside):
-        missing = listed(block_of(title) for title in beside if title not in there)
+    if len(there) < len(found.blocks):
+        missing = listed(block_of(title) for title in found.blocks if title not in there)
         text = say(
             "The study's runs of {blocks} are not all published yet: what they change is open.",
             blocks=missing,
@@ -291,7 +290,7 @@ def _others_table(found: Found, tasks: Mapping[str, Mapping[str, FullSize]]) -> 
                 "{done} of {wanted}", done=len(one.history), wanted=one.recipe["epochs"]
             ),
             _("Validation"): percent(one.accuracy),
-            **_against(one, networks[BASELINES[task]]),
+            **_against(one, networks[found.baseline(task)]),
             _("In the small networks"): _small(found, task, title),
         }
         for task, networks in tasks.items()
@@ -301,44 +300,26 @@ def _others_table(found: Found, tasks: Mapping[str, Mapping[str, FullSize]]) -> 
 
 
 def cost(found: Found) -> Lesson:
-    """What a block costs in measured time."""
-    networks = found.networks(ANIMALS)  # whose steps were timed
-    plain, groups = networks[RESNET.title], dict[tuple[str, ...], list[str]]()
-    for title, one in networks.items():
-        groups.setdefault(tuple(one.compute["group"]), []).append(title)
-    lettered = zip(ascii_uppercase, groups.values(), strict=False)
-    letters = {title: letter for letter, titles in lettered for title in titles}
+    """What a block costs in time, as measured on a processor."""
+    networks = found.networks(ANIMALS)
+    plain = networks[RESNET.title]
     processor = pd.read_csv(PROCESSOR, comment="#")
     same = processor[(processor.width == 1) & (processor.batch == plain.recipe["batch_size"])]
     speeds = dict(zip(same.model, same.train, strict=True))
     ratios = {title: speeds[plain.model] / speeds[one.model] for title, one in networks.items()}
-    rows = {
-        title: {
-            _("Group"): letters[title],
-            _("Step on the GPU, alone"): f"{one.compute['step_ms_alone']:.1f} ms",
-            _(
-                "Epoch of the whole group"
-            ): f"{np.median([r['seconds'] for r in one.history]):.1f} s",
-            _("Step on a processor, in ResNet-50's"): f"{ratios[title]:.2f}",
-        }
-        for title, one in networks.items()
-    }
+    rows = {t: {_("Training step, in ResNet-50's"): f"{of:.2f}"} for t, of in ratios.items()}
     step = {title: one.compute["step_ms_alone"] for title, one in networks.items()}
-    beside = [t for t in groups[tuple(plain.compute["group"])] if t != RESNET.title]
-    within = joined(f"{block_of(t)} {step[t] / step[RESNET.title]:.2f}" for t in beside)
     odd = [title for title in found.blocks if step[title] < step[RESNET.title]]
-    slowest = sorted((t for t in ratios if t != RESNET.title), key=lambda t: ratios[t])
+    cheapest = sorted((t for t in ratios if t != RESNET.title), key=lambda t: ratios[t])
     text = say(
-        "The first trainings came in two groups, each by steps in turn; what else the card did "
-        "then is not on record. Beside {network} in its group a step takes so many times as long: "
-        "{within}. Between the groups the times say nothing: {odd} do all that {network} does and "
-        "more, and show a shorter step. Measured in turns on a processor, at full width and "
-        "{pixels} pixels, a training step takes so many of {network}'s: {each}.",
+        "Measured in turns on a processor, at full width and {pixels} pixels, a training step "
+        "takes so many of {network}'s: {each}. The GPU's step times are in the records and left "
+        "out here: {odd} do all that {network} does and more, and show a shorter step, because the "
+        "networks were timed in groups, and what else the card did then is not on record.",
         network=RESNET.title,
-        within=within,
         odd=listed(map(block_of, odd)),
         pixels=int(same.image_size.iloc[0]),
-        each=joined(f"{block_of(title)} {ratios[title]:.2f}" for title in slowest),
+        each=joined(f"{block_of(title)} {ratios[title]:.2f}" for title in cheapest),
     )
     return Lesson(None, "", text, pd.DataFrame(rows).T.rename_axis(_("Network")))
 
@@ -391,14 +372,14 @@ def _against_plain(found: Found, title: str) -> dict[str, str]:
 
 
 def _small(found: Found, task: str, title: str) -> str:
-    if title == BASELINES[task]:
+    study, baseline = found.small[task], found.baseline(task)
+    if title == baseline:
         return DASH
-    one = found.small(task, title)
+    one = difference(study.accuracies, title, baseline)
     if one is None:
         return _(NOT_YET)
-    gain, done, wanted = one
-    runs = share_of_runs(done, wanted, folds=task != CIFAR)
-    return say("{gain} ({runs})", gain=signed(gain), runs=runs)
+    runs = study.progress(title, baseline)
+    return say("{gain} ({runs})", gain=signed(one.value), runs=runs)
 
 
 def _accuracies(of: Iterable[FullSize], value: Callable[[FullSize], float]) -> str:

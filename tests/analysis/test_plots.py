@@ -17,7 +17,7 @@ from attn_book.analysis import plots, verdicts
 from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots import style
-from attn_book.records.logits import save_logits
+from attn_book.records.logits import read_logits, save_logits
 from attn_book.study.claims import CLAIMS, PRIMARY
 from attn_book.study.pages import PAGES
 from attn_book.study.recipes import PROFILES
@@ -55,7 +55,7 @@ def fake_run(seed=0, accuracy=0.5, epochs=3, classes=("cat", "dog", "cow")):
     losses = dict.fromkeys(("train_loss", "val_loss"), 1 / steps)
     accuracies = dict.fromkeys(("train_acc", "val_acc"), accuracy * steps / epochs)
     return SimpleNamespace(
-        experiment=SimpleNamespace(seed=seed),
+        experiment=SimpleNamespace(seed=seed, model="resnet50", options={}),
         history={"epoch": steps, **losses, **accuracies},
         metrics={
             "final_val_acc": accuracy,
@@ -469,7 +469,8 @@ def photographs(tmp_path):
         labels,
     )
     experiment = SimpleNamespace(recipe=PROFILES["quick"].recipes["cifar10"], fold=0)
-    run = SimpleNamespace(folder=tmp_path, experiment=experiment)
+    logits = read_logits(tmp_path / "logits.safetensors")
+    run = SimpleNamespace(folder=tmp_path, experiment=experiment, logits=logits)
     pixels = [np.full((32, 32, 3), 30 * i, np.uint8) for i in range(8)]
     kept = type("Images", (list,), {"labels": labels})(pixels)
     images = SimpleNamespace(name="shapes", title="Shapes", classes=("cat", "$x$"), val=kept)

@@ -7,8 +7,10 @@ import pytest
 
 from attn_book.analysis import readings
 from attn_book.analysis.explain import SeenImage, Transforms
+from attn_book.analysis.findings.compared import NO_PLAIN
 from attn_book.analysis.judgement import Verdict
 from attn_book.records.logits import save_logits
+from attn_book.records.run import Run
 from attn_book.study.claims import CLAIMS, PRIMARY
 
 
@@ -20,16 +22,15 @@ def run(
     macs=1e6,
     confusion=((8, 2), (1, 9)),
     seed=0,
-    **metrics,
+    model="resnet50",
 ):
     return SimpleNamespace(
-        experiment=SimpleNamespace(seed=seed),
+        experiment=SimpleNamespace(seed=seed, model=model, options={}),
         metrics={
             "final_val_acc": accuracy,
             "final_train_acc": train,
             "params": params,
             "macs": macs,
-            **metrics,
         },
         history={"val_loss": np.array([1.0, loss])},
         confusion=np.array(confusion),
@@ -88,12 +89,11 @@ def test_confusions_are_counted_over_all_runs():
 
 
 def test_networks_above_and_below_the_plain_one_have_their_cost():
-    blocks = {"blocks": {"attn": {}}}
     runs = {
-        "SE-ResNet-50": [run(0.75, params=1.1e6, **blocks)],
+        "SE-ResNet-50": [run(0.75, params=1.1e6, model="se_resnet50")],
         "ResNet-50": [run(0.7)],
-        "BAT-ResNet-50": [run(0.65, macs=1.5e6, **blocks)],
-        "NL-ResNet-50": [run(0.7, params=0.9e6, **blocks)],
+        "BAT-ResNet-50": [run(0.65, macs=1.5e6, model="bat_resnet50")],
+        "NL-ResNet-50": [run(0.7, params=0.9e6, model="nl_resnet50")],
     }
     assert str(readings.accuracy_against_cost(runs)) == (
         "ResNet-50 has 0.700; above it lies SE-ResNet-50 (+5.0 points, +10.0% parameters, +0.0% "
@@ -103,16 +103,20 @@ def test_networks_above_and_below_the_plain_one_have_their_cost():
 
 
 def test_gains_are_paired():
-    blocks = {"blocks": {"attn": {}}}
     runs = {
         "ResNet-50": [run(0.7), run(0.2, seed=1)],
-        "SE-ResNet-50": [run(0.75, **blocks)],
-        "VGG-19": [run(0.6, seed=3)],
+        "SE-ResNet-50": [run(0.75, model="se_resnet50")],
+        "VGG-19": [run(0.6, seed=3, model="vgg19")],
     }
     assert str(readings.accuracy_against_cost(runs)) == (
         "ResNet-50 has 0.450; above it lies SE-ResNet-50 (+5.0 points over 1 shared run, +0.0% "
         "parameters, +0.0% multiply-adds); no run in common with it: VGG-19."
     )
+
+
+def test_a_network_with_a_block_does_not_take_the_plain_ones_place():
+    runs = {"ResNet-50": [], "SE-ResNet-50": [run(0.75, model="se_resnet50")]}
+    assert str(readings.accuracy_against_cost(runs)) == NO_PLAIN
 
 
 @pytest.mark.parametrize("is_complete", [False, True])
@@ -254,6 +258,18 @@ def test_matrices_are_held_against_the_identity_and_the_mean():
     )
 
 
+def test_maps_are_held_against_those_from_before_the_training():
+    trained = {"layer2.nl1": np.array([0.4, 0.6]), "layer3.nl1": np.array([0.1, 0.2])}
+    fresh = {"layer2.nl1": np.array([0.2, 0.2]), "layer3.nl1": np.array([0.3, 0.2])}
+    assert str(readings.query_correlations(trained, fresh)) == (
+        "Over these 2 images the maps correlate by 0.15 to 0.50 after training and by 0.20 to 0.25 "
+        "before it; training made them more alike in 1 of 2 blocks. At 1 all pixels would look at "
+        "the same places."
+    )
+    flat = {"layer2.nl1": np.array([np.nan, 0.6])}
+    assert str(readings.query_correlations(flat, fresh)).startswith("In a block fewer than two")
+
+
 def test_a_walk_says_what_the_block_does_to_the_magnitude():
     steps = {
         "image: cat": np.zeros((4, 4, 3)),
@@ -317,14 +333,14 @@ def test_predictions_are_counted_and_weighed(predicted, said, tmp_path):
     share = np.array([0.8, 0.8, 0.6, 0.8])
     logits = np.log(share / (1 - share))[:, None] * np.eye(2)[predicted]
     save_logits(tmp_path / "logits.safetensors", logits, np.array([0, 0, 1, 1]))
-    assert str(readings.prediction_grid(SimpleNamespace(folder=tmp_path))) == said
+    assert str(readings.prediction_grid(Run(tmp_path))) == said
 
 
 def test_bins_in_which_a_network_is_too_sure_are_counted(tmp_path):
     share, predicted = np.array([0.8, 0.8, 0.6, 0.8]), [0, 0, 0, 1]
     logits = np.log(share / (1 - share))[:, None] * np.eye(2)[predicted]
     save_logits(tmp_path / "logits.safetensors", logits, np.array([0, 0, 1, 1]))
-    runs = {"ResNet-50": [SimpleNamespace(folder=tmp_path)] * 2, "SE-ResNet-50": []}
+    runs = {"ResNet-50": [Run(tmp_path)] * 2, "SE-ResNet-50": []}
     assert str(readings.reliability(runs)) == (
         "ResNet-50 is too sure in 1 of 2 bins, with 25% of the images."
     )

@@ -15,8 +15,8 @@ from attn_book.study.pages import OVERVIEW, RESNET, SENET_PUBLISHED, VGG
 from attn_book.study.plan import plan
 
 
-def test_recipe_table_has_a_column_for_each_task(tmp_path):
-    page = plan("01_se", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+def test_recipe_table_has_a_column_for_each_task(data_dir, tmp_path):
+    page = plan("01_se", "smoke", data_dir=data_dir, results_dir=tmp_path)
     table = tables.recipe_table(page)
     assert list(table.columns) == ["CIFAR-10", "Animals-10"]
     assert table.loc["stem"].tolist() == ["cifar", "small"]
@@ -34,8 +34,8 @@ def test_recipe_table_shows_what_one_network_of_a_comparison_has_for_itself(tmp_
     assert table.loc["epochs"].tolist() == ["100", "60"]
 
 
-def test_a_model_without_results_says_why(tmp_path, write_run):
-    page = plan("03_srm", "smoke", seeds=0, data_dir=tmp_path, results_dir=tmp_path)
+def test_a_model_without_results_says_why(data_dir, tmp_path, write_run):
+    page = plan("03_srm", "smoke", seeds=0, data_dir=data_dir, results_dir=tmp_path)
     experiments = {
         e.title: experiment for e, experiment in page.comparison("animals10").experiments
     }
@@ -109,5 +109,5 @@ def test_what_is_not_known_is_a_dash():
         "-1.0",
         "–",
     )
-    assert tables.interval(-0.5, 1, "+.1f") == "[-0.5, +1.0]"
-    assert tables.interval(None, None) == tables.interval(float("nan"), float("nan")) == "–"
+    assert tables.interval((-0.5, 1), "+.1f") == "[-0.5, +1.0]"
+    assert tables.interval(None) == tables.interval((float("nan"),) * 2) == "–"

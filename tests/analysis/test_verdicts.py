@@ -194,8 +194,8 @@ def test_the_plain_networks_other_lengths_are_behind_a_page(tmp_path, study_run)
     assert len(found) == len(before) + 2
 
 
-def test_a_small_run_shows_differences_and_no_outcome(tmp_path, write_run):
-    page = plan("03_srm", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+def test_a_small_run_shows_differences_and_no_outcome(data_dir, tmp_path, write_run):
+    page = plan("03_srm", "smoke", data_dir=data_dir, results_dir=tmp_path)
     for experiment in page.experiments:
         write_run(tmp_path / "smoke" / "runs" / experiment.name, experiment)
     found = verdicts.verdicts(page)
@@ -214,8 +214,8 @@ def test_a_small_run_shows_differences_and_no_outcome(tmp_path, write_run):
     }
 
 
-def test_without_runs_nothing_is_measured(tmp_path):
-    page = plan("04_sge", "smoke", data_dir=tmp_path, results_dir=tmp_path)
+def test_without_runs_nothing_is_measured(data_dir, tmp_path):
+    page = plan("04_sge", "smoke", data_dir=data_dir, results_dir=tmp_path)
     assert {v.value for v in verdicts.verdicts(page)} == {None}
     assert "No run of ours speaks to it." in verdicts.verdict_text(page).data
     assert verdicts.verdict_table(page)["Runs"].tolist() == ["0 of 1 seed"] * 2

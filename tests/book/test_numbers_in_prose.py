@@ -17,10 +17,12 @@ import scipy.stats
 import attn_blocks as ab
 from attn_blocks.files import PROJECT
 from attn_book.analysis import statistics
+from attn_book.analysis.first_study import decay_limit
 from attn_book.driver import predict
 from attn_book.records import first_study, full_size, reproduction
 from attn_book.records.published import PUBLISHED
 from attn_book.study.claims import REPORTED, reported_history
+from attn_book.study.experiment import Recipe
 from attn_book.study.pages import OVERVIEW, PAGES, RESNET, SENET_PUBLISHED
 from attn_book.study.write_ups import WRITE_UPS
 
@@ -114,6 +116,20 @@ def seconds():
     return (np.median(reported_history("senet_cifar10")["seconds"]).round(-1),)
 
 
+def left_by_decay():
+    """Of a factor without gradient, at the end of the runs at full width on Animals-10."""
+    one = next(r for r in full_size.records(PUBLISHED / full_size.FOLDER) if r.task == "animals10")
+    recipe = Recipe(**{"stem": "imagenet", **one.recipe})
+    return (decay_limit(recipe, one.data["train"] // recipe.batch_size),)
+
+
+def dogs():
+    """The share of dogs among the validation images of fold 0, Animals-10."""
+    run = predict.published_run("resnet50")
+    assert run.classes[0] == "dog" and run.experiment.fold == 0
+    return (run.confusion[0].sum() / run.confusion.sum(),)
+
+
 def best_and_last():
     accuracies = reported_history("senet_cifar10")["test_acc"]
     return accuracies.max(), accuracies[-1]
@@ -126,9 +142,14 @@ NUMBERS = {
     "book/method.md": [
         ("rates up to 0.02 ended at {:.2f} at most (at 0.05 it reached {:.2f}", turned_on_caltech),
         ("(its accuracy falls from {:.4f} to {:.4f} within", best_and_last),
+        ("{:.0%} of the Animals-10 images at hand are dogs", dogs),
+        ("is right on {:.2f} of them, and not on the 0.25", dogs),
         ("(about {:.2f} on the 359 of Caltech-101)", allowed_on_caltech),
         ("$c$ is {:.2f}, where a single comparison would take {:.2f}", critical),
         ("reaches {:.2f} points to each side, and the wider one {:.2f};", half_widths),
+    ],
+    "book/full_size.md": [
+        ("would end these runs at {:.3f} of where it began", left_by_decay),
     ],
     "book/performance.md": [
         ("in training give {:.2f}, its rounds {:.2f}.", rounds),

@@ -13,6 +13,7 @@ from paddle import nn
 from attn_blocks import models
 from attn_blocks.layers.se import SqueezeExcite
 from attn_blocks.models.resnet import map_sizes
+from attn_book.analysis.explain import recording
 from attn_book.language import _, say
 
 
@@ -30,33 +31,22 @@ def summary(model: nn.Layer, image_size: int) -> pd.DataFrame:
         A row for each direct child that the image passes: Kind, Output (without the batch) and
         Parameters.
     """
-    seen: dict[str, str] = {}
-
-    def note(name: str, output: paddle.Tensor) -> None:
-        seen[name] = " × ".join(map(str, output.shape[1:]))
-
     parts = {n: part for n, part in model.named_children() if not isinstance(part, nn.Identity)}
-    hooks = [
-        part.register_forward_post_hook(lambda _, __, output, name=name: note(name, output))
-        for name, part in parts.items()
-    ]
     training = {layer: layer.training for layer in model.sublayers(include_self=True)}
     model.eval()
     try:
-        with paddle.no_grad():
+        with recording(parts) as seen, paddle.no_grad():
             model(paddle.zeros([1, 3, image_size, image_size]))
     finally:
         for layer, flag in training.items():
             layer.training = flag
-        for hook in hooks:
-            hook.remove()
     rows = {
         name: {
             _("Kind"): _kind(parts[name]),
-            _("Output"): output,
+            _("Output"): " × ".join(map(str, output.shape[1:])),
             _("Parameters"): f"{models.count_params(parts[name]):,}",
         }
-        for name, output in seen.items()
+        for name, (_input, output) in seen.items()
     }
     rows[_("total")] = {
         _("Kind"): type(model).__name__,
@@ -74,7 +64,7 @@ def _kind(part: nn.Layer) -> str:
     return ", ".join(f"{n} × {kind}" if n > 1 else kind for kind, n in counts.items())
 
 
-def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
+def se_resnet50(reduction: int = 16) -> pd.DataFrame:
     """SE-ResNet-50 stage by stage, as He et al. print networks, with what its blocks add.
 
     The SE paper counts 2/r times the sum over the stages of NC² (Hu et al. 2018): the weights of N
@@ -85,6 +75,7 @@ def se_resnet50(reduction: int = 16, image_size: int = 224) -> pd.DataFrame:
         A row a stage: Output, Layers (no longer than what pandas shows whole), SE (the widths of
         its two layers), Blocks N, Channels C, 2NC²/r; and their total.
     """
+    image_size = 224
     with paddle.LazyGuard():  # shapes are enough
         network = models.create_model(
             "se_resnet50", image_size=image_size, reduction=reduction, num_classes=1000

@@ -12,12 +12,15 @@ import pandas as pd
 from paddle import nn
 
 from attn_blocks import device, models
-from attn_book.analysis.explain import attention_blocks
+from attn_book.analysis.findings.compared import plain_of
 from attn_book.analysis.words import span
-from attn_book.language import _
+from attn_book.language import N_, _
 from attn_book.study.plan import Plan
 from attn_book.training import build
 
+# Columns of ``table``.
+STEP = N_("Training step")
+ROUNDS = N_("Middle half of the rounds")
 SECONDS = 4.0  # after which no further round of measurements begins
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
 
@@ -38,7 +41,7 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
         machine scatters it), and Inference (times the plain network's).
     """
     comparison, networks = plan.comparison(task), _networks(plan, task)
-    plain = next((t for t, model in networks.items() if not attention_blocks(model)), None)
+    plain = plain_of({entry.title: entry for entry, _ in comparison.experiments})
     plain = plain or next(iter(networks))
     side, batch = comparison.recipe.image_size, comparison.recipe.batch_size
     params = {title: models.count_params(model) for title, model in networks.items()}
@@ -53,8 +56,8 @@ def table(plan: Plan, task: str) -> pd.DataFrame:
             _("Extra parameters (%)"): _percent(params, plain),
             "MMACs": {title: round(value / 1e6, 1) for title, value in macs.items()},
             _("Extra MACs (%)"): _percent(macs, plain),
-            _("Training step"): ratios(training, plain),
-            _("Middle half of the rounds"): middle_halves(training, plain),
+            _(STEP): ratios(training, plain),
+            _(ROUNDS): middle_halves(training, plain),
             _("Inference"): ratios(inference, plain),
         }
     )

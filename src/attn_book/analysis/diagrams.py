@@ -32,13 +32,13 @@ def optional(node: Node) -> Node:
     return replace(node, optional=True)
 
 
-def trunk(end: float, symbol: str, fork: float = 0.75, y: float = 0.0) -> dict[str, Node]:
+def trunk(end: float, symbol: str, fork: float = 0.75) -> dict[str, Node]:
     """What all blocks share: x, a fork after it, the symbol where the branch comes back, and y."""
     return {
-        "x": Node(0, y, "word", "x"),
-        "fork": Node(fork, y, "fork"),
-        "join": Node(end, y, "symbol", symbol),
-        "y": Node(end + 1.15, y, "word", "y"),
+        "x": Node(0, 0, "word", "x"),
+        "fork": Node(fork, 0, "fork"),
+        "join": Node(end, 0, "symbol", symbol),
+        "y": Node(end + 1.15, 0, "word", "y"),
     }
 
 

@@ -16,7 +16,6 @@ from attn_book.analysis import statistics
 from attn_book.analysis.statistics import Values
 from attn_book.analysis.words import counted
 from attn_book.language import say
-from attn_book.records.logits import read_logits
 from attn_book.records.planned import run_of
 from attn_book.records.published import PUBLISHED
 from attn_book.records.recorded import RecordedImages, ended_runs, entry_of, runs_by_title
@@ -47,7 +46,6 @@ class Evidence:
         diverged: title -> seed -> why the run ended early. Such a run has ended as well.
     """
 
-    task: str
     is_own: bool
     folds: bool
     wanted: Mapping[str, Sequence[int]]
@@ -110,7 +108,7 @@ class Evidence:
 
     def right(self, title: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """(whether a run is right on each validation image, the images' classes)."""
-        logits, labels = read_logits(self.runs[title][seed].folder / "logits.safetensors")
+        logits, labels = self.runs[title][seed].logits
         return logits.argmax(axis=1) == labels, labels
 
     def right_alone(self, better: str, worse: str) -> tuple[int, int]:
@@ -200,7 +198,6 @@ def of_page(plan: Plan, planned: PlannedComparison) -> Evidence:
         wanted[entry.title].append(experiment.seed)
     runs = [(entry.title, run_of(plan, experiment)) for entry, experiment in planned.experiments]
     return Evidence(
-        planned.task,
         planned.images.name == planned.task,
         False,
         wanted,
@@ -247,7 +244,7 @@ def _of_runs(comparison: Comparison, profile: str, runs: Sequence[tuple[str, Run
     seeds = PROFILES[profile].seeds
     wanted = {entry.title: seeds_of(comparison, entry, seeds) for entry in comparison.entries}
     folds = not datasets.DATASETS[comparison.task].own_split
-    return Evidence(comparison.task, True, folds, wanted, *_sorted(wanted, runs))
+    return Evidence(True, folds, wanted, *_sorted(wanted, runs))
 
 
 def other_lengths(plan: Plan, task: str) -> dict[int, list[Run]]:

@@ -13,28 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_book.analysis.findings.compared import gain, pairs_of
+from attn_book.analysis.evidence import Evidence, of_folder
+from attn_book.analysis.findings.compared import plain_of
 from attn_book.analysis.statistics import mcnemar
 from attn_book.records import full_size
 from attn_book.records.full_size import FullSize
 from attn_book.records.published import PUBLISHED
-from attn_book.records.recorded import runs_by_title
-from attn_book.records.run import Run
-from attn_book.study.pages import (
-    CLASSICS,
-    NINE,
-    RESNET,
-    SENET_WITHOUT,
-    SENETS,
-    Comparison,
-    seeds_of,
-    title_for,
-)
-from attn_book.study.recipes import PROFILES
+from attn_book.study.pages import CLASSICS, NINE, RESNET, SENETS, Comparison, title_for
 
 ANIMALS, CALTECH, CIFAR = "animals10", "caltech16", "cifar10"
 COMPARISONS = {ANIMALS: NINE, CALTECH: CLASSICS, CIFAR: SENETS}
-BASELINES = {ANIMALS: RESNET.title, CALTECH: RESNET.title, CIFAR: SENET_WITHOUT.title}
 RECORDS, STUDY = PUBLISHED / full_size.FOLDER, PUBLISHED / "study"
 
 
@@ -66,6 +54,12 @@ class Found:
         """The first training of each network of a task."""
         return next(iter(self.trainings[task].values()))
 
+    def baseline(self, task: str) -> str:
+        """The first network of a task without a block, which the others are held against."""
+        plain = plain_of(self.networks(task))
+        assert plain is not None  # a record without its baseline would say nothing
+        return plain
+
     @property
     def animals(self) -> dict[int, dict[str, FullSize]]:
         """Of Animals-10: seed -> title -> its training."""
@@ -89,8 +83,9 @@ class Found:
 
     def gains(self, task: str, title: str) -> list[float]:
         """Points above the task's baseline after the last epoch of each training."""
+        baseline = self.baseline(task)
         return [
-            100 * (networks[title].accuracy - networks[BASELINES[task]].accuracy)
+            100 * (networks[title].accuracy - networks[baseline].accuracy)
             for networks in self.trainings[task].values()
         ]
 
@@ -117,28 +112,10 @@ class Found:
         errors = self.errors(title)
         return math.hypot(*errors) / len(errors)
 
-    def small(self, task: str, title: str) -> tuple[float, int, int] | None:
-        """The study's mean gain over the same baseline: (points, folds done, folds wanted)."""
-        ours, plain = (
-            [run for run in self._studied[task][name] if run.status == "finished"]
-            for name in (title, BASELINES[task])
-        )
-        pairs = pairs_of(ours, plain)
-        return (gain(pairs), len(pairs), len(self._seeds(task, title))) if pairs else None
-
-    def has_ended(self, task: str, title: str) -> bool:
-        """Whether the study's runs of a network and of its baseline have finished or diverged."""
-        runs = self._studied[task]
-        return all(len(runs[t]) == len(self._seeds(task, t)) for t in (title, BASELINES[task]))
-
     @cached_property
-    def _studied(self) -> dict[str, dict[str, list[Run]]]:
-        """Task -> title -> the study's runs that ended."""
-        return {task: runs_by_title(self.study, of) for task, of in COMPARISONS.items()}
-
-    def _seeds(self, task: str, title: str) -> Sequence[int]:
-        comparison = COMPARISONS[task]
-        return seeds_of(comparison, comparison.entry(title), PROFILES["study"].seeds)
+    def small(self) -> dict[str, Evidence]:
+        """Task -> the study's runs of the same networks, small."""
+        return {task: of_folder(self.study, of) for task, of in COMPARISONS.items()}
 
 
 def _titled(comparison: Comparison, records: Iterable[FullSize]) -> dict[str, FullSize]:

@@ -172,8 +172,9 @@ def signed(value: float | None, form: str = "+.2f") -> str:
     return DASH if value is None else f"{value:{form}}"
 
 
-def interval(low: float | None, high: float | None, form: str = "+.2f") -> str:
+def interval(bounds: tuple[float, float] | None, form: str = "+.2f") -> str:
     """``[low, high]``; a dash for None and NaN, as of a single seed."""
-    if low is None or high is None or math.isnan(low):
+    low, high = bounds or (math.nan, math.nan)
+    if math.isnan(low):
         return DASH
     return f"[{low:{form}}, {high:{form}}]"

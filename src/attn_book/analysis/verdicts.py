@@ -184,24 +184,20 @@ def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def _line(verdict: Verdict) -> dict[str, str]:
-    digits = 2 if verdict.claim.kind == SIZE else 1
+    form = "+.2f" if verdict.claim.kind == SIZE else "+.1f"
     is_primary = verdict.claim.family == PRIMARY
     paper = verdict.claim.paper if verdict.is_own else None
     return {
         _("Claim"): verdict.claim.text,
         _("Outcome"): outcome(verdict),
         _("Ours"): _measured(verdict) or DASH,
-        _("Simultaneous 95%"): interval_text(verdict.interval if is_primary else None, digits),
-        _("95%, not adjusted"): interval_text(None if is_primary else verdict.interval, digits),
-        _("Shared training images"): interval_text(verdict.corrected, digits),
+        _("Simultaneous 95%"): interval(verdict.interval if is_primary else None, form),
+        _("95%, not adjusted"): interval(None if is_primary else verdict.interval, form),
+        _("Shared training images"): interval(verdict.corrected, form),
         _("Reported"): _reported(verdict) or DASH,
         _("On ImageNet"): paper.text if paper else DASH,
-        _("Image noise alone"): interval_text(
-            None if verdict.draws_seeds else verdict.noise, digits
-        ),
-        _("Images and seeds"): interval_text(
-            verdict.noise if verdict.draws_seeds else None, digits
-        ),
+        _("Image noise alone"): interval(None if verdict.draws_seeds else verdict.noise, form),
+        _("Images and seeds"): interval(verdict.noise if verdict.draws_seeds else None, form),
         _("Right alone"): DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
         _("p, adjusted"): _p(verdict.p_adjusted),
         "P(A > B)": _number(verdict.wins, ".2f"),
@@ -280,7 +276,8 @@ def sentence(verdict: Verdict) -> str:
     if verdict.value is None:
         return _(NOTHING_OF_OURS)
     parts = [say("Ours: {value}, {folds}", value=_measured(verdict) or DASH, folds=verdict.folds)]
-    is_primary, digits = verdict.claim.family == PRIMARY, 3 if verdict.claim.kind == SIZE else 2
+    is_primary = verdict.claim.family == PRIMARY
+    form = "+.3f" if verdict.claim.kind == SIZE else "+.2f"
     whole = N_("simultaneous 95% interval {}") if is_primary else N_("unadjusted 95% interval {}")
     drawn = N_("image noise alone {}")
     if verdict.draws_seeds:
@@ -292,7 +289,7 @@ def sentence(verdict: Verdict) -> str:
         (drawn, verdict.noise),
     ):
         if found is not None:
-            parts.append(_(template).format(interval_text(found, digits)))
+            parts.append(_(template).format(interval(found, form)))
     if verdict.is_decided:
         parts.append(say("adjusted p {p}", p=_p(verdict.p_adjusted)))
         wins = _number(verdict.wins, ".2f")
@@ -347,12 +344,6 @@ def _errors(share: float | None) -> str:
 def _reported_errors(verdict: Verdict) -> float | None:
     pair = verdict.claim.accuracies
     return error_reduction(*pair) if pair and verdict.claim.kind == SIZE else None
-
-
-def interval_text(found: Interval | None, digits: int = 2) -> str:
-    """An interval in brackets; a dash where there is none."""
-    low, high = found or (None, None)
-    return interval(low, high, f"+.{digits}f")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -10,6 +10,7 @@ from attn_blocks.errors import CheckpointError
 from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.records.reading import MADE_AGAIN
 
+LOGITS = "logits.safetensors"
 LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -36,6 +37,12 @@ def read_logits(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); {MADE_AGAIN}") from error
     return logits.astype(np.float32), labels.astype(np.int64)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the classes, [N, classes]."""
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def confusion_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from attn_blocks.errors import CheckpointError
+from attn_book.records.logits import LOGITS, read_logits
 from attn_book.records.reading import (
     HISTORY_COLUMNS,
     RECORDS,
@@ -78,6 +79,11 @@ class Run:
         """Columns of ``history.csv`` as arrays over the epochs."""
         rows = read_history(self.folder / "history.csv")
         return {name: np.array([row[name] for row in rows]) for name in HISTORY_COLUMNS}
+
+    @property
+    def logits(self) -> tuple[np.ndarray, np.ndarray]:
+        """(logits float32 [N, classes], labels int64 [N]) of the validation images."""
+        return read_logits(self.folder / LOGITS)
 
     @property
     def epoch_seconds(self) -> float:

@@ -12,7 +12,7 @@ from paddle import nn
 from attn_blocks.datasets import ImageDataset
 from attn_blocks.errors import SettingError
 from attn_book.analysis.explain.probes import (
-    BATCH,
+    batches,
     examples,
     images_of,
     network_input,
@@ -121,12 +121,11 @@ def _of_different_classes(
 ) -> list[int]:
     candidates = examples(data)
     labels = np.asarray(data.val.labels)[candidates]
+    inputs = [inputs for _part, inputs in batches(data, candidates, recipe)]
     right = np.ones(len(candidates), dtype=int)
-    for start in range(0, len(candidates), BATCH):
-        part = slice(start, start + BATCH)
-        inputs = network_input(data, candidates[part], recipe)
-        for model in models:
-            right[part] += predict(model, inputs).argmax(axis=1) == labels[part]
+    for model in models:
+        predicted = np.concatenate([predict(model, batch).argmax(axis=1) for batch in inputs])
+        right += predicted == labels
     # The best image of each class; then the classes whose image most models get right.
     best = [max(np.flatnonzero(labels == c), key=lambda i: right[i]) for c in np.unique(labels)]
     best.sort(key=lambda i: -right[i])

@@ -62,6 +62,15 @@ def network_input(
     return transform(images.val, np.asarray(indices), np.random.default_rng(0))
 
 
+def batches(
+    images: ImageDataset, indices: np.ndarray, recipe: Recipe
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(indices, network inputs) of at most ``BATCH`` validation images at a time."""
+    for start in range(0, len(indices), BATCH):
+        part = indices[start : start + BATCH]
+        yield part, network_input(images, part, recipe)
+
+
 def pictures(dataset: str, inputs: np.ndarray, recipe: Recipe) -> np.ndarray:
     """Network inputs with the normalisation undone, for people: float [B, S, S, 3] in 0 to 1."""
     mean, std = channel_statistics(dataset, recipe)

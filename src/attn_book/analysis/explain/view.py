@@ -17,8 +17,7 @@ from paddle import nn
 from attn_blocks.datasets import ImageDataset
 from attn_blocks.errors import SettingError
 from attn_book.analysis.explain.probes import (
-    BATCH,
-    CANDIDATES,
+    batches,
     examples,
     images_of,
     mean_correlation,
@@ -214,25 +213,20 @@ class View:
         }
 
 
-def channel_gates_by_class(
-    plan: Plan, task: str, run: Run, images: int = CANDIDATES
-) -> dict[str, dict[str, np.ndarray]]:
+def channel_gates_by_class(plan: Plan, task: str, run: Run) -> dict[str, dict[str, np.ndarray]]:
     """Blocks with a ``gate``: block -> class -> the mean of each channel's, [C] (SE's figure 6).
 
-    Args:
-        images: how many validation images, evenly spread, the means are over; all of them where
-            there are fewer.
+    The means are over ``CANDIDATES`` validation images, evenly spread; all where there are fewer.
     """
     data = images_of(plan, task, run)
     model = load_model(run)
     blocks = attention_blocks(model)
     for name, layer in blocks.items():
         _check_methods(name, layer, "gate")
-    indices = examples(data, images)
+    indices = examples(data)
     labels = np.asarray(data.val.labels)[indices]
     gates: dict[str, list[np.ndarray]] = {name: [] for name in blocks}
-    for start in range(0, len(indices), BATCH):
-        inputs = network_input(data, indices[start : start + BATCH], run.experiment.recipe)
+    for _part, inputs in batches(data, indices, run.experiment.recipe):
         with recording(blocks) as seen, paddle.no_grad():
             model(paddle.to_tensor(inputs))
             for name, layer in blocks.items():
@@ -293,9 +287,8 @@ def _check_form(layer: nn.Layer, attention: paddle.Tensor, *forms: str) -> None:
 
 def _first_correct(model: nn.Layer, images: ImageDataset, recipe: Recipe) -> int:
     indices = examples(images)
-    for start in range(0, len(indices), BATCH):
-        part = indices[start : start + BATCH]
-        predicted = predict(model, network_input(images, part, recipe)).argmax(axis=1)
+    for part, inputs in batches(images, indices, recipe):
+        predicted = predict(model, inputs).argmax(axis=1)
         correct = part[predicted == np.asarray(images.val.labels)[part]]
         if len(correct):
             return int(correct[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import paddle
 
 from attn_blocks import models
-from attn_book.analysis.evidence import CONSTANT, on_record
+from attn_book.analysis.evidence import CONSTANT, Evidence, on_record
 from attn_book.analysis.findings.compared import (
     NO_RUN,
     Compared,
@@ -21,6 +21,7 @@ from attn_book.analysis.findings.compared import (
     over,
 )
 from attn_book.analysis.first_study import decay_limit
+from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.verdicts import verdicts
 from attn_book.analysis.words import (
     Finding,
@@ -34,6 +35,7 @@ from attn_book.analysis.words import (
 )
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
+from attn_book.study.experiment import Recipe
 from attn_book.study.plan import Plan
 from attn_book.training.build import decayed_parameters
 
@@ -51,15 +53,15 @@ def learned(plan: Plan, task: str, *titles: str) -> Finding:
     summand that is measured against what it is added to; its spread is a standard deviation.
     """
     found = compared(plan, task, titles)
-    constant = constant_titles(plan, task)
+    judged = [verdict for verdict in verdicts(plan) if verdict.claim.task == task]
+    constant = constant_titles(on_record(plan)[task], judged)
     return Finding(tuple((t, _learned(found.of(t), t in constant)) for t in found.blocks))
 
 
-def constant_titles(plan: Plan, task: str) -> set[str]:
-    """The networks whose blocks the protocol calls constant, once their family is complete."""
-    if not any(verdict.is_decided for verdict in verdicts(plan) if verdict.claim.task == task):
+def constant_titles(evidence: Evidence, judged: Iterable[Verdict]) -> set[str]:
+    """The networks of a task whose blocks the protocol calls constant, once anything is decided."""
+    if not any(verdict.is_decided for verdict in judged):
         return set()
-    evidence = on_record(plan)[task]
     return {title for title in evidence.wanted if evidence.is_constant(title)}
 
 
@@ -101,14 +103,16 @@ def _movement(runs: Sequence[Run]) -> str:
     parts = []
     if under_decay:
         alone = np.mean([1 - decay_limit(run.experiment.recipe, _steps(run)) for run in runs])
-        parts.append(
-            say(
-                "the weights that decay acts on moved by {sizes} of their first size, where decay "
-                "alone moves them by {alone:.1%}",
-                sizes=_extremes(under_decay, ".1%"),
-                alone=alone,
-            )
+        moved_so = N_(
+            "the weights that decay acts on moved by {sizes} of their first size, where decay "
+            "alone moves them by {alone:.1%}"
         )
+        if round(max(under_decay.values()), 3) <= round(float(alone), 3):
+            moved_so = N_(
+                "the weights that decay acts on moved by {sizes} of their first size, which is no "
+                "more than decay alone moves them ({alone:.1%}): they have learnt next to nothing"
+            )
+        parts.append(say(moved_so, sizes=_extremes(under_decay, ".1%"), alone=alone))
     if others:
         sizes = _extremes(others, ".1%")
         parts.append(say("what decay spares moved by {sizes} of its first size", sizes=sizes))
@@ -157,25 +161,18 @@ def _steps(run: Run) -> int:
 def _decayed(run: Run) -> frozenset[str]:
     """The names of the parameters of a run's network that decay acted on."""
     experiment = run.experiment
-    recipe = experiment.recipe
-    size = recipe.width, recipe.stem, recipe.image_size
     options = tuple(sorted(experiment.options.items()))
-    return _decayed_of(experiment.model, len(run.classes), *size, options, recipe.decay)
+    return _decayed_of(experiment.model, len(run.classes), experiment.recipe, options)
 
 
 @lru_cache(maxsize=32)
 def _decayed_of(
-    model: str,
-    classes: int,
-    width: float,
-    stem: str,
-    image_size: int,
-    options: tuple[tuple[str, Any], ...],
-    decay: str,
+    model: str, classes: int, recipe: Recipe, options: tuple[tuple[str, Any], ...]
 ) -> frozenset[str]:
+    size = recipe.width, recipe.stem, recipe.image_size
     with paddle.LazyGuard():  # names and shapes, without values
-        network = models.create_model(model, classes, width, stem, image_size, **dict(options))
-    return frozenset(decayed_parameters(network, decay))
+        network = models.create_model(model, classes, *size, **dict(options))
+    return frozenset(decayed_parameters(network, recipe.decay))
 
 
 # Modulation --------------------------------------------------------------------------------------
@@ -251,15 +248,15 @@ def _most(values: dict[str, float], form: str) -> str:
 
 def _rule(runs: Sequence[Run], is_constant: bool) -> str:
     """The share of predictions that the protocol looks at, and its word once there is one."""
-    frozen = [run.metrics["frozen"]["changed"] for run in runs if "frozen" in run.metrics]
-    if not frozen:
+    changed = [run.metrics["frozen"]["changed"] for run in runs if "frozen" in run.metrics]
+    if not changed:
         return _("No record says what replacing the modulation by its mean would change.")
     text = say(
         "Replacing it by its mean over these images changes {changed:.1%} of the predictions"
         "{over}, {beside} the {line:.1%} under which the protocol calls a block constant",
-        changed=np.mean(frozen),
-        over=over(frozen),
-        beside=_("below") if np.mean(frozen) < CONSTANT else _("not below"),
+        changed=np.mean(changed),
+        over=over(changed),
+        beside=_("below") if np.mean(changed) < CONSTANT else _("not below"),
         line=CONSTANT,
     )
     return say("{text}: this one is.", text=text) if is_constant else say("{text}.", text=text)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from attn_book.analysis import cost
 from attn_book.analysis.evidence import other_lengths
 from attn_book.analysis.findings.compared import (
     NO_PLAIN,
@@ -15,6 +16,7 @@ from attn_book.analysis.findings.compared import (
     Compared,
     accuracy,
     compared,
+    mean_curve,
     over,
 )
 from attn_book.analysis.words import Finding, counted, joined, points, sentences
@@ -22,19 +24,15 @@ from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 from attn_book.study.plan import Plan
 
-# Columns of ``cost.table``.
-STEP = N_("Training step")
-ROUNDS = N_("Middle half of the rounds")
-
 
 def cost_finding(
-    plan: Plan, task: str, measured: pd.DataFrame | None = None, titles: Sequence[str] = ()
+    plan: Plan, task: str, measured: pd.DataFrame, titles: Sequence[str] = ()
 ) -> Finding:
     """Parameters, multiply-adds and step time beside the plain network, and what the time buys.
 
     Args:
         measured: the table of ``cost.table``, whose step times are taken: they are measured in
-            turn, which the times of runs are not. None leaves time out.
+            turn, which the times of runs are not.
         titles: the networks with a block that are meant; none for all.
     """
     found = compared(plan, task, titles)
@@ -43,7 +41,7 @@ def cost_finding(
 
 
 def _cost(
-    found: Compared, title: str, measured: pd.DataFrame | None, budgets: Mapping[int, list[Run]]
+    found: Compared, title: str, measured: pd.DataFrame, budgets: Mapping[int, list[Run]]
 ) -> str:
     if not found.of(title):
         return _(NO_RUN)
@@ -62,15 +60,14 @@ def _cost(
         macs=ours["macs"] / 1e6,
         plain_macs=plain["macs"] / 1e6,
     )
-    if measured is None or title not in measured.index:
-        return sentences([text, _("Its step time was not measured here.")])
-    steps = measured[_(STEP)]
+    steps = measured[_(cost.STEP)]
     ratio = float(steps[title] / steps[found.plain])
     step = say(
-        "A forward and backward pass takes {ratio:.2f} times as long, measured in turn on this "
-        "machine; in the middle half of the rounds it took {rounds} times.",
+        "A forward and backward pass takes {ratio:.2f} times as long, measured in turn on the "
+        "machine that made this page, whatever else it did (the page Performance has measurements "
+        "of a quiet one); in the middle half of the rounds it took {rounds} times.",
         ratio=ratio,
-        rounds=measured[_(ROUNDS)][title],
+        rounds=measured[_(cost.ROUNDS)][title],
     )
     return sentences([text, step, _same_time(found, title, ratio, budgets)])
 
@@ -101,8 +98,7 @@ def _same_time(found: Compared, title: str, ratio: float, budgets: Mapping[int, 
     longer = [number for number in budgets if number >= bought]
     if longer:
         return say("{lead}: {text}", lead=whole, text=_between(found, title, bought, budgets))
-    theirs = np.mean([plain.history["val_acc"] for _, plain in pairs], axis=0)
-    mine = np.mean([run.history["val_acc"] for run, _ in pairs], axis=0)
+    mine, theirs = (mean_curve([pair[i] for pair in pairs], "val_acc") for i in (0, 1))
     done, late = int(epochs / ratio), min(math.ceil(0.75 * epochs), epochs - 1)
     text = say("{whole}; no run of that length is on record.", whole=whole)
     if late:  # of a single epoch there is no last quarter

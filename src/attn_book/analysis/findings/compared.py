@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from attn_book.analysis.words import counted
 from attn_book.language import N_, say
 from attn_book.records.planned import runs_of
 from attn_book.records.run import Run
-from attn_book.study.pages import Entry
 from attn_book.study.plan import Plan
 
 NO_RUN = N_("No run of it is finished.")
@@ -57,7 +57,7 @@ def compared(plan: Plan, task: str, titles: Sequence[str] = ()) -> Compared:
     for title in titles:
         choose("network with a block", title, with_block)
     return Compared(
-        next((entry.title for entry in entries if not has_block(entry)), None),
+        plain_of({entry.title: entry for entry in entries}),
         tuple(title for title in with_block if not titles or title in titles),
         {
             title: {run.experiment.seed: run for run in runs}
@@ -66,15 +66,35 @@ def compared(plan: Plan, task: str, titles: Sequence[str] = ()) -> Compared:
     )
 
 
-def has_block(entry: Entry) -> bool:
+class Network(Protocol):
+    """What says which network of the book it is: an entry of a page, an experiment, a record."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def options(self) -> Mapping[str, Any]: ...
+
+
+def has_block(network: Network) -> bool:
     """Whether a network of the book has an attention block, its own or the option's."""
-    attn = entry.options.get("attn")
-    return bool(models.find(entry.model).attns) if attn is None else attn is not False
+    attn = network.options.get("attn")
+    return bool(models.find(network.model).attns) if attn is None else attn is not False
+
+
+def plain_of(networks: Mapping[str, Network]) -> str | None:
+    """The title of the first network without an attention block; None where all have one."""
+    return next((title for title, network in networks.items() if not has_block(network)), None)
 
 
 def accuracy(runs: Sequence[Run]) -> float:
     """The mean final accuracy on the validation images, from 0 to 1."""
     return float(np.mean([run.metrics["final_val_acc"] for run in runs]))
+
+
+def mean_curve(runs: Sequence[Run], column: str) -> np.ndarray:
+    """A column of the histories, epoch by epoch, as the mean over runs of equal length."""
+    return np.mean([run.history[column] for run in runs], axis=0)
 
 
 def pairs_of(ours: Sequence[Run], plain: Sequence[Run]) -> list[tuple[Run, Run]]:

@@ -12,6 +12,7 @@ from attn_book.analysis.findings.compared import (
     Compared,
     accuracy,
     compared,
+    mean_curve,
     over,
 )
 from attn_book.analysis.words import Finding, counted, listed, points, sentences
@@ -77,11 +78,6 @@ def _curve(found: Compared, title: str) -> str:
 def marks(epochs: int) -> list[int]:
     """A quarter, half and the end of training, in epochs; each once."""
     return sorted({math.ceil(epochs / 4), math.ceil(epochs / 2), epochs})
-
-
-def mean_curve(runs: list[Run], column: str) -> np.ndarray:
-    """A column of the histories, epoch by epoch, as the mean over runs of equal length."""
-    return np.mean([run.history[column] for run in runs], axis=0)
 
 
 def _first(values: np.ndarray, level: float) -> str:

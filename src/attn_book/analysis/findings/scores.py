@@ -9,12 +9,11 @@ import numpy as np
 from attn_book.analysis.findings.compared import NO_RUN, Compared, accuracy, compared, over
 from attn_book.analysis.words import Finding, listed
 from attn_book.language import _, say
-from attn_book.records.logits import read_logits
+from attn_book.records.logits import probabilities
 from attn_book.records.run import Run
 from attn_book.study.plan import Plan
 
 BINS = 15
-LOGITS = "logits.safetensors"
 
 
 def calibration(plan: Plan, task: str, *titles: str) -> Finding:
@@ -38,18 +37,15 @@ def calibration(plan: Plan, task: str, *titles: str) -> Finding:
 def _calibrated(runs: Sequence[Run]) -> str:
     if not runs:
         return _(NO_RUN)
-    scored = [run for run in runs if (run.folder / LOGITS).exists()]
-    if not scored:
-        return _("Its scores of the validation images are not on record.")
-    confidence, error = np.mean([_scores(run) for run in scored], axis=0)
-    right = accuracy(scored)
+    confidence, error = np.mean([_scores(run) for run in runs], axis=0)
+    right = accuracy(runs)
     return say(
         "It is right on {right:.1%} of the validation images and gives its answers a probability "
         "of {confidence:.1%} on average{over}: {apart:.1f} points {way}. Its expected calibration "
         "error is {error:.1f} points.",
         right=right,
         confidence=confidence,
-        over=over(scored),
+        over=over(runs),
         apart=100 * abs(confidence - right),
         way=_("too high") if confidence > right else _("too low"),
         error=100 * error,
@@ -64,10 +60,9 @@ def _scores(run: Run) -> tuple[float, float]:
 
 def confidence_of(*runs: Run) -> tuple[np.ndarray, np.ndarray]:
     """The probability of each image's predicted class, and whether it is right, over the runs."""
-    read = [read_logits(run.folder / LOGITS) for run in runs]
+    read = [run.logits for run in runs]
     logits, labels = (np.concatenate(parts) for parts in zip(*read, strict=True))
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares.max(axis=1) / shares.sum(axis=1), logits.argmax(axis=1) == labels
+    return probabilities(logits).max(axis=1), logits.argmax(axis=1) == labels
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> float:

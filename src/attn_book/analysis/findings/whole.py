@@ -15,6 +15,7 @@ from attn_book.analysis.findings.compared import (
     accuracy,
     compared,
     gain,
+    mean_curve,
 )
 from attn_book.analysis.findings.course import marks
 from attn_book.analysis.judgement import Verdict
@@ -38,22 +39,25 @@ def in_words(plan: Plan, task: str, *titles: str) -> Finding:
     Beside the differences to the plain network stand those that a claim is about.
     """
     found = compared(plan, task, titles)
+    evidence = on_record(plan)[task]
+    every = [verdict for verdict in verdicts(plan) if verdict.claim.task == task]
     judged = {
         (verdict.claim.better, verdict.claim.worse): verdict
-        for verdict in verdicts(plan)
-        if verdict.claim.task == task and verdict.claim.kind == BETTER
+        for verdict in every
+        if verdict.claim.kind == BETTER
     }
     decided = any(judged[key].is_decided for key in judged)
-    lines = [
-        (title, _found(plan, task, found, title, judged.get((title, found.plain))))
-        for title in found.blocks
-    ]
+    lines = []
+    for title in found.blocks:
+        runs = run_count(plan, task, title, [ours for ours, _ in found.pairs(title)])
+        runs += evidence.ended_early(title, str(found.plain))
+        lines.append((title, _found(found, title, runs, judged.get((title, found.plain)))))
     lines += [
         (say("{one} beside {other}", one=better, other=worse), _between(verdict))
         for (better, worse), verdict in judged.items()
         if better in found.blocks and worse != found.plain
     ]
-    constant = constant_titles(plan, task)
+    constant = constant_titles(evidence, every)
     if named := [title for title in found.blocks if title in constant]:
         text = say("{networks}: no verdict on attention.", networks=joined(named))
         lines.append((_("Constant"), text))
@@ -100,8 +104,12 @@ def _standing(plan: Plan, found: Compared, decided: bool) -> str:
     return sentences([nothing, hardly])
 
 
-def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict | None) -> str:
-    """A network's gain with its outcome, on the way and at the end, and frozen."""
+def _found(found: Compared, title: str, shared: str, verdict: Verdict | None) -> str:
+    """A network's gain with its outcome, on the way and at the end, and frozen.
+
+    Args:
+        shared: how many runs it shares with the plain network, in words.
+    """
     runs = found.of(title)
     if not runs:
         return _(NO_RUN)
@@ -111,15 +119,14 @@ def _found(plan: Plan, task: str, found: Compared, title: str, verdict: Verdict 
         return sentences([ended, _(NO_PLAIN)])
     ours, plain = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     ended = say(
-        "It ended at {ours:.4f} and {network} at {theirs:.4f}, which is {gain} ({runs}{early})",
+        "It ended at {ours:.4f} and {network} at {theirs:.4f}, which is {gain} ({runs})",
         ours=accuracy(ours),
         network=found.plain,
         theirs=accuracy(plain),
         gain=points(gain(pairs)),
-        runs=run_count(plan, task, title, ours),
-        early=on_record(plan)[task].ended_early(title, str(found.plain)),
+        runs=shared,
     )
-    curves = [np.mean([run.history["val_acc"] for run in of], axis=0) for of in (ours, plain)]
+    curves = [mean_curve(of, "val_acc") for of in (ours, plain)]
     if len(curves[0]) == len(curves[1]):
         half = marks(len(curves[0]))[-2:][0]
         early = 100 * (curves[0][half - 1] - curves[1][half - 1])

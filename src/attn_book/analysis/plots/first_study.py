@@ -22,6 +22,7 @@ from attn_book.analysis.plots.style import (
     colour,
 )
 from attn_book.analysis.statistics import Difference, Values
+from attn_book.analysis.tables import interval, signed
 from attn_book.language import _, say
 from attn_book.study.pages import RESNET, SRM, TASK_TITLES
 
@@ -142,7 +143,7 @@ def one_by_one_and_together(
             axis.plot(own, [place - 0.16] * 2, "--", color=PALE, linewidth=1.6)
             axis.plot(bounds, [place + 0.12] * 2, color=STRONG if decides else DARK, linewidth=3.5)
             axis.plot(alone[title].value, place + 0.12, "o", color="white", mec="black", zorder=3)
-            text = f"{alone[title].value:+.2f} [{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
+            text = f"{signed(alone[title].value)} {interval(bounds)}"
             where = (max(*own, *bounds), place), (6, 0)
             axis.annotate(text, *where, ha="left", bbox=GROUND, **NOTE)
         axis.axvline(0, color="black", linewidth=1)

@@ -11,8 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from attn_blocks.errors import SettingError
-from attn_book.analysis import readings, verdicts
-from attn_book.analysis.findings.budget import STEP
+from attn_book.analysis import cost, readings, verdicts
 from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.plots.style import DARK, book_style, colour, marker
@@ -111,19 +110,19 @@ def accuracy_against_cost(
         N_("multiply-adds an image (millions)"): lambda title, run: run.metrics["macs"] / 1e6,
     }
     if measured is not None:
-        steps, label = measured[_(STEP)], N_("training step (times the plain network's)")
+        steps, label = measured[_(cost.STEP)], N_("training step (times the plain network's)")
         costs[label] = lambda title, run: float(steps[title])
     with book_style():
         figure, axes = plt.subplots(
             1, len(costs), figsize=(3.7 * len(costs), 3.6), sharey=True, layout="constrained"
         )
-        for axis, (label, cost) in zip(axes, costs.items(), strict=True):
+        for axis, (label, cost_of) in zip(axes, costs.items(), strict=True):
             for title, title_runs in runs.items():
                 if not title_runs:
                     continue
                 accuracies = [run.metrics["final_val_acc"] for run in title_runs]
                 axis.errorbar(
-                    cost(title, title_runs[0]),
+                    cost_of(title, title_runs[0]),
                     np.mean(accuracies),
                     yerr=np.std(accuracies, ddof=1) if len(accuracies) > 1 else None,
                     fmt=marker(title),

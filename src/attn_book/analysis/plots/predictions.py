@@ -13,7 +13,7 @@ from attn_book.analysis.explain import network_input, pictures
 from attn_book.analysis.plots.style import book_style
 from attn_book.analysis.words import sentences
 from attn_book.language import say
-from attn_book.records.logits import read_logits
+from attn_book.records.logits import probabilities
 from attn_book.records.run import Run
 
 RIGHT, WRONG = "#1b6e3c", "#a81800"
@@ -33,15 +33,13 @@ def prediction_grid(images: ImageDataset, run: Run, columns: int = 6, rows: int 
     Raises:
         SettingError: they are others.
     """
-    logits, labels = read_logits(run.folder / "logits.safetensors")
+    logits, labels = run.logits
     if not np.array_equal(labels, np.asarray(images.val.labels)):
         raise SettingError(
             f"{run.folder.name} was not validated on these {len(images.val)} images of "
             f"{images.title}; give those of fold {run.experiment.fold}"
         )
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
-    predicted = logits.argmax(axis=1)
+    shares, predicted = probabilities(logits), logits.argmax(axis=1)
     chosen = _half_wrong(predicted == labels, columns * rows)
     recipe = run.experiment.recipe
     drawn = pictures(images.name, network_input(images, chosen, recipe), recipe)

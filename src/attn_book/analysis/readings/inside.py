@@ -11,7 +11,16 @@ import numpy as np
 from attn_book.analysis.explain import SeenImage, Transforms
 from attn_book.analysis.explain.probes import CANDIDATES, mean_correlation
 from attn_book.analysis.findings.scores import confidence_of
-from attn_book.analysis.words import Finding, clauses, listed, named, place, sentences, span
+from attn_book.analysis.words import (
+    Finding,
+    clauses,
+    counted,
+    listed,
+    named,
+    place,
+    sentences,
+    span,
+)
 from attn_book.language import N_, _, say
 from attn_book.records.run import Run
 
@@ -224,6 +233,31 @@ def query_attention(
             )
         )
     return Finding.of(sentences(parts))
+
+
+def query_correlations(
+    trained: Mapping[str, np.ndarray], fresh: Mapping[str, np.ndarray]
+) -> Finding:
+    """Whether training made the maps of a network's pixels more alike.
+
+    Args:
+        trained, fresh: block -> correlation of each image (``explain.query_correlations``).
+    """
+    after, before = ({b: float(np.mean(each)) for b, each in of.items()} for of in (trained, fresh))
+    if not all(map(math.isfinite, [*after.values(), *before.values()])):
+        return Finding.of(_("In a block fewer than two maps vary over the image."))
+    return Finding.of(
+        say(
+            "Over these {images} images the maps correlate by {after} after training and by "
+            "{before} before it; training made them more alike in {more} of {blocks}. At 1 all "
+            "pixels would look at the same places.",
+            images=len(next(iter(trained.values()))),
+            after=span([*after.values()], ".2f"),
+            before=span([*before.values()], ".2f"),
+            more=sum(after[block] > before[block] for block in after),
+            blocks=counted(len(after), "block"),
+        )
+    )
 
 
 def transforms(seen: Transforms) -> Finding:

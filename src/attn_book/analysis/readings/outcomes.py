@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from attn_book.analysis.findings.compared import accuracy, gain, pairs_of
+from attn_book.analysis.findings.compared import NO_PLAIN, accuracy, gain, pairs_of, plain_of
 from attn_book.analysis.findings.scores import by_confidence, confidence_of
 from attn_book.analysis.judgement import Verdict
 from attn_book.analysis.tables import interval
@@ -128,8 +128,9 @@ def accuracy_against_cost(runs: Mapping[str, Sequence[Run]]) -> Finding:
     finished = _finished(runs)
     if not finished:
         return Finding.of(_(NOTHING))
-    without = [title for title, of in finished.items() if "blocks" not in of[0].metrics]
-    plain = (without or list(finished))[0]
+    plain = plain_of({title: of[0].experiment for title, of in finished.items()})
+    if plain is None:
+        return Finding.of(_(NO_PLAIN))
     base = finished[plain]
     parts = [say("{network} has {accuracy:.3f}", network=plain, accuracy=accuracy(base))]
     pairs = {t: pairs_of(of, base) for t, of in finished.items() if t != plain}
@@ -198,7 +199,7 @@ def gains(found: Sequence[Verdict]) -> Finding:
         assert verdict.value is not None, "it is among the known"
         text = f"{title} {points(verdict.value)}"
         if verdict.interval is not None:
-            text += f" {interval(*verdict.interval, '+.2f')}"
+            text += f" {interval(verdict.interval)}"
         parts.append(text)
     if not parts:
         return Finding.of(_(NOTHING))
