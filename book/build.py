@@ -3,7 +3,7 @@
 For each language the sources are laid out in ``<output>/source``: the pages of this folder, the
 executed notebooks, and in ``records/`` the tables and figures that the pages include, made from the
 published records. Sphinx then renders them, in English into ``<output>/html`` and in Chinese into
-``<output>/html/zh``; a warning is an error.
+``<output>/html/zh``; a warning is an error. An earlier site stays until the new one is whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,11 +22,11 @@ import included
 import matplotlib.pyplot as plt
 import rooms
 from lessons import first_study, full_size, why_05888
-from published_results import folder_of, foremost
+from published_results import foremost
 from sites import READMES, SITES, render
 
-from attn_blocks.errors import AttnBlocksError
-from attn_blocks.files import PROJECT
+from attn_blocks.errors import AttnBlocksError, SettingError
+from attn_blocks.files import PROJECT, atomic_folder, folder_lock, recover_folder
 from attn_book.driver.publish import publish
 from attn_book.language import speaking
 from attn_book.records.published import PUBLISHED
@@ -38,6 +39,8 @@ BENCHMARKS = PROJECT / "benchmarks" / "results"
 # A page shows the results of the first of these for which it is published; the front page and the
 # README those of the first that tests a claim.
 PREFERRED = ("paper", "study", "quick", "smoke")
+# What is replaced in the output folder, and the file that shows that it was made here.
+MARKS = {"html": ".buildinfo", "source": "conf.py"}
 NOTHING = """Nothing is published, so there is nothing to show. Run
     make reproduce-all PROFILE=quick
     make publish PROFILE=quick
@@ -45,7 +48,7 @@ and then make book again."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Build the site; return the exit code."""
+    """Build the site; return the exit code: 1 if something failed, 2 if nothing is published."""
     parser = argparse.ArgumentParser(description="Build the site from what is published")
     parser.add_argument("--published", type=Path, default=PUBLISHED, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=BOOK / "_build", help="default: %(default)s")
@@ -57,49 +60,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--languages", nargs="+", choices=SITES, default=[*SITES], help="default: all"
     )
     options = parser.parse_args(arguments)
-    options.output = options.output.absolute()
-    published = options.published
-    if options.results:
-        published = with_own(options.results, published, options.output / "published")
+    options.output = options.output.resolve()
+    try:
+        check_output(options.output)
+        with tempfile.TemporaryDirectory(prefix="attn-blocks-book-") as space:
+            published, failed = options.published, 0
+            if options.results:
+                published = Path(space) / "published"
+                failed = copy_with_own(options.results, options.published, published)
+            return build(options, published) or min(failed, 1)
+    except AttnBlocksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def check_output(output: Path) -> None:
+    """Check that a site can be built in a folder without loss.
+
+    Raises:
+        SettingError: it lies among the book's own files, or what would be replaced in it is neither
+            a site nor the sources of one.
+    """
+    if output.is_relative_to(BOOK) and not output.is_relative_to(BOOK / "_build"):
+        raise SettingError(f"{output} lies among the book's own files: choose another --output")
+    for name, mark in MARKS.items():
+        folder = output / name
+        made = any((folder / part / mark).exists() for part in (*SITES, *SITES.values()))
+        if not made and (folder.is_file() or any(folder.glob("*"))):
+            raise SettingError(f"{folder} was not made here: remove it, or choose another --output")
+
+
+def copy_with_own(results: Path, published: Path, copy: Path) -> int:
+    """Copy what is published and add the runs and pages of ``results``.
+
+    Returns:
+        How many profiles could not be added; the reasons are printed.
+    """
+    if published.is_dir():
+        shutil.copytree(published, copy)
+    failed = 0
+    for profile in PREFERRED:
+        if (results / profile / "runs").is_dir():
+            try:
+                for note in publish(profile, results, copy):
+                    print(note)
+            except AttnBlocksError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed += 1
+    return failed
+
+
+def build(options: argparse.Namespace, published: Path) -> int:
+    """Build the site of what is published in a folder; return the exit code.
+
+    Raises:
+        AttnBlocksError: a record is damaged, Sphinx fails, or the output cannot be written. An
+            earlier site is left as it was.
+    """
     plans = {p: recorded_plans(published / p) for p in PREFERRED}
     plans = {profile: pages for profile, pages in plans.items() if pages}
     if not plans:
         print(NOTHING, file=sys.stderr)
         return 2
-    for folder in ("source", "html"):
-        shutil.rmtree(options.output / folder, ignore_errors=True)
-    codes = []
+    sources, site = options.output / "source", options.output / "html"
+    with folder_lock(options.output, ".build.lock"):
+        recover_folder(site)
+        shutil.rmtree(sources, ignore_errors=True)
+        with atomic_folder(site) as ready:
+            codes = []
+            for language in options.languages:
+                with speaking(language):
+                    if options.readmes:
+                        front.write_readme(foremost(plans), options.readmes / READMES[language])
+                    lay_out(plans, published, sources / language, language)
+                    plt.close("all")
+                    codes.append(render(sources / language, language, ready.parent))
+            if any(codes):
+                raise AttnBlocksError(f"Sphinx fails on {sources}, so that {site} stays as it was")
     for language in options.languages:
-        with speaking(language):
-            if options.readmes:
-                front.write_readme(foremost(plans), options.readmes / READMES[language])
-            source = options.output / "source" / language
-            lay_out(plans, source, language)
-            plt.close("all")
-            codes.append(render(source, language, options.output))
-    return max(codes)
+        print(f"Built {site / SITES[language] / 'index.html'}")
+    return 0
 
 
-def with_own(results: Path, published: Path, folder: Path) -> Path:
-    """A copy of what is published in ``folder``, with the runs and pages of ``results`` added."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(published, folder)
-    for profile in PREFERRED:
-        if (results / profile / "runs").is_dir():
-            try:
-                notes = publish(profile, results, folder)
-            except AttnBlocksError as error:
-                notes = str(error).splitlines()
-            for note in notes:
-                print(note)
-    return folder
-
-
-def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> None:
+def lay_out(
+    plans: dict[str, dict[str, Plan]], published: Path, source: Path, language: str
+) -> None:
     """Fill ``source`` with everything that Sphinx reads.
 
     Args:
         plans: profile -> page -> plan, the preferred profile first.
+        published: the folder that they are of.
     """
     ignored = shutil.ignore_patterns(
         "_build", "published", "__pycache__", "lessons", "*.py", "gains*.png"
@@ -114,7 +164,7 @@ def lay_out(plans: dict[str, dict[str, Plan]], source: Path, language: str) -> N
     drawing = rooms.draw(rooms.between_rooms(rooms.imports()))
     drawing.savefig(records / "rooms.svg", metadata={"Date": None})
     shown = foremost(plans)
-    study = folder_of(plans["study"]) if "study" in plans else PUBLISHED / "study"
+    study = published / "study"
     front.write_front(plans, records)
     texts = {
         "blocks": included.blocks(),

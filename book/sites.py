@@ -25,10 +25,7 @@ def render(source: Path, language: str, output: Path) -> int:
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--fresh-env", "-b", "html"]
     command += [f"-D{name}={value}" for name, value in settings(language).items()]
     command += ["-d", str(output / "doctrees" / language), str(source), str(html)]
-    code = subprocess.run(command, cwd=BOOK).returncode  # where the extension lies
-    if code == 0:
-        print(f"Built {html / 'index.html'}")
-    return code
+    return subprocess.run(command, cwd=BOOK).returncode  # where the extension lies
 
 
 def settings(language: str) -> dict[str, str]:

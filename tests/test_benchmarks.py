@@ -20,11 +20,12 @@ from PIL import Image
 from attn_blocks import datasets
 from attn_blocks.errors import SettingError
 from attn_blocks.files import PROJECT, read_json
+from attn_book.driver.schedule import Schedule
 from attn_book.records import full_size
 from attn_book.records.seal import seal
 from attn_book.study import plan as planning
 from attn_book.study.experiment import Experiment
-from attn_book.study.pages import GE, PAGES, RESNET, Comparison, Entry
+from attn_book.study.pages import GE, GUIDES, PAGES, RESNET, Comparison, Entry
 from attn_book.study.recipes import PROFILES
 
 FULL_SIZE = PROJECT / "benchmarks" / "full_size"
@@ -368,6 +369,30 @@ def test_the_whole_command_is_timed_up_to_its_last_run_and_its_end(script, tmp_p
         pipeline.reproduce_all({})
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_second_call_that_has_nothing_to_do_is_a_row(
+    script, tmp_path, monkeypatch, capsys, changed
+):
+    pipeline = script("pipeline")
+    schedule = Schedule([], 1, {})
+    schedule.up_to_date = len(PAGES) + len(GUIDES) - changed
+    monkeypatch.setattr("attn_book.driver.schedule.missing_of", lambda plans: [])
+    assert schedule.run() == 0
+    said = capsys.readouterr().out
+    monkeypatch.setattr(pipeline, "reproduce_all", lambda settings: (60.0, 80.0, said))
+    metrics = {"seconds": 40.0, "peak_memory_mb": 900.0}
+    for name, seconds in (("experiment", 0), ("metrics", 50)):
+        (tmp_path / f"{name}.json").touch()
+        os.utime(tmp_path / f"{name}.json", (seconds, seconds))
+    run = SimpleNamespace(folder=tmp_path, metrics=metrics)
+    plan = SimpleNamespace(experiments=[SimpleNamespace(name="a run")], results_dir=tmp_path)
+    monkeypatch.setattr(pipeline.planned, "run_of", lambda *_: run)
+    monkeypatch.setattr(pipeline.planning, "plan", lambda *_, **__: plan)
+    monkeypatch.setattr(pipeline.reproduce, "job_count", lambda *_: 1)
+    rows = pipeline.measure_reproduce({})
+    assert ("second call" in [row["what"] for row in rows]) != changed
+
+
 # Full size over PyTorch --------------------------------------------------------------------------
 
 
@@ -439,6 +464,87 @@ def test_a_record_at_full_width_is_one_that_is_accepted(script, data_dir, tmp_pa
         assert full_size.problems(tmp_path) == []
     published = PROJECT / "book" / "published" / "full_size" / "records"
     assert read_json(published / "animals10-resnet50-s0.json").keys() <= kept.record.keys()
+
+
+class InStep:
+    """Networks that are trained in step, each a number that grows by one an epoch."""
+
+    def __init__(self, networks, labels):
+        self.networks = [SimpleNamespace(value=0.0) for _ in range(networks)]
+        self.labels = labels
+        for network in self.networks:
+            network.state = lambda of=network: {"value": np.array([of.value])}
+            network.restore = lambda state, of=network: setattr(of, "value", state["value"].item())
+
+    def epochs(self, first):
+        for epoch in range(first + 1, 4):
+            found = []
+            for network in self.networks:
+                network.value += 1
+                scores = np.eye(10, dtype="float32")[(self.labels + epoch) % 10]
+                found.append(({"epoch": epoch, "train_acc": 0, "val_acc": 0, "seconds": 1}, scores))
+            yield found
+
+
+@pytest.fixture
+def in_step(script, data_dir, tmp_path):
+    """A function that begins two networks in step: their training and what is kept of them."""
+    run, images = script("run"), datasets.load("shapes", data_dir, short_side=64)
+    recipe = run.recipe_of("cifar10", "senet_cifar", {"epochs": 3})
+
+    def begin(models=("senet_cifar", "vgg19"), precision="float32"):
+        compute = {"precision": precision}
+        made = [Experiment("shapes", images.fingerprint, model, recipe, 0) for model in models]
+        kept = [run.Kept(one, images, tmp_path / "kept", compute=compute, params=1) for one in made]
+        return InStep(len(models), images.val.labels), kept, images.val.labels
+
+    return begin
+
+
+def test_networks_in_step_are_kept_together_when_they_are_killed(script, in_step, monkeypatch):
+    run, save = script("run"), script("run").save_tensors
+    saved = iter(range(3))  # killed between the two of the second epoch
+
+    def killed(*arguments):
+        if next(saved, None) is None:
+            raise KeyboardInterrupt
+        save(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(run, "save_tensors", killed)
+        run.go_on(*in_step(), keep_every=1)
+    training, kept, labels = in_step()
+    run.go_on(training, kept, labels, keep_every=1)
+    assert [network.value for network in training.networks] == [3, 3]
+    assert [one.record["finished"] for one in kept] == [True, True]
+    left = {path.name for path in kept[0].path.parent.iterdir()}
+    ends = (".json", ".scores.npy", ".safetensors")
+    assert left == {f"{one.path.name}{end}" for one in kept for end in ends}
+
+
+def test_a_finished_record_without_its_state_stays(script, in_step):
+    run, (training, kept, labels) = script("run"), in_step()
+    run.go_on(training, kept, labels, keep_every=0)  # no state at all
+    files = [Path(f"{one.path}{end}") for one in kept for end in (".json", ".scores.npy")]
+    before = [path.read_bytes() for path in files]
+    again, *others = in_step()
+    run.go_on(again, *others, keep_every=1)
+    assert [path.read_bytes() for path in files] == before
+    assert [network.value for network in again.networks] == [0, 0]
+    with pytest.raises(SettingError, match="was computed in float32, and this is tf32: choose"):
+        run.go_on(*in_step(precision="tf32"), keep_every=1)
+
+
+def test_networks_of_different_epochs_are_to_be_trained_alone(script, in_step):
+    run = script("run")
+    run.go_on(*in_step(["vgg19"]), keep_every=2)
+    with pytest.raises(
+        SettingError, match=r"not from: .*senet.* 0, .*vgg19.* 2; train each of them"
+    ):
+        run.go_on(*in_step(), keep_every=1)
+    for model in ("senet_cifar", "vgg19"):
+        run.go_on(*in_step([model]), keep_every=1)
+    run.go_on(*in_step(), keep_every=1)
 
 
 def test_every_network_of_every_page_is_held_against_paddle(script, monkeypatch):
@@ -547,7 +653,19 @@ def test_networks_in_step_that_were_stopped_go_on_to_the_records_of_each_alone(p
     assert all(record["finished"] for record in records("together").values())
     assert records("together") == records("alone")
     assert len(records("alone")) == 2
-    next((tmp_path / "together" / "records").glob("*se_*.safetensors")).unlink()
+    for path in (tmp_path / "together" / "records").glob("*se_*"):
+        path.unlink()
     assert "all go on from one epoch, not from: animals10-bat_resnet18" in run(
         program, both, "1", "together"
     ).stderr  # fmt: skip
+
+
+def test_the_network_that_diverged_is_named(peer, tmp_path):
+    write_animals(tmp_path)
+    small = ["width=0.125", "stem=small", "image_size=32", "batch_size=8", "epochs=1"]
+    command = [str(peer), str(FULL_SIZE / "run.py"), "animals10", "se_resnet18", "--cpu"]
+    command += ["--workers", "0", "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [*command, "--recipe", *small, "learning_rate=1e30"], capture_output=True, text=True
+    )
+    assert "error: se_resnet18: epoch 1 gives what is not finite, at rate" in done.stderr

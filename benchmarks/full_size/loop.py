@@ -111,6 +111,7 @@ class Network:
         rate: Tensor,
         precision: str,
     ) -> None:
+        self.name = experiment.variant
         self.images, self.labels, self.precision = images, labels, precision
         self.model = build_model(experiment, classes).to(images.device)
         self.optimizer = build_optimizer(self.model, experiment.recipe, rate)
@@ -235,7 +236,7 @@ class Training:
                 network.capture()
         names = {"device": torch.cuda.get_device_name() if device == "cuda" else "cpu"}
         names["precision"] = precision + " autocast" * (precision == "bfloat16")
-        group = [one.variant for one in experiments]
+        group = [network.name for network in self.networks]
         self.compute = {**names, "torch": torch.__version__, "group": group}
 
     def begin(self, images: datasets.ImageDataset, seed: int) -> None:
@@ -312,7 +313,9 @@ class Training:
         scores = self._judge(network)
         val_loss = float(F.cross_entropy(scores, self.truth))
         if not (np.isfinite([train_loss, val_loss]).all() and bool(scores.isfinite().all())):
-            raise TrainingError(f"epoch {epoch + 1} gives what is not finite, at rate {rate:.4g}")
+            raise TrainingError(
+                f"{network.name}: epoch {epoch + 1} gives what is not finite, at rate {rate:.4g}"
+            )
         right = int((scores.argmax(1) == self.truth).sum())
         row = {"epoch": epoch + 1, "lr": rate, "train_loss": train_loss, "train_acc": train_acc}
         row |= {"val_loss": val_loss, "val_acc": right / len(self.truth), "seconds": seconds}

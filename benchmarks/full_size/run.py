@@ -26,16 +26,17 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "src"))  # where it is
 
 from attn_blocks import datasets, device
 from attn_blocks.errors import AttnBlocksError, SettingError
-from attn_blocks.files import atomic_write, write_json
+from attn_blocks.files import atomic_write, read_json, write_json
 from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.study.design import ANNEALED
 from attn_book.study.experiment import Experiment, Recipe
-from attn_book.study.plan import fold_of
+from attn_book.study.plan import fold_of, load_images
 from attn_book.study.recipes import PROFILES
 
 if TYPE_CHECKING:
     import loop  # PyTorch, which the command line does without
 
+AGAIN = "delete it to begin again"
 LARGEST = float(np.finfo(np.float16).max)  # that a record's scores can hold
 # What the published records have otherwise.
 CHANGES = {"animals10": {"image_size": 112, "epochs": 32}}
@@ -109,6 +110,7 @@ class Kept:
     ) -> None:
         self.path = out / experiment.name
         self.state = Path(f"{self.path}.safetensors")  # with the record that belongs to it
+        self.new_state = Path(f"{self.path}.new.safetensors")
         self.record = {
             "model": experiment.model,
             "options": dict(experiment.options),
@@ -134,17 +136,21 @@ class Kept:
         return len(self.record["history"])
 
     def resume(self, network: loop.Network) -> None:
-        """Go on from the state that was kept, if there is one."""
+        """Go on from the state that was kept, if there is one; a finished record needs none."""
+        path, tensors = Path(f"{self.path}.json"), None
         if self.state.exists():
-            tensors, told = load_tensors(self.state, "delete it to begin again")
+            tensors, told = load_tensors(self.state, AGAIN)
             record = json.loads(told["record"])
-            was, now = (one["compute"]["precision"] for one in (record, self.record))
-            if was != now:
-                raise SettingError(
-                    f"{self.state} was computed in {was}, and this is {now}: choose another --out"
-                )
+        elif not path.exists() or not (record := read_json(path, AGAIN))["finished"]:
+            return
+        was, now = (one["compute"]["precision"] for one in (record, self.record))
+        if was != now:
+            raise SettingError(
+                f"{self.path} was computed in {was}, and this is {now}: choose another --out"
+            )
+        if tensors is not None:
             network.restore(tensors)
-            self.record = record
+        self.record = record
 
     def add(self, row: dict[str, float], scores: np.ndarray, labels: np.ndarray) -> None:
         """Write the record with another epoch, and the scores of its validation images."""
@@ -164,11 +170,10 @@ def experiments_of(
     """What is trained with a seed, and on which images."""
     changes, chosen = dict(options.recipe), dict(options.options)
     recipes = [recipe_of(options.task, m, changes, options.profile) for m in options.models]
-    one, fold = recipes[0], options.fold
+    fold = options.fold
     if fold is None:
         fold = fold_of(seed, options.task, options.profile)
-    limits = {"train_images": one.train_images, "val_images": one.validation_images}
-    images = datasets.load(options.task, options.data_dir, one.stored_side, fold=fold, **limits)
+    images = load_images(options.task, recipes[0], options.data_dir, fold)
     which = (options.task, images.fingerprint)
     made = [
         Experiment(*which, model, recipe, seed, chosen, fold)
@@ -203,15 +208,26 @@ def go_on(training: loop.Training, kept: list[Kept], labels: np.ndarray, keep_ev
         one.resume(network)
     if len({one.epochs for one in kept}) > 1:
         done = ", ".join(f"{one.path.name} {one.epochs}" for one in kept)
-        raise SettingError(f"of networks in step all go on from one epoch, not from: {done}")
+        raise SettingError(
+            f"of networks in step all go on from one epoch, not from: {done}; train each of them "
+            "by itself, which comes to the same, or delete what is kept of them to begin again"
+        )
     for found in training.epochs(kept[0].epochs):
-        for one, network, (row, scores) in zip(kept, training.networks, found, strict=True):
+        for one, (row, scores) in zip(kept, found, strict=True):
             one.add(row, scores, labels)
-            if keep_every and row["epoch"] % keep_every == 0:
-                save_tensors(one.state, network.state(), {"record": json.dumps(one.record)})
+        if keep_every and kept[0].epochs % keep_every == 0:
+            keep(kept, training.networks)
         show(kept)
     for one in kept:
         print(f"{one.path}.json")
+
+
+def keep(kept: Sequence[Kept], networks: Sequence[loop.Network]) -> None:
+    """Keep the states of networks in step: none takes its place before all of them are written."""
+    for one, network in zip(kept, networks, strict=True):
+        save_tensors(one.new_state, network.state(), {"record": json.dumps(one.record)})
+    for one in kept:
+        one.new_state.replace(one.state)
 
 
 def show(kept: list[Kept]) -> None:

@@ -255,11 +255,12 @@ def test_the_time_of_a_run_counts_no_pause(tmp_path, monkeypatch, write_run):
     history = pd.read_csv(run.folder / "history.csv").assign(seconds=[120.0, 3600.0, 120.0])
     history.to_csv(run.folder / "history.csv", index=False)
     run.record["compute"]["processor"] = "A processor"
-    [(machine, speeds, minutes)] = importlib.import_module("included").by_machine([run])
+    included = importlib.import_module("included")
+    [(machine, shown)] = included.by_machine([run])
     assert machine == "A processor, 1 thread"
-    assert minutes == [3 * 120 / 60]
+    assert included.minutes(shown) == 3 * 120 / 60
     # 5.3 images a second over 3840 seconds, a third of them in an epoch of 120.
-    assert speeds == [pytest.approx(5.3 * 3840 / 3 / 120)]
+    assert shown.images_per_second == pytest.approx(5.3 * 3840 / 3 / 120)
 
 
 def test_every_page_with_results_says_where_they_are_from(html):
@@ -294,6 +295,14 @@ def test_own_results_are_shown_and_what_is_published_stays(own_site):
     text = (own_site / "site" / "html" / "04_sge.html").read_text(encoding="utf-8")
     assert "profile smoke ·" in text
     assert list((own_site / "published").iterdir()) == []
+
+
+def test_of_a_study_that_is_not_published_nothing_is_shown(own_site):
+    for page, words in {
+        "method": "No run of the pilot is published here.",
+        "results": "Not trained yet: ",
+    }.items():
+        assert words in (own_site / "site" / "html" / f"{page}.html").read_text(encoding="utf-8")
 
 
 def test_records_reach_the_site_as_text_and_not_as_markup(published_once, tmp_path, monkeypatch):
@@ -541,6 +550,102 @@ def test_nothing_published_says_what_to_run(book, tmp_path, capsys):
     folders = ["--published", str(tmp_path / "none"), "--output", str(tmp_path / "site")]
     assert book("build").main(folders) == 2
     assert "make reproduce-all PROFILE=quick" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists()
+
+
+# Where it is built -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def built(book, tmp_path, published_once, monkeypatch):
+    """A function that builds a site in ``tmp_path / "site"`` without Sphinx; the exit code."""
+    build = book("build")
+
+    def render(source, language, output):
+        site = output / "html" / build.SITES[language]
+        site.mkdir(exist_ok=True)
+        (site / ".buildinfo").touch()
+        (site / "index.html").write_text(language)
+        return 0
+
+    def lay_out(plans, published, source, language):
+        source.mkdir(parents=True)
+        (source / "conf.py").touch()
+
+    monkeypatch.setattr(build, "BOOK", tmp_path / "book")  # what would be lost is no book
+    monkeypatch.setattr(build, "render", render)
+    monkeypatch.setattr(build, "lay_out", lay_out)
+
+    def make(*options, output=tmp_path / "site", published=published_once):
+        folders = ["--published", str(published), "--output", str(output)]
+        return build.main([*folders, *map(str, options)])
+
+    return make
+
+
+def files(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("place", ["book", "book/site", "book/_build/../lessons"])
+def test_no_site_is_built_among_the_books_own_files(built, tmp_path, place, capsys):
+    for folder in ("published", "lessons", "_build"):
+        (tmp_path / "book" / folder).mkdir(parents=True)
+        (tmp_path / "book" / folder / "a file").touch()
+    before = files(tmp_path)
+    assert built("--results", tmp_path / "results", output=tmp_path / place) == 1
+    assert "lies among the book's own files: choose another --output" in capsys.readouterr().err
+    assert files(tmp_path) == before
+    assert built(output=tmp_path / "book" / "_build" / "more") == 0
+
+
+@pytest.mark.parametrize("name", ["html", "source"])
+def test_what_was_not_made_here_is_not_replaced(built, tmp_path, name, capsys):
+    (tmp_path / "site" / name / "zh").mkdir(parents=True)
+    (tmp_path / "site" / name / "zh" / "mine.html").write_text("mine")
+    assert built() == 1
+    assert f"site/{name} was not made here: remove it, or choose" in capsys.readouterr().err
+    assert [*files(tmp_path).values()] == [b"mine"]
+
+
+def test_an_earlier_site_stays_until_the_new_one_is_whole(
+    built, book, tmp_path, capsys, monkeypatch
+):
+    site = tmp_path / "site" / "html"
+    site.mkdir(parents=True)  # an empty one is nobody's
+    assert built() == 0
+    said = f"Built {site}/index.html\nBuilt {site}/zh/index.html\n"
+    assert capsys.readouterr().out == said
+    before = files(site)
+    assert before[site / "zh" / "index.html"] == b"zh_CN"
+
+    def fail(source, language, output):
+        assert files(site) == before
+        return language == "zh_CN"
+
+    with monkeypatch.context() as patched:
+        patched.setattr(book("build"), "render", fail)
+        assert built() == 1
+    assert files(site) == before
+    assert "Sphinx fails on " in capsys.readouterr().err
+    assert built("--languages", "zh_CN") == built() == 0
+    assert {path.name for path in site.parent.iterdir()} == {".build.lock", "html", "source"}
+
+
+def test_own_results_that_cannot_be_shown_are_an_error_and_the_rest_is(built, tmp_path, capsys):
+    (tmp_path / "results" / "quick" / "runs").mkdir(parents=True)
+    assert built("--results", tmp_path / "results") == 1
+    out, err = capsys.readouterr()
+    assert err.startswith("error: ") and "make reproduce-all PROFILE=quick" in err
+    assert out.startswith("Built ") and (tmp_path / "site" / "html" / "index.html").exists()
+
+
+def test_a_damaged_record_is_an_error_and_no_traceback(built, tmp_path, published_once, capsys):
+    published = shutil.copytree(published_once, tmp_path / "published")
+    path = next(published.glob("smoke/runs/*/experiment.json"))
+    path.write_text("{")
+    assert built(published=published) == 1
+    assert capsys.readouterr().err.startswith(f"error: {path} is not readable JSON (")
     assert not (tmp_path / "site").exists()
 
 

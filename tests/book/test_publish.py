@@ -2,11 +2,13 @@
 
 import base64
 import csv
+import errno
 import io
 import json
 import shutil
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -252,11 +254,12 @@ def test_a_page_in_another_language_is_published_beside_the_english_one(made_up,
 
 
 def test_tables_are_english_and_what_is_published_is_right_in_any_language(published, monkeypatch):
-    before = {name: (published / "smoke" / name).read_bytes() for name in verify.TABLES}
+    tables = ("summary.csv", "verdicts.csv")
+    before = {name: (published / "smoke" / name).read_bytes() for name in tables}
     monkeypatch.setenv(VARIABLE, CHINESE)
     assert check(published) == []
     write_summary(published / "smoke", list(recorded_plans(published / "smoke").values()))
-    assert before == {name: (published / "smoke" / name).read_bytes() for name in verify.TABLES}
+    assert before == {name: (published / "smoke" / name).read_bytes() for name in tables}
 
 
 def test_a_page_with_other_numbers_than_in_english_is_named(made_up, tmp_path):
@@ -354,6 +357,12 @@ def test_a_run_that_diverged_is_published_and_not_replaced(made_up, tmp_path):
     shutil.copytree(whole, made_up / "smoke" / "runs" / name)
     publishing.publish("smoke", made_up, target)
     assert Run(kept).diverged
+    # A folder that JupyterLab leaves is no record, and its files are named.
+    (kept / ".ipynb_checkpoints").mkdir()
+    assert check(target) == []
+    (kept / ".ipynb_checkpoints" / "metrics-checkpoint.json").touch()
+    (problem,) = check(target)
+    assert problem.endswith("/metrics-checkpoint.json does not belong to what was published")
     # One that failed otherwise is none.
     (kept / "metrics.json").write_text('{"status": "failed", "reason": "out of memory"}')
     assert any(f"run {name}: holds " in problem for problem in check(target))
@@ -727,6 +736,21 @@ def test_check_finds(damage, published, edit):
         seal(published / "smoke")  # found without the sums
     problems = check(published)
     assert any(p.startswith("smoke: ") and expected in p for p in problems), problems
+
+
+def test_a_published_file_that_cannot_be_read_is_named(published, monkeypatch):
+    opened = Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == "summary.csv":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    assert check(published) == [
+        "smoke: summary.csv cannot be read (Permission denied)",
+        "smoke: summary.csv is not what the records give; run: make publish PROFILE=smoke",
+    ]
 
 
 def test_check_knows_the_profiles(published):

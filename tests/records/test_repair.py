@@ -1,14 +1,18 @@
 """Damaged records: named and removed, never read."""
 
+import contextlib
+import errno
 import json
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attn_blocks.errors import CheckpointError
+from attn_blocks.errors import CheckpointError, StorageError
 from attn_blocks.files import read_json
 from attn_blocks.tensors import save_tensors
 from attn_book.records import reading, repair
@@ -254,6 +258,31 @@ def test_a_damaged_file_is_named_and_set_aside(run, damage):
     assert run.status == "unfinished" or not run.has_weights
 
 
+@pytest.mark.parametrize("reason", [errno.EACCES, errno.EIO], ids=["forbidden", "broken disk"])
+@pytest.mark.parametrize("name", repair.READERS)
+def test_a_file_that_cannot_be_read_is_left_alone(run, name, reason, monkeypatch):
+    before, opened = sorted(run.folder.iterdir()), Path.open
+
+    def refuse(path, *arguments, **options):
+        if path.name == name:
+            raise OSError(reason, os.strerror(reason), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(StorageError, match=rf"/{name} cannot be read: {os.strerror(reason)}; "):
+        repair.put_in_order(run)
+    assert sorted(run.folder.iterdir()) == before
+
+
+def test_of_a_history_that_may_not_be_read_the_right_is_to_be_changed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(CheckpointError, match="Permission denied.*; change who may read it$"):
+        reading.read_history(tmp_path / "history.csv")
+
+
 def test_a_damaged_record_is_never_read(run):
     (run.folder / "metrics.json").write_text('{"status": "finished"}')
     (run.folder / "history.csv").write_text("")
@@ -403,6 +432,28 @@ def test_what_is_moved_aside_leaves_locks_and_the_log(run):
     (run.folder / "metrics.json").touch()
     assert [path.name for path in repair.move_aside(run).iterdir()] == ["metrics.json"]
     assert (first / "last.safetensors").exists()
+
+
+@pytest.mark.parametrize("done", range(8))  # of six files and the folder that they lie in
+def test_a_move_that_was_killed_is_finished_at_the_next_start(run, done, monkeypatch):
+    before = {path.name: path.read_bytes() for path in run.folder.iterdir()}
+    rename, left = Path.rename, iter(range(done))
+
+    def killed(path, target):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr(Path, "rename", killed)
+        repair.move_aside(run)
+    lines = repair.put_in_order(run)
+    (kept,) = (run.folder.parents[1] / "outdated").iterdir()
+    assert kept.name == f"{run.folder.name}-1"
+    whole = f"{run.folder} is set aside in {kept}, which had been interrupted"
+    assert lines == [whole] * (done < 7)
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert not list(run.folder.iterdir()) and repair.put_in_order(run) == []
 
 
 def test_a_checkpoint_that_cannot_be_restored_is_kept(run):

@@ -1,10 +1,12 @@
 """Sums over what is published: every other file, change and loss is found."""
 
+import errno
 import shutil
 import subprocess
 
 import pytest
 
+from attn_book.records import seal as records_seal
 from attn_book.records.seal import SUMS, broken_seals, seal
 
 
@@ -58,3 +60,13 @@ def test_every_change_is_named(folder, change, words):
     change(folder)
     (problem,) = broken_seals(folder)
     assert problem.startswith(words)
+
+
+def test_a_file_that_cannot_be_read_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(records_seal, "sha256_of", refuse)
+    assert broken_seals(folder) == [
+        f"{name} cannot be read (Permission denied)" for name in ("a/b/page.ipynb", "summary.csv")
+    ]

@@ -248,11 +248,10 @@ def _predict(options: argparse.Namespace) -> int:
         weights = run.folder
         classes = ", ".join(run.classes)
         print(f"Published weights: {predict.provenance(run)} · {classes}", file=sys.stderr)
-    found = predict.predict(options.images, weights, options.top)
-    drawn = predict.draw_cams(options.images, weights, options.cam) if options.cam else {}
-    for image, likeliest in found.items():
+    for image, likeliest in predict.predict(options.images, weights, options.top).items():
         for name, probability in likeliest:
             print(f"{image}\t{name}\t{probability:.3f}")
+    drawn = predict.draw_cams(options.images, weights, options.cam) if options.cam else {}
     for image, picture in drawn.items():
         print(f"Grad-CAM of {image}: {picture}", file=sys.stderr)
     return 0

@@ -16,7 +16,7 @@ from pathlib import Path
 import attn_blocks
 from attn_blocks import datasets, device, gpu
 from attn_blocks.errors import DataError
-from attn_blocks.files import PROJECT, in_checkout
+from attn_blocks.files import PROJECT, command_line, in_checkout
 
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest
 PLATFORMS = {("Linux", "x86_64"), ("Darwin", "arm64")}
@@ -87,7 +87,11 @@ def _python() -> Finding:
     value = f"{platform.python_version()}, {sys.executable}"
     if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         return Finding("Python", value)
-    fix = "rm -rf .venv && make setup PYTHON=/path/to/python3.12"
+    fix = (
+        "rm -rf .venv && make setup PYTHON=/path/to/python3.12"
+        if in_checkout()
+        else "/path/to/python3.12 -m pip install 'attn-blocks[cpu,book]'"
+    )
     return Finding("Python", value, "Python 3.10 to 3.13 is needed", fix)
 
 
@@ -196,9 +200,9 @@ def _data(data_dir: str | Path | None) -> Finding:
     try:
         rows = datasets.status(data_dir)
     except DataError as error:
-        return Finding(
-            "Data sets", "none can be read", str(error), "make doctor DATA=/path/to/the/images"
-        )
+        again = "make doctor" if in_checkout() else f"{command_line()} doctor"
+        fix = f"{again} {_naming('DATA', '/path/to/the/images')}"
+        return Finding("Data sets", "none can be read", str(error), fix)
     shown = [
         f"{row.name} {row.classes}/{row.class_total} classes"
         if row.found
@@ -207,6 +211,11 @@ def _data(data_dir: str | Path | None) -> Finding:
     ]
     more = "" if all(row.found for row in rows) else "; attn-book data says how to get the others"
     return Finding("Data sets", ", ".join(shown) + more)
+
+
+def _naming(variable: str, path: str) -> str:
+    """What names a folder in a command: a setting of make, or an option where there is no make."""
+    return f"{variable}={path}" if in_checkout() else f"--{variable.lower()}-dir {path}"
 
 
 def _disks(data_dir: str | Path | None, results_dir: str | Path | None) -> list[Finding]:
@@ -219,10 +228,11 @@ def _disks(data_dir: str | Path | None, results_dir: str | Path | None) -> list[
 def _disk(variable: str, folder: Path) -> Finding:
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     free = shutil.disk_usage(there).free
-    problem = ""
+    problem = fix = ""
+    other = f"name another folder: {_naming(variable, '/path')}"
     if not os.access(there, os.W_OK):
-        problem = f"{there} cannot be written"
+        problem, fix = f"{there} cannot be written", f"change who may write there, or {other}"
     elif free < LEAST_FREE:
         problem = f"{free / 1e9:.1f} GB are little for the weights of many runs"
-    fix = f"make room, or name another folder: {variable}=/path" if problem else ""
+        fix = f"make room, or {other}"
     return Finding(f"Free for {variable.lower()}", f"{free / 1e9:.1f} GB, {folder}", problem, fix)

@@ -76,7 +76,7 @@ class Schedule:
         with closing(self.progress):
             run_tasks(tasks, self.jobs, _environment(self.jobs), self._show_progress, self._on_done)
         if self.up_to_date:
-            print(f"Up to date: {counted(self.up_to_date, 'page')}")
+            print(up_to_date(self.up_to_date))
         failed = self.failed_pages
         for run in (run for run in runs_of(self.plans) if run.status != "finished"):
             name = run.folder.name
@@ -142,6 +142,11 @@ class Schedule:
         else:
             self.failed_pages += 1
             tell(f"FAILED {task.title}", error, stream=sys.stderr)
+
+
+def up_to_date(pages: int) -> str:
+    """What is said of pages that need not be executed again."""
+    return f"Up to date: {counted(pages, 'page')}"
 
 
 def training_task(settings: Plan, experiment: Experiment, shows_bar: bool) -> Task:

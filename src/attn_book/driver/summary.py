@@ -23,7 +23,18 @@ from attn_book.study.plan import Plan
 
 
 def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
-    """Write ``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the pages cover).
+    """Write ``tables`` into the folder that they are of.
+
+    Raises:
+        StorageError: it cannot be written, or the disk is full.
+    """
+    for name, text in tables(folder, plans).items():
+        with atomic_write(folder / name) as stream:
+            stream.write(text)
+
+
+def tables(folder: Path, plans: Sequence[Plan]) -> dict[str, str]:
+    """``summary.csv`` (every run) and ``verdicts.csv`` (every claim that the pages cover) as texts.
 
     Both in English, whatever language is spoken.
 
@@ -31,12 +42,14 @@ def write_summary(folder: Path, plans: Sequence[Plan]) -> None:
         folder: a profile's results or published folder; its name is the profile's.
         plans: of pages; others are judged as well, by the records, if they lack no run.
     """
-    write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary_rows(folder, plans))
     every = [*_others_on_record(folder, plans), *plans]
     with speaking(ENGLISH):
         judged = {v.claim: verdicts.row(v) for page in every for v in verdicts.verdicts(page)}
     rows = [judged[claim] for claim in CLAIMS if claim in judged]
-    write_csv(folder / "verdicts.csv", verdicts.VERDICT_COLUMNS, rows)
+    return {
+        "summary.csv": _csv(SUMMARY_COLUMNS, summary_rows(folder, plans)),
+        "verdicts.csv": _csv(verdicts.VERDICT_COLUMNS, rows),
+    }
 
 
 def _others_on_record(folder: Path, plans: Sequence[Plan]) -> list[Plan]:
@@ -123,11 +136,10 @@ def summary_rows(results_dir: Path, plans: Sequence[Plan]) -> list[dict[str, Any
     return rows
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` as CSV, atomically; fields that are not in ``columns`` are left out."""
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """``rows`` as CSV; fields that are not in ``columns`` are left out."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    with atomic_write(path) as stream:
-        stream.write(text.getvalue())
+    return text.getvalue()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from attn_blocks.errors import CheckpointError, SettingError
 from attn_book.driver.executed import notebook_problems, read_page
 from attn_book.driver.numbers import other_numbers
-from attn_book.driver.summary import write_summary
+from attn_book.driver.summary import tables
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
 from attn_book.records import faults, first_study, full_size
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
@@ -25,7 +24,6 @@ from attn_book.study.pages import PAGES
 from attn_book.study.plan import Plan
 from attn_book.study.recipes import PROFILES
 
-TABLES = ("summary.csv", "verdicts.csv")
 FIRST_PUBLISH = "run: make reproduce-all PROFILE=quick, then: make publish PROFILE=quick"
 
 
@@ -98,7 +96,7 @@ def problems_of(folder: Path) -> list[str]:
         if path.stem not in finished
     ]
     problems += faults.problems(folder)
-    problems += _table_problems(folder)
+    problems += _table_problems(folder, plans)
     for chosen in LANGUAGES:
         for path in sorted(in_language(folder / "notebooks", chosen).glob("*.ipynb")):
             page = path.stem if chosen == ENGLISH else f"{path.stem} in {chosen}"
@@ -125,7 +123,7 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     """What is wrong with a run's records: names, status, sources, and numbers among themselves."""
     names = sorted(path.name for path in run.folder.iterdir() if path.is_file())
     if run.diverged and "experiment.json" in names and set(names) < set(RECORDS):
-        return _diverged_problems(run, profile)
+        return _diverged_problems(run, names, profile)
     if names != sorted(RECORDS):
         return [f"holds {', '.join(names)} instead of {', '.join(RECORDS)}"]
     try:
@@ -139,25 +137,27 @@ def _run_problems(run: Run, profile: str) -> list[str]:
     return ([unfit] if unfit else []) + disagreements(run)
 
 
-def _diverged_problems(run: Run, profile: str) -> list[str]:
+def _diverged_problems(run: Run, names: Sequence[str], profile: str) -> list[str]:
     """What is wrong with the records of a run that diverged, which end where it did."""
     try:
-        for path in sorted(run.folder.iterdir()):
-            READERS[path.name](path)
+        for name in names:
+            READERS[name](run.folder / name)
     except CheckpointError as error:
         return [str(error)]
     unfit = why_unfit(run, profile)
     return [unfit] if unfit else []
 
 
-def _table_problems(folder: Path) -> list[str]:
-    with tempfile.TemporaryDirectory() as temporary:
-        again = Path(temporary) / folder.name
-        shutil.copytree(folder / "runs", again / "runs")
-        write_summary(again, list(recorded_plans(again).values()))
-        return [
-            f"{name} is not what the records give; run: make publish PROFILE={folder.name}"
-            for name in TABLES
-            if not (folder / name).exists()
-            or (folder / name).read_bytes() != (again / name).read_bytes()
-        ]
+def _table_problems(folder: Path, plans: Mapping[str, Plan]) -> list[str]:
+    return [
+        f"{name} is not what the records give; run: make publish PROFILE={folder.name}"
+        for name, text in tables(folder, [*plans.values()]).items()
+        if not _holds(folder / name, text)
+    ]
+
+
+def _holds(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:  # missing or unreadable, as the seal says
+        return False

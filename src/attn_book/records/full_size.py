@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -79,8 +80,18 @@ def read(path: Path) -> FullSize:
         **{name: record[name] for name in names},
         fold=record.get("fold", 0),
         confusion=np.array(record["confusion"]),
-        scores=np.load(path.with_suffix(".scores.npy"), allow_pickle=False),
+        scores=_scores(path),
     )
+
+
+def _scores(record: Path) -> np.ndarray:
+    """The scores that belong to a record; a damaged file raises CheckpointError."""
+    path = record.with_suffix(".scores.npy")
+    try:
+        with path.open("rb") as stream:  # numpy.load takes other kinds of files, too
+            return np.lib.format.read_array(stream, allow_pickle=False)
+    except (TokenError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from error
 
 
 def records(folder: Path) -> list[FullSize]:
@@ -110,7 +121,7 @@ def problems(folder: Path) -> list[str]:
 def _problems_of(path: Path) -> list[str]:
     record: dict[str, Any] = read_json(path)
     confusion, history = np.array(record["confusion"]), record["history"]
-    scores = np.load(path.with_suffix(".scores.npy"), allow_pickle=False)
+    scores = _scores(path)
     found = []
     epochs = [row["epoch"] for row in history]
     if epochs != list(range(1, len(epochs) + 1)):

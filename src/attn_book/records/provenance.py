@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from pathlib import Path
 
 from attn_blocks.device import installed_version
 from attn_blocks.files import PROJECT, sha256_of
@@ -30,9 +31,17 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the checkout, with ``-dirty`` if files differ from it; None outside one."""
-    command = ["git", "-C", str(PROJECT), "describe", "--always", "--abbrev=40", "--dirty"]
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != PROJECT:  # a repository of the reader's own around it
+        return None
+    return _git("describe", "--always", "--abbrev=40", "--dirty")
+
+
+def _git(*command: str) -> str | None:
+    """What git answers of the project's folder; None where it cannot."""
+    call = ["git", "-C", str(PROJECT), *command]
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        answer = subprocess.run(call, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return answer.stdout.strip() or None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from attn_blocks.errors import CheckpointError
-from attn_blocks.files import read_json
+from attn_blocks.files import damaged, read_json
 from attn_book.study.experiment import Experiment
 
 MADE_AGAIN = "make reproduce-all sets it aside and makes it again"  # a damaged file of a run
@@ -67,7 +67,7 @@ def read_history(path: str | Path) -> list[dict[str, float]]:
             raise ValueError("its last line is cut off")
         rows = [_epoch_row(number, line) for number, line in enumerate(lines, start=1)]
     except (OSError, ValueError, csv.Error) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); {MADE_AGAIN}") from error
+        raise damaged(f"{path} is damaged ({error})", MADE_AGAIN, error) from error
     return [{**row, "epoch": int(row["epoch"])} for row in rows]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from attn_blocks.errors import CheckpointError, SettingError
+from attn_blocks.errors import CheckpointError, SettingError, StorageError
 from attn_blocks.files import remove_leftovers, set_aside
 from attn_blocks.tensors import tensor_shapes
 from attn_book.records.logits import fits, read_logits
@@ -67,8 +67,11 @@ def put_in_order(run: Run) -> list[str]:
 
     Returns:
         A line for each thing that was done.
+
+    Raises:
+        StorageError: a file cannot be read, or cannot be set aside.
     """
-    return [*set_aside_damaged_files(run), *set_aside_outdated(run)]
+    return [*finish_moving(run), *set_aside_damaged_files(run), *set_aside_outdated(run)]
 
 
 def set_aside_outdated(run: Run) -> list[str]:
@@ -95,15 +98,27 @@ def move_aside(run: Run) -> Path:
     """Move a run's files to a folder in ``outdated``, beside ``runs``; that folder.
 
     Locks stay, and so does the log, which a worker may be writing. The caller holds the run's lock.
+    What is moved lies in a hidden folder until all of it is there: a kill would else leave files
+    that are taken for those of a run that goes on.
     """
-    kept = run.folder.parents[1] / OUTDATED
-    places = (kept / f"{run.folder.name}-{number}" for number in itertools.count(1))
-    target = next(place for place in places if not place.exists())
-    target.mkdir(parents=True)
+    moved = _half_moved(run)
+    moved.mkdir(parents=True, exist_ok=True)
     for path in sorted(run.folder.iterdir()):
         if not path.name.startswith(".") and path.name != LOG:
-            path.rename(target / path.name)
-    return target
+            path.rename(moved / path.name)
+    places = (moved.with_name(f"{run.folder.name}-{number}") for number in itertools.count(1))
+    return moved.rename(next(place for place in places if not place.exists()))
+
+
+def finish_moving(run: Run) -> list[str]:
+    """Move the rest of a run's files aside where ``move_aside`` was killed; a line if it was."""
+    if not _half_moved(run).exists():
+        return []
+    return [f"{run.folder} is set aside in {move_aside(run)}, which had been interrupted"]
+
+
+def _half_moved(run: Run) -> Path:
+    return run.folder.parents[1] / OUTDATED / f".{run.folder.name}"
 
 
 def set_aside_checkpoint(folder: Path) -> None:
@@ -121,6 +136,9 @@ def set_aside_damaged_files(run: Run) -> list[str]:
 
     Returns:
         A line for each file, with the reason.
+
+    Raises:
+        StorageError: a file cannot be read, which is no damage, or cannot be renamed.
     """
     problems = remove_leftovers(run.folder)
     for name, read in READERS.items():
@@ -129,6 +147,7 @@ def set_aside_damaged_files(run: Run) -> list[str]:
             if path.exists():
                 read(path)
         except CheckpointError as error:
+            _refuse_unreadable(path, error.__cause__)
             problems.append(str(error))
             set_aside(path)
     if run.status == "finished":
@@ -142,6 +161,15 @@ def set_aside_damaged_files(run: Run) -> list[str]:
             problems.append(f"{path} does not fit the rest of the run ({found[0]}); {MADE_AGAIN}")
             set_aside(path)
     return problems
+
+
+def _refuse_unreadable(path: Path, error: BaseException | None) -> None:
+    """Raise StorageError if a file could not be read: it may be whole, and is not made again."""
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | IsADirectoryError):
+        message = (
+            f"{path} cannot be read: {error.strerror}; change who may read it, or check its disk"
+        )
+        raise StorageError(message, error) from error
 
 
 def disagreements(run: Run) -> list[str]:
@@ -169,7 +197,7 @@ def disagreements(run: Run) -> list[str]:
         found.append(f"its record has {len(run.classes)} classes")
     if abs(np.trace(confusion) / confusion.sum() - accuracy[-1]) > 1e-9:
         found.append("its confusion matrix does not give its final accuracy")
-    if not fits(*read_logits(run.folder / "logits.safetensors"), confusion):
+    if not fits(*run.logits, confusion):
         found.append("its logits do not give its confusion matrix")
     for which, epoch in {"last": epochs, "best": best + 1}.items():
         path = run.folder / f"{which}.safetensors"

@@ -42,9 +42,17 @@ def broken_seals(folder: Path, below: str = "") -> list[str]:
             problems.append(f"{printable(name)} does not belong to what was published")
         elif there[name].is_symlink() or not there[name].is_file():
             problems.append(f"{name} is a link or a folder")
-        elif sha256_of(there[name]) != sealed[name]:
-            problems.append(f"{name} is not as it was published")
+        elif problem := _difference(there[name], sealed[name]):
+            problems.append(f"{name} {problem}")
     return problems
+
+
+def _difference(path: Path, digest: str) -> str:
+    """How a file differs from the one of that sum; "" where it does not."""
+    try:
+        return "" if sha256_of(path) == digest else "is not as it was published"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _files(folder: Path) -> dict[str, Path]:
