@@ -134,40 +134,9 @@ def subject(pages: dict[str, Plan]) -> Plan:
 def answer(pages: dict[str, Plan]) -> str:
     """What was found, in a sentence: outcomes once the blocks' family is complete, else none."""
     plan = subject(pages)
-    recipe = plan.comparisons[0].recipe
-    images = plan.comparisons[0].images
-    width = {
-        1.0: N_("networks of the published width"),
-        0.5: N_("networks of half the published width"),
-        0.25: N_("networks of a quarter of the published width"),
-    }.get(recipe.width, N_("networks of {width:g} of the published width"))
-    scope = say(
-        "{classes} of {total} classes, {pixels} pixels, {width}",
-        classes=len(images.classes),
-        total=images.class_total,
-        pixels=recipe.image_size,
-        width=say(width, width=recipe.width),
-    )
     blocks = [v for v in judged_claims(pages) if v.claim.family == PRIMARY]
     if not any(verdict.is_decided for verdict in blocks):
-        if plan.profile == "study":
-            evidence = on_record(plan)[plan.comparisons[0].task]
-            return say(
-                "**Not answered yet:** of the {runs} that decide, of {networks} networks on "
-                "{images} ({scope}), {done} are done; until all are, there are means and no "
-                "verdicts.",
-                runs=counted(sum(map(len, evidence.wanted.values())), "run"),
-                networks=len(evidence.wanted),
-                done=evidence.ended,
-                images=images.title,
-                scope=scope,
-            )
-        return say(
-            "**Not answered yet:** published so far are {runs} of the profile {profile}, and only "
-            "the study's test a claim.",
-            runs=counted(len(plan.experiments), "run"),
-            profile=plan.profile,
-        )
+        return not_answered(plan)
     parts = []
     lost = [verdict for verdict in blocks if verdict.value is None]
     constant = [verdict for verdict in blocks if verdict.constant]
@@ -185,11 +154,49 @@ def answer(pages: dict[str, Plan]) -> str:
     return say(
         "**Trained exactly alike on {images} ({scope}), of {number} attention blocks added to "
         "{network}, {outcomes}.**",
-        images=images.title,
-        scope=scope,
+        images=plan.comparisons[0].images.title,
+        scope=scope(plan),
         number=len(blocks),
         network=RESNET.title,
         outcomes=listed(parts),
+    )
+
+
+def not_answered(plan: Plan) -> str:
+    """How far the runs are that decide; of a profile that decides nothing, that it does not."""
+    if plan.profile != "study":
+        return say(
+            "**Not answered yet:** published so far are {runs} of the profile {profile}, and only "
+            "the study's test a claim.",
+            runs=counted(len(plan.experiments), "run"),
+            profile=plan.profile,
+        )
+    evidence = on_record(plan)[plan.comparisons[0].task]
+    return say(
+        "**Not answered yet:** of the {runs} that decide, of {networks} networks on {images} "
+        "({scope}), {done} are done; until all are, there are means and no verdicts.",
+        runs=counted(sum(map(len, evidence.wanted.values())), "run"),
+        networks=len(evidence.wanted),
+        done=evidence.ended,
+        images=plan.comparisons[0].images.title,
+        scope=scope(plan),
+    )
+
+
+def scope(plan: Plan) -> str:
+    """What an answer is about: classes, size of the images, width of the networks."""
+    images, recipe = plan.comparisons[0].images, plan.comparisons[0].recipe
+    width = {
+        1.0: N_("networks of the published width"),
+        0.5: N_("networks of half the published width"),
+        0.25: N_("networks of a quarter of the published width"),
+    }.get(recipe.width, N_("networks of {width:g} of the published width"))
+    return say(
+        "{classes} of {total} classes, {pixels} pixels, {width}",
+        classes=len(images.classes),
+        total=images.class_total,
+        pixels=recipe.image_size,
+        width=say(width, width=recipe.width),
     )
 
 
@@ -220,7 +227,7 @@ def wide_origin(found: full_size.Found) -> str:
 
 def at_full_size_in_words(opening: str, found: full_size.Found) -> str:
     """The gains at the published width, in a sentence that opens with a link to their page."""
-    return say(
+    gains = say(
         "{opening}, the networks with a block, each trained {trainings} times on a GPU, ended on "
         "average this many points above (+) or below (-) {network}: {gains}.",
         opening=opening,
@@ -228,6 +235,7 @@ def at_full_size_in_words(opening: str, found: full_size.Found) -> str:
         network=RESNET.title,
         gains=joined(f"{block_of(t)} {gain:+.1f}" for t, gain in gains_of(found).items()),
     )
+    return sentences([gains, _("There SRM's block alone was spared weight decay.")])
 
 
 def is_study(plan: Plan) -> bool:

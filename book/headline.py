@@ -10,7 +10,7 @@ import pandas as pd
 from attn_blocks.files import PROJECT
 from attn_book.analysis import tables, verdicts
 from attn_book.analysis.judgement import CANNOT, Verdict
-from attn_book.analysis.words import block_of, clauses, counted, sentences
+from attn_book.analysis.words import block_of, counted, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
 from attn_book.study.claims import SIZE
@@ -20,6 +20,7 @@ from attn_book.study.plan import Plan
 TASK = "animals10"  # of the question that the book asks first
 # What a block adds to a training step, in turns with the plain network on one thread.
 STEPS = PROJECT / "benchmarks" / "results" / "blocks.csv"
+MARK = " †"  # of a reported gain that cannot occur here
 
 
 def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
@@ -28,14 +29,13 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
 
     def row(verdict: Verdict) -> dict[str, str]:
         title = verdict.claim.better
-        size, about_size = sizes.get(title), []
-        if size is not None and size.in_points == CANNOT:
-            about_size.append(_(CANNOT))
-        if size is not None and size.is_decided:
-            about_size.append(verdicts.outcome(size))
+        size = sizes.get(title)
         reported = tables.signed(verdict.reported if verdict.is_own else None, "+.1f")
-        if about_size:
-            reported = say("{reported} ({outcome})", reported=reported, outcome=clauses(about_size))
+        if size is not None and size.in_points == CANNOT:
+            reported += MARK
+        if size is not None and size.is_decided:
+            outcome = verdicts.outcome(size)
+            reported = say("{reported} ({outcome})", reported=reported, outcome=outcome)
         return {
             _("Points above ResNet-50"): tables.signed(verdict.value),
             _("Outcome"): verdicts.outcome(verdict),
@@ -59,14 +59,13 @@ def cost_of(plan: Plan, title: str) -> dict[str, str]:
     recipe = plan.comparison(TASK).recipe
     steps = pd.read_csv(STEPS, comment="#").set_index(["block", "width", "image_size", "batch"])
     key = block_of(title).lower(), recipe.width, recipe.image_size, recipe.batch_size
-    return {
-        _("Parameters"): f"{100 * (ours[0] / plain[0] - 1):+.1f}%"
-        if ours and plain
-        else tables.DASH,
-        _("Training step"): (
-            f"{steps.added_percent[key]:+.0f}%" if key in steps.index else tables.DASH
-        ),
-    }
+    parameters = step = tables.DASH
+    if ours and plain:
+        more = 100 * (ours[0] / plain[0] - 1)
+        parameters = f"{more:+.{1 if more >= 0.1 else 2}f}%"
+    if key in steps.index:
+        step = f"{steps.added_percent[key]:+.0f}%"
+    return {_("Parameters"): parameters, _("Training step"): step}
 
 
 def steps_origin(rows: pd.DataFrame) -> list[str]:
@@ -94,12 +93,14 @@ def columns_in_words(plan: Plan, rows: pd.DataFrame, sources: str) -> str:
         )
     ]
     runs = planned.runs_of(plan, TASK).get(RESNET.title, ())
-    if runs and any(_(CANNOT) in text for text in rows[_("Reported")]):
+    if runs and any(MARK in text for text in rows[_("Reported")]):
         right = float(np.mean([run.metrics["final_val_acc"] for run in runs]))
         parts.append(
             say(
-                "*Cannot occur here*: {network} is right on {right:.1%} of the images on average "
+                "{mark} {cannot}: {network} is right on {right:.1%} of the images on average "
                 "({runs}), so that no block can add more than {room:.1f} points to it.",
+                mark=MARK.strip(),
+                cannot=_(CANNOT),
                 network=RESNET.title,
                 right=right,
                 runs=counted(len(runs), "run"),

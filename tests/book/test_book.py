@@ -404,7 +404,7 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     assert re.fullmatch(r"\+4\.\d\d", gain) and len(intervals) == 2
     assert all(re.fullmatch(r"\[\+\d\.\d\d, \+\d\.\d\d\]", found) for found in intervals)
     assert (outcome, runs) == ("better", "5 of 5 folds") and re.fullmatch(r"\+\d\.\d", wide)
-    assert reported == "+28.4 (cannot occur here; smaller than reported)"
+    assert reported == "+28.4 † (smaller than reported)"
     assert "full width · seeds 0, 1 · 112 px, 32 epochs, a recipe of its own · NVIDIA" in front
     said = re.search(
         r"of 8 attention blocks added to ResNet-50, \d made it better \((.*?)\) and \d stayed",

@@ -33,7 +33,7 @@ def test_a_block_stands_beside_what_it_costs(headline, subject):
     assert len(measured) == 8
     for block, step in measured.items():
         assert rows.loc[block.upper(), "Training step"] == f"{step:+.0f}%"
-    assert set(rows["Parameters"]) == {"+0.0%"}  # as the made-up records have it
+    assert set(rows["Parameters"]) == {"+0.00%"}  # as the made-up records have it
     (origin,) = headline.steps_origin(rows)
     assert origin.startswith("training step: ") and "thread" in origin
 
@@ -42,7 +42,10 @@ def test_reported_is_said_to_be_the_write_ups_and_what_cannot_occur_why(headline
     rows = headline.headline(subject, {})
     text = headline.columns_in_words(subject, rows, "[sources](here)")
     assert "write-ups on the web" in text and "([sources](here))" in text
-    assert "ResNet-50 is right on 80.0% of the images on average (5 runs)" in text
+    assert rows.loc["SE", "Reported"] == "+28.4 †"
+    assert (
+        "† cannot occur here: ResNet-50 is right on 80.0% of the images on average (5 runs)" in text
+    )
     assert "no block can add more than 20.0 points to it" in text
     assert headline.columns_in_words(subject, rows.drop(columns="Reported"), "") == ""
 
