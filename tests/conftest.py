@@ -47,18 +47,19 @@ HEAVY = (
     "book/test_book.py",
     "driver/test_faults.py",
     "training/test_distributed.py",
-    "driver/test_reproduce.py",
-    "driver/test_kill.py",
-    "test_adding_a_block.py",
+    "driver/test_judge.py",
+    "training/test_run.py",
     "book/test_publish.py",
+    "test_adding_a_block.py",
+    "driver/test_reproduce.py",
+    "native/test_kernels.py",
     "driver/test_predict.py",
     "driver/test_pages.py",
     "models/test_models.py",
     "golden/test_golden.py",
-    "training/test_run.py",
-    "driver/test_judge.py",
     "driver/test_worker.py",
     "test_benchmarks.py",
+    "analysis/test_cost.py",
 )
 
 
@@ -78,8 +79,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
-    """A data folder without real images, with the embedded ones drawn once."""
-    folder = tmp_path_factory.mktemp("data")
+    """A data folder without real images, with the embedded ones drawn once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers; while one draws, the others wait for its lock
+    folder = folder / "data"
+    folder.mkdir(exist_ok=True)
     datasets.load("shapes", folder, short_side=64)
     return folder
 

@@ -1,10 +1,12 @@
 """Importing the library changes nothing in a process; importing the book tunes it."""
 
+import functools
 import json
 import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import paddle
 import pytest
@@ -17,7 +19,7 @@ TUNED = device.tuned_environment(device.processor(), device.cores())
 
 
 def fresh(code, *arguments):
-    """What a new process prints as JSON, whose environment nobody has tuned yet."""
+    """What a new process prints as JSON, whose environment nobody has tuned yet, and its stderr."""
     environment = {k: v for k, v in os.environ.items() if k not in {*TUNED, "ATTN_BLOCKS_TUNE"}}
     answer = subprocess.run(
         [sys.executable, "-c", code, *arguments],
@@ -26,7 +28,7 @@ def fresh(code, *arguments):
         text=True,
         check=True,
     )
-    return json.loads(answer.stdout)
+    return json.loads(answer.stdout), answer.stderr
 
 
 CHANGES = """
@@ -44,67 +46,65 @@ print(json.dumps([state() == before, sorted({name.split(".")[0] for name in sys.
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_importing_the_library_changes_nothing_and_does_not_load_paddle():
-    unchanged, loaded = fresh(CHANGES)
+    (unchanged, loaded), _ = fresh(CHANGES)
     assert unchanged
     assert "attn_blocks" in loaded
     assert not {"paddle", "numpy", "attn_book"} & set(loaded)
 
 
-MEMORY = """
-import importlib, json, sys
+# Each is imported once, and all is asked of that one process: the modules that it loads, the memory
+# that 200 MB take and what is left of it once they are freed, and the environment. SciPy inflates
+# something when it is imported, with a zlib that Paddle 2 would break; a layer alone does not care.
+IMPORT = """
+import importlib, json, os, sys
 importlib.import_module(sys.argv[1])
+loaded = [name for name in sys.modules if name.startswith("attn_")]
 def resident():
+    if sys.platform != "linux":
+        return 0
     line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 before = resident()
 held = [bytearray(b"1") * (2 << 20) for _ in range(100)]
 full = resident()
 del held
-print(json.dumps([full - before, resident() - before]))
+memory = [full - before, resident() - before]
+if sys.argv[1] in ("attn_blocks", "attn_book"):
+    import scipy.stats
+print(json.dumps([loaded, memory, dict(os.environ)]))
 """
+
+
+@functools.cache
+def imported(package):
+    """Loaded modules, megabytes held and left, environment, and what was said on stderr."""
+    (loaded, memory, environment), said = fresh(IMPORT, package)
+    return SimpleNamespace(loaded=loaded, memory=memory, environment=environment, said=said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("package", ["attn_blocks", "attn_blocks.layers.se", "attn_book"])
 def test_freed_memory_is_given_back_unless_the_book_is_imported(package):
-    held, left = fresh(MEMORY, package)  # megabytes
+    held, left = imported(package).memory
     assert held > 150  # of 200; a little may come from what was free before
     assert (left > 0.75 * held) if package == "attn_book" else (left < 0.25 * held)
 
 
-LOADED = """
-import importlib, json, sys
-importlib.import_module(sys.argv[1])
-print(json.dumps([name for name in sys.modules if name.startswith("attn_")]))
-"""
-
-
 def test_a_layer_loads_the_layers_and_nothing_else():
-    loaded = fresh(LOADED, "attn_blocks.layers.se")
+    loaded = imported("attn_blocks.layers.se").loaded
     rooms = {".".join(name.split(".")[:2]) for name in loaded}
     assert rooms == {"attn_blocks", "attn_blocks.layers", "attn_blocks.errors"}
 
 
-BOOK = """
-import json, os, attn_book, paddle
-print(json.dumps([dict(os.environ), "attn_book.training" in __import__("sys").modules]))
-"""
-
-
 def test_importing_the_book_tunes_the_process():
-    environment, has_loaded_training = fresh(BOOK)
-    assert {name: environment.get(name) for name in TUNED} == TUNED
-    assert not has_loaded_training
+    book = imported("attn_book")
+    assert {name: book.environment.get(name) for name in TUNED} == TUNED
+    assert "attn_book.training" not in book.loaded
 
 
 @pytest.mark.parametrize("package", ["attn_blocks", "attn_book"])
 def test_importing_says_nothing_and_harms_nobody(package):
-    # SciPy inflates something when it is imported, with a zlib that Paddle 2 would break.
-    answer = subprocess.run(
-        [sys.executable, "-c", f"import {package}, scipy.stats"], capture_output=True, text=True
-    )
-    assert (answer.returncode, answer.stdout) == (0, "")
-    said = answer.stderr.splitlines()
+    said = imported(package).said.splitlines()
     if paddle.is_compiled_with_cuda():  # what Paddle says of the GPU, or of none, is passed on
         said = [line for line in said if "GPU" not in line and "warnings.warn(" not in line]
     assert said == []
@@ -133,7 +133,7 @@ print(json.dumps(attn_blocks.__version__))
 def test_the_version_is_that_of_the_project_and_unknown_where_nothing_is_installed():
     project = (PROJECT / "pyproject.toml").read_text(encoding="utf-8")
     assert re.search(r'^version = "(.+)"$', project, re.MULTILINE)[1] == ab.__version__
-    assert fresh(UNINSTALLED) == "unknown"
+    assert fresh(UNINSTALLED)[0] == "unknown"
 
 
 def test_the_classes_among_them_are_the_registered_ones():

@@ -7,25 +7,17 @@ import sys
 from attn_book.driver import cli, publish
 
 
-def process(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "attn_book", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONUTF8": "1"},
-    )
-
-
-def test_a_path_that_is_not_utf_8_is_printed_escaped(tmp_path):
+def test_a_path_that_is_not_utf_8_is_printed_escaped(attn_book, tmp_path):
     odd = tmp_path / os.fsdecode(b"caf\xe9")
     odd.mkdir()
-    done = process("data", "--data-dir", odd)
+    done = attn_book("data", "--data-dir", odd)
     assert done.returncode == 0, done.stderr
     assert f"Data folder: {tmp_path}/caf\\udce9" in done.stdout
 
 
 def test_an_error_is_one_line_and_exit_code_2(tmp_path):
-    done = process("data", "prepare", "animals10", "--data-dir", tmp_path)
+    command = [sys.executable, "-m", "attn_book", "data", "prepare", "animals10"]
+    done = subprocess.run([*command, "--data-dir", str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
     assert line.startswith("error: SOURCE is missing: the folder, zip or tar of Animals")

@@ -94,17 +94,6 @@ def test_native_operators_that_could_be_had_are_a_problem(examined, monkeypatch,
     assert found.fix.startswith(fix) and bool(found.problem) == bool(fix)
 
 
-def test_the_instruction_set_is_named_and_can_be_held_back():
-    if not native.available():
-        pytest.skip("the native operators cannot be built here")
-    code = "from attn_blocks.native import library; print(library.instruction_set())"
-    environment = {**doctor.os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
-    answer = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-    assert answer.stdout.strip() == "AVX2"
-
-
 def test_a_mirror_is_named_with_its_line_and_is_nobodys_default(machine, examined, monkeypatch):
     machine()
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)

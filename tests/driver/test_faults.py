@@ -129,11 +129,14 @@ def results_dir(trained, tmp_path):
 
 
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
-    data_dir, tmp_path, small_disk, finish
+    data_dir, tmp_path, small_disk, finish, trained
 ):
     notebooks = write_page(tmp_path / "pages", "print('x' * 3_000_000)")
     results_dir, remount = small_disk
-    remount("size=1800k")  # room for one run of two
+    remount("size=1800k")  # room for one run of two, which is there
+    plain = runs(trained)[0].folder
+    shutil.copytree(plain, results_dir / plain.relative_to(trained))
+    first = made(results_dir)
     code, output = finish(notebooks, data_dir, results_dir, jobs=1)
     assert code == 2, output
     assert "Traceback" not in output
@@ -141,7 +144,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     assert re.search(r"it needs 0\.\d+ MB, 0\.\d+ MB are free \(No space left on dev", output)
     assert "make room and give the same command again" in output
     assert "1 of 2 runs are finished" in output
-    (first,) = made(results_dir).items()
+    assert made(results_dir) == first
     assert leftovers(results_dir) == []
 
     remount("size=4500k")  # for both, but not for the page
@@ -150,7 +153,7 @@ def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     assert f"no room left for {results_dir}/smoke/notebooks/" in output
     assert "2 of 2 runs are finished" in output
     both = made(results_dir)
-    assert first in both.items()
+    assert first.items() < both.items()
     assert leftovers(results_dir) == []
 
     remount("size=64m")

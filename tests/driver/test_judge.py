@@ -33,47 +33,54 @@ def settings(data_dir, tmp_path):
     return {"data_dir": data_dir, "results_dir": tmp_path / "results"}
 
 
-def test_the_command_trains_judges_and_resumes(settings, tmp_path):
-    block = Path(shutil.copy(BLOCKS / "eca.py", tmp_path))
+def test_the_command_trains_judges_and_resumes(settings, tmp_path, write_run):
+    path = Path(shutil.copy(BLOCKS / "eca.py", tmp_path))
+    page = plan_of(own.find(f"{path}:ECA"), 2, "inside", "smoke", **settings)
+    results = page.results_dir
+    # A call before: ResNet-50 was stopped in its second run, before its end was written. Since
+    # then the block was edited, and an edited block is another one.
+    _, stopped = (
+        train_experiment(experiment, results, page.data_dir, "cpu", progress=False)
+        for entry, experiment in page.comparisons[0].experiments
+        if entry.title == "ResNet-50"
+    )
+    (stopped.folder / "metrics.json").unlink()
+    for entry, experiment in page.comparisons[0].experiments:
+        if entry.title == "ECA (own)":
+            write_run(run_of(page, experiment).folder, experiment, weights=True)
+    path.write_text(path.read_text() + "# edited\n")
+    before = ended_runs(results)
+    assert len(before) == 3
+    known = {p: p.stat().st_mtime_ns for run in before.values() for p in run.folder.glob("[!.]*")}
+    history = (stopped.folder / "history.csv").read_text()
 
-    def command():
-        options = ["--profile", "smoke", "--folds", "2", "--jobs", "2"]
-        for name, value in settings.items():
-            options += [f"--{name.replace('_', '-')}", value]
-        answer = subprocess.run(
-            [sys.executable, "-m", "attn_book", "judge", "eca.py:ECA", *map(str, options)],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
-
-    printed = command()
+    options = ["--profile", "smoke", "--folds", "2", "--jobs", "2"]
+    for name, value in settings.items():
+        options += [f"--{name.replace('_', '-')}", value]
+    answer = subprocess.run(
+        [sys.executable, "-m", "attn_book", "judge", "eca.py:ECA", *map(str, options)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert answer.returncode == 0, answer.stderr
+    printed = answer.stdout
+    assert "ResNet-50: 1 of 2 runs on record" in printed
     assert "ECA (own): 0 of 2 runs on record" in printed
     assert (
-        "To train: 4 runs of 2 epochs. By steps tried on this machine that takes about" in printed
+        "To train: 3 runs of 2 epochs. By steps tried on this machine that takes about" in printed
     )
     for heading in ("Final validation accuracy", "conv.weight", "Summand", "Training step"):
         assert heading in printed
     assert "Outcome" in printed and "not tested" in printed
-    results = settings["results_dir"] / "smoke"
     runs = ended_runs(results)
-    assert len(runs) == 4 and {run.status for run in runs.values()} == {"finished"}
+    assert len(runs) == 6 and {run.status for run in runs.values()} == {"finished"}
+    # What was finished stays as it was, and what was stopped goes on: no epoch is trained again.
+    assert known == {p: p.stat().st_mtime_ns for p in known}
+    assert (stopped.folder / "history.csv").read_text() == history
     [figure] = (results / "figures").iterdir()
     assert figure.name.startswith("judge_ECA-") and str(figure.name) in printed
-
-    # A run that was stopped goes on, and an edited block is another one.
-    stopped = next(run for name, run in runs.items() if "ECA" not in name)
-    (stopped.folder / "metrics.json").unlink()
-    history = (stopped.folder / "history.csv").read_text()
-    block.write_text(block.read_text() + "# edited\n")
-    printed = command()
-    assert "ResNet-50: 1 of 2 runs on record" in printed
-    assert "ECA (own): 0 of 2 runs on record" in printed
-    assert "To train: 3 runs" in printed and len(ended_runs(results)) == 6
-    assert (stopped.folder / "history.csv").read_text() == history
 
 
 def test_a_block_of_the_books_own_gives_the_books_own_run(settings, monkeypatch):

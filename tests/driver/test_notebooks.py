@@ -9,6 +9,7 @@ import platform
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import nbformat
@@ -19,12 +20,14 @@ import pytest
 from attn_blocks import native
 from attn_blocks.files import PROJECT
 from attn_blocks.layers import ATTNS, list_attns
-from attn_book.driver import reproduce
+from attn_book.analysis import verdicts
+from attn_book.driver import cli, reproduce, summary
 from attn_book.study import plan
 from attn_book.study.claims import CLAIMS
 from attn_book.study.pages import GUIDES, OVERVIEW, PAGES
 from attn_book.training import loop
 
+PAGE = "04_sge"
 FIGURES = {"block", "samples", "curves", "confusion", "grad_cam"}
 # The imports, and a single call from which a reader learns nothing but its output.
 PLUMBING = re.compile(
@@ -33,30 +36,56 @@ PLUMBING = re.compile(
 
 
 @pytest.fixture(scope="module")
-def results_dir(data_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
+def options(data_dir, tmp_path_factory):
+    results_dir = tmp_path_factory.mktemp("pages")
+    return ["--profile", "smoke", "--data-dir", data_dir, "--results-dir", results_dir]
+
+
+def reproduce_command(*arguments):
+    """What the command prints."""
     # Where the native operators are missing, every training warns of it, as it should.
     switch = {} if native.available() else {"ATTN_BLOCKS_NATIVE": "0"}
     answer = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "attn_book",
-            "reproduce",
-            "--profile",
-            "smoke",
-            "--data-dir",
-            str(data_dir),
-            "--results-dir",
-            str(folder),
-        ],
+        [sys.executable, "-m", "attn_book", "reproduce", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | switch,
         timeout=1500,
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    return folder / "smoke"
+    return answer.stdout
+
+
+def written(folder):
+    """When each file of the runs, notebooks and figures was written."""
+    return {
+        path: path.stat().st_mtime_ns
+        for name in ("runs", "notebooks", "figures")
+        for path in (folder / name).rglob("*")
+        if path.suffix != ".lock"
+    }
+
+
+def tables(folder):
+    return {name: (folder / name).read_text() for name in ("summary.csv", "verdicts.csv")}
+
+
+@pytest.fixture(scope="module")
+def first(options):
+    """One page reproduced from nothing: what was printed and summed up, and what was written."""
+    printed, folder = reproduce_command("sge", *options), options[-1] / "smoke"
+    return SimpleNamespace(printed=printed, tables=tables(folder), written=written(folder))
+
+
+@pytest.fixture(scope="module")
+def all_printed(first, options):
+    """What is printed when all pages are reproduced, after ``first``."""
+    return reproduce_command(*options)
+
+
+@pytest.fixture(scope="module")
+def results_dir(all_printed, options):
+    return options[-1] / "smoke"
 
 
 def executed(results_dir, page):
@@ -124,8 +153,48 @@ def test_the_summary_has_a_row_for_every_run_and_claim(results_dir):
     plain = next(row for row in rows if row["model"] == "resnet50" and "01_se" in row["page"])
     assert len(plain["page"].split()) == 9  # trained once, shown on every page
     with (results_dir / "verdicts.csv").open(newline="") as stream:
-        verdicts = list(csv.DictReader(stream))
-    assert [row["claim"] for row in verdicts] == [claim.text for claim in CLAIMS]
+        judged = list(csv.DictReader(stream))
+    assert [row["claim"] for row in judged] == [claim.text for claim in CLAIMS]
+
+
+# One page, then all, then one again ---------------------------------------------------------------
+
+
+def test_a_page_is_trained_executed_and_summed_up(first, results_dir):
+    assert "1 page, 2 runs, 0 of them finished" in first.printed
+    assert "Shapes" in first.printed
+    assert "SGE-ResNet-50" in first.printed
+    runs = first.tables["summary.csv"].splitlines()
+    assert runs[0] == ",".join(summary.SUMMARY_COLUMNS)
+    assert len(runs) == 3
+    for line in runs[1:]:
+        _, pages, part, *what = line.split(",")
+        assert PAGE in pages.split()
+        assert (part, what[:2]) == ("", ["shapes", "10"])
+    assert all(line.endswith(",cpu,finished") for line in runs[1:])
+    claims = first.tables["verdicts.csv"].splitlines()
+    assert claims[0] == ",".join(verdicts.VERDICT_COLUMNS)
+    assert len(claims) == 3
+    assert all(line.endswith(",not tested,1 of 1 seed") for line in claims[1:])
+    made = {path.relative_to(results_dir).as_posix() for path in first.written}
+    assert {name for name in made if name.endswith(".ipynb")} == {f"notebooks/{PAGE}.ipynb"}
+    assert f"figures/{PAGE}_curves.png" in made
+
+
+def test_all_pages_take_what_one_has_made(first, all_printed, results_dir):
+    assert f"{len(PAGES) + len(GUIDES)} pages, 17 runs, 2 of them finished" in all_printed
+    assert "Up to date: 1 page" in all_printed
+    after = written(results_dir)
+    assert first.written == {path: after.get(path) for path in first.written}
+
+
+def test_another_call_makes_nothing_again(results_dir, options, capsys):
+    before = written(results_dir), tables(results_dir)
+    assert cli.main(["reproduce", PAGE, *map(str, options)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 page, 2 runs, 2 of them finished" in printed
+    assert "Up to date: 1 page" in printed
+    assert before == (written(results_dir), tables(results_dir))
 
 
 # What the pages hold, before they are executed ----------------------------------------------------
@@ -254,7 +323,8 @@ def test_every_block_goes_into_a_network_of_ones_own(outputs):
     assert set(gradients.index[gradients["place"] == "between"]) == BETWEEN
     tensors, reached = (gradients[c].astype(int) for c in ("tensors", "with a gradient"))
     assert list(gradients.index[reached == 0]) == list(gradients.index[tensors == 0]) == ["ge"]
-    assert set(gradients.index[reached < tensors]) == {"nl", "gc", "sa", "srm"}
+    assert set(gradients.index[reached < tensors]) == {"nl", "gc", "sa", "srm", "bat"}
+    assert (tensors - reached)["bat"] == 4  # biases in front of a batch norm
     for line in (into_resnet, into_mobilenet):
         before, after = (int(n.replace(",", "")) for n in re.findall(r"\d[\d,]{5,}", line))
         assert after > before

@@ -1,10 +1,7 @@
-"""The driver: real runs and real notebooks, which have processes of their own."""
+"""The driver: what it trains and executes, takes as it is, and reports."""
 
 import errno
 import json
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 
@@ -14,11 +11,11 @@ import pytest
 from attn_blocks.errors import CheckpointError, SettingError, StorageError
 from attn_blocks.files import write_json
 from attn_blocks.models import published as catalogue
-from attn_book.analysis import verdicts
 from attn_book.driver import pages, reproduce, schedule, summary
 from attn_book.driver.schedule import Schedule, experiments_of, training_task
 from attn_book.records import planned, published
 from attn_book.records import run as records_run
+from attn_book.study.experiment import Experiment
 from attn_book.study.pages import GUIDES, PAGES, page_name
 from attn_book.study.plan import plan
 from attn_book.study.recipes import PROFILES
@@ -27,64 +24,20 @@ from attn_book.training import run as training_run
 PAGE = "04_sge"
 
 
-def command(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "attn_book", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+@pytest.fixture
+def trained(monkeypatch, write_run):
+    """The tasks that a schedule has trained; it finds made-up runs where they would have led."""
+    tasks = []
 
+    def train(waiting, jobs, environment, on_progress, on_done):
+        for task in waiting:
+            tasks.append(task)
+            experiment = Experiment.from_dict(task.request["experiment"])
+            write_run(task.folder, experiment, weights=True)
+            on_done(task, (), None)
 
-@pytest.fixture(scope="module")
-def options(data_dir, tmp_path_factory):
-    results_dir = tmp_path_factory.mktemp("results")
-    return ["--profile", "smoke", "--data-dir", data_dir, "--results-dir", results_dir]
-
-
-@pytest.fixture(scope="module")
-def first(options):
-    """One page reproduced from nothing: what was printed, and its results folder."""
-    answer = command("reproduce", "sge", *options)
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout, options[-1] / "smoke"
-
-
-def written(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix != ".lock"}
-
-
-def test_a_page_is_trained_executed_and_summed_up(first):
-    printed, folder = first
-    assert "1 page, 2 runs, 0 of them finished" in printed
-    assert "Shapes" in printed
-    assert "SGE-ResNet-50" in printed
-    runs = (folder / "summary.csv").read_text().splitlines()
-    assert runs[0] == ",".join(summary.SUMMARY_COLUMNS)
-    assert len(runs) == 3
-    for line in runs[1:]:
-        _, pages, part, *what = line.split(",")
-        assert PAGE in pages.split()
-        assert (part, what[:2]) == ("", ["shapes", "10"])
-    assert all(line.endswith(",cpu,finished") for line in runs[1:])
-    claims = (folder / "verdicts.csv").read_text().splitlines()
-    assert claims[0] == ",".join(verdicts.VERDICT_COLUMNS)
-    assert len(claims) == 3
-    assert all(line.endswith(",not tested,1 of 1 seed") for line in claims[1:])
-    notebook = nbformat.read(folder / "notebooks" / f"{PAGE}.ipynb", as_version=4)
-    assert all(c.execution_count for c in notebook.cells if c.cell_type == "code")
-    assert {path.name for path in (folder / "figures").iterdir()} >= {f"{PAGE}_curves.png"}
-
-
-def test_a_second_call_makes_nothing_again(first, options):
-    _, folder = first
-    before = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
-    answer = command("reproduce", PAGE, *options)
-    assert answer.returncode == 0
-    assert "2 of them finished" in answer.stdout
-    assert "Up to date: 1 page" in answer.stdout
-    after = written(folder / "runs") | written(folder / "notebooks") | written(folder / "figures")
-    assert before == after
+    monkeypatch.setattr(schedule, "run_tasks", train)
+    return tasks
 
 
 def test_a_page_is_made_again_once_the_recordings_are_there(data_dir, tmp_path, monkeypatch):
@@ -97,10 +50,9 @@ def test_a_page_is_made_again_once_the_recordings_are_there(data_dir, tmp_path, 
 
 
 def test_published_runs_are_taken_or_if_fresh_trained(
-    first, data_dir, tmp_path, monkeypatch, capsys
+    data_dir, tmp_path, monkeypatch, capsys, write_run, trained
 ):
     folder = tmp_path / "published"
-    shutil.copytree(first[1], folder / "smoke")
     shared = replace(PROFILES["smoke"], shared=True)
     monkeypatch.setattr(published, "PROFILES", {**PROFILES, "smoke": shared})
     for name in ("import_published_record", "is_done", "is_published", "return_published"):
@@ -108,20 +60,23 @@ def test_published_runs_are_taken_or_if_fresh_trained(
         for module in (published, reproduce, training_run):
             monkeypatch.setattr(module, name, patched, raising=False)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path / "results"}
-    runs = [planned.run_of(plan(PAGE, **settings), e) for e in plan(PAGE, **settings).experiments]
+    page = plan(PAGE, **settings)
+    for experiment in page.experiments:
+        write_run(folder / "smoke" / "runs" / experiment.name, experiment)
+    runs = [planned.run_of(page, experiment) for experiment in page.experiments]
 
     assert reproduce.reproduce([PAGE], notebooks=False, **settings) == 0
     assert "2 runs taken from book/published" in capsys.readouterr().out
-    assert [run.has_weights for run in runs] == [False, False]
+    assert [run.has_weights for run in runs] == [False, False] and trained == []
     assert reproduce.reproduce([PAGE], notebooks=False, fresh=True, **settings) == 0
     assert "2 runs of book/published are trained here instead" in capsys.readouterr().out
     assert [run.has_weights for run in runs] == [True, True]
+    assert [task.request["fresh"] for task in trained] == [True, True]
 
 
-def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_path, monkeypatch):
-    _, folder = first
-    shutil.copytree(folder, tmp_path / "smoke")
-    shutil.rmtree(tmp_path / "smoke" / "notebooks")
+def test_a_page_that_fails_is_reported_and_stops_no_other(
+    data_dir, tmp_path, monkeypatch, write_run
+):
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
     parameters = nbformat.v4.new_code_cell("profile = None", metadata={"tags": ["parameters"]})
@@ -133,18 +88,22 @@ def test_a_page_that_fails_is_reported_and_stops_no_other(first, data_dir, tmp_p
     monkeypatch.setattr(pages, "NOTEBOOKS", notebooks)
     settings = {"profile": "smoke", "data_dir": data_dir, "results_dir": tmp_path}
     plans = [plan(page, **settings) for page in (PAGE, "02_ge")]
+    for experiment in experiments_of(plans):
+        write_run(planned.run_of(plans[0], experiment).folder, experiment, weights=True)
     assert Schedule(plans, 1, settings).run() == 1
     made = tmp_path / "smoke" / "notebooks"
     assert {path.name for path in made.glob("0*.ipynb")} == {f"{PAGE}.failed.ipynb", "02_ge.ipynb"}
     assert "ZeroDivisionError" in (made / f"{PAGE}.failed.ipynb").read_text()
     # The next call tries the failed page again, and only that one.
+    executed = (made / "02_ge.ipynb").stat().st_mtime_ns
     assert Schedule(plans, 1, settings).run() == 1
+    assert (made / "02_ge.ipynb").stat().st_mtime_ns == executed
 
 
 def test_a_run_that_cannot_be_trained_is_reported_and_stops_no_other(
     data_dir, tmp_path, monkeypatch, capsys
 ):
-    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path)
+    page = plan(PAGE, "smoke", data_dir=data_dir, results_dir=tmp_path, epochs=1)
     doomed = page.experiments[0].name
     original = schedule.training_task
 

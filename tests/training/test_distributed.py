@@ -18,7 +18,7 @@ import pytest
 from attn_blocks import device
 from attn_blocks.errors import SettingError, TrainingError
 from attn_blocks.tensors import load_tensors
-from attn_book.driver import reproduce
+from attn_book.driver import cli, reproduce
 from attn_book.driver.schedule import training_task
 from attn_book.records import reading
 from attn_book.records.logits import confusion_of, read_logits
@@ -31,7 +31,7 @@ from attn_book.training import compute as computing
 from attn_book.training import run as training_run
 from attn_book.training.launch import Processes
 
-TRAIN = [sys.executable, "-m", "attn_book", "train", "sge", "--profile", "smoke"]
+COMMAND = ["train", "sge", "--profile", "smoke"]
 # The last batch of validation images is one image: the second process gets none.
 RECIPE = replace(
     PROFILES["smoke"].recipes["animals10"],
@@ -316,7 +316,8 @@ def test_two_machines_meet_at_the_master(data_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = [*TRAIN, "--nnodes", "2", "--master", f"127.0.0.1:{port}"]
+    line = [sys.executable, "-m", "attn_book", *COMMAND]
+    line += ["--nnodes", "2", "--master", f"127.0.0.1:{port}"]
     line += ["--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
     nodes = [
         subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -331,12 +332,16 @@ def test_two_machines_meet_at_the_master(data_dir, tmp_path):
         assert run.record["compute"]["processes"] == 2
 
 
-def test_the_command_line_says_what_cannot_be_before_it_starts(data_dir, tmp_path):
-    line = [*TRAIN, "--nproc", "3", "--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
-    answer = subprocess.run(line, capture_output=True, text=True, check=False)
-    assert answer.returncode == 2, answer.stderr
-    assert "16 images cannot be shared equally by 3 processes" in answer.stderr
-    assert "Traceback" not in answer.stderr
+def test_the_command_line_says_what_cannot_be_before_it_starts(
+    data_dir, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("ATTN_BLOCKS_NPROC", "1")  # which the command sets
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # SIGTERM still ends these tests
+    line = [*COMMAND, "--nproc", "3", "--data-dir", str(data_dir), "--results-dir", str(tmp_path)]
+    assert cli.main(line) == 2
+    said = capsys.readouterr().err
+    assert "16 images cannot be shared equally by 3 processes" in said
+    assert "Traceback" not in said
     assert not list(tmp_path.glob("*/runs/*/log"))
 
 
