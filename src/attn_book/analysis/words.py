@@ -15,7 +15,15 @@ INSIDE = re.compile(r"layer(\d+)\.(\d+)\.attn")
 AFTER = re.compile(r"layer(\d+)\.nl(\d+)")
 IN_ROW = re.compile(r"blocks\.(\d+)\.attn")
 # Titles and labels that pages give.
-GIVEN = (N_("weight"), N_("weight / largest weight"), N_("published"), N_("intended"))
+GIVEN = (
+    N_("weight"),
+    N_("weight / largest weight"),
+    N_("published"),
+    N_("intended"),
+    N_("weight of the mean"),
+    N_("weight of the deviation"),
+    N_("share of the deviation"),
+)
 NUMBERED = re.compile(r"(channel|group) (\d+)")
 
 
@@ -135,7 +143,7 @@ def short_place(name: str) -> str:
 def named(title: str) -> str:
     """A title that ``explain.View`` or a page gives, in today's language, as far as known."""
     whole = _(title)
-    return whole if whole != title else joined(map(_part, title.split(", ")))
+    return whole if whole != title else phrases(map(_part, title.split(", ")))
 
 
 def _part(title: str) -> str:

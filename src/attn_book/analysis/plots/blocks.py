@@ -143,7 +143,7 @@ def parameter_spread(
                 box.set(facecolor="#bcd7ec", edgecolor="#333333")
             if name in start:
                 axis.axhline(start[name], color="#d55e00", linestyle="--", linewidth=1.2)
-            axis.set_ylabel(name)
+            axis.set_ylabel(named(name))
         axes.flat[-1].set_xticks(range(len(blocks)), [short_place(block) for block in blocks])
         axes.flat[-1].set_xlabel(_("place: stage.block, counted from 1"))
         if start:

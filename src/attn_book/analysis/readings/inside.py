@@ -333,7 +333,9 @@ def parameter_spread(
     for name, values in parameters.items():
         medians = {block: float(np.median(of_block)) for block, of_block in values.items()}
         text = say(
-            "{parameter}: medians {span}", parameter=name, span=span([*medians.values()], ".3g")
+            "{parameter}: medians {span}",
+            parameter=named(name),
+            span=span([*medians.values()], ".3g"),
         )
         if start and name in start:
             began = start[name]
