@@ -172,6 +172,7 @@ def lay_out(
         "results": "\n\n".join(included.results(pages, records) for pages in plans.values()),
         "recipes": included.recipes(shown),
         "controls": included.controls(study),
+        "near_copies": included.near_copies(study),
         "pilot": included.pilot_trials(study),
         "images": included.images(plans),
         "speed": included.speed(shown),

@@ -12,6 +12,7 @@ from texts import banner, origin, origin_of, table
 
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import beside, pilot, tables, verdicts
+from attn_book.analysis import near_copies as looking
 from attn_book.analysis.words import clauses, counted, joined, plain, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
@@ -120,6 +121,19 @@ def controls(folder: Path) -> str:
     if lacking:
         parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
     return "\n\n".join(parts)
+
+
+def near_copies(folder: Path) -> str:
+    """How many validation images were seen in training as near-copies, and what they change.
+
+    Args:
+        folder: the published folder of the study.
+    """
+    found = looking.in_words(folder)
+    if not found:
+        return _("No near-copies were looked for here.")
+    rows = looking.table(folder)
+    return f"{found}\n\n{table(rows, '.results .wide')}" if len(rows) else found
 
 
 def pilot_trials(folder: Path) -> str:

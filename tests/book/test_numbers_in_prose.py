@@ -16,11 +16,12 @@ import scipy.stats
 
 import attn_blocks as ab
 from attn_blocks.files import PROJECT
-from attn_book.analysis import statistics
+from attn_book.analysis import pilot, statistics
 from attn_book.analysis.first_study import decay_limit
 from attn_book.driver import predict
-from attn_book.records import first_study, full_size, reproduction
+from attn_book.records import first_study, full_size, near_copies, reproduction
 from attn_book.records.published import PUBLISHED
+from attn_book.records.recorded import finished_runs
 from attn_book.study.claims import REPORTED, reported_history
 from attn_book.study.experiment import Recipe
 from attn_book.study.pages import OVERVIEW, PAGES, RESNET, SENET_PUBLISHED
@@ -130,6 +131,29 @@ def dogs():
     return (run.confusion[0].sum() / run.confusion.sum(),)
 
 
+def copied():
+    """The share of Animals-10's validation images that were seen in training as near-copies."""
+    found = near_copies.read(PUBLISHED / "study", "animals10")
+    return (sum(map(len, found.places)) / sum(found.images),)
+
+
+def longer():
+    """More epochs of the pilot's longest trial, and what they bring the plain network in points."""
+    trials = pilot.trials(finished_runs(PUBLISHED / "study").values())
+    best, longest = pilot.chosen(trials), max(trials, key=lambda trial: trial.epochs)
+    return longest.epochs - best.epochs, 100 * (longest.mean - best.mean)
+
+
+def hidden_units():
+    """Of SE in the study: the first stage of ResNet-50, the SENet; and the SENet as published."""
+    built = (
+        ab.create_model("se_resnet50", 4, 0.25, "small", 56).layer1[0],
+        ab.create_model("senet_cifar", 10, 0.25, "small", 32).blocks[0],
+        ab.create_model("senet_cifar", 10).blocks[0],
+    )
+    return [block.attn.fc1.weight.shape[0] for block in built]
+
+
 def best_and_last():
     accuracies = reported_history("senet_cifar10")["test_acc"]
     return accuracies.max(), accuracies[-1]
@@ -142,11 +166,20 @@ NUMBERS = {
     "book/method.md": [
         ("rates up to 0.02 ended at {:.2f} at most (at 0.05 it reached {:.2f}", turned_on_caltech),
         ("(its accuracy falls from {:.4f} to {:.4f} within", best_and_last),
+        ("and {:.1%} of the validation images have such a near-copy", copied),
+        ("After {} more epochs the plain network itself is {:.1f} points better", longer),
+        (
+            "{} units in the first stage of ResNet-50, and {} in the SENet for CIFAR-10, of {} as",
+            hidden_units,
+        ),
         ("{:.0%} of the Animals-10 images at hand are dogs", dogs),
         ("is right on {:.2f} of them, and not on the 0.25", dogs),
         ("(about {:.2f} on the 359 of Caltech-101)", allowed_on_caltech),
         ("$c$ is {:.2f}, where a single comparison would take {:.2f}", critical),
         ("reaches {:.2f} points to each side, and the wider one {:.2f};", half_widths),
+    ],
+    "book/deviations.md": [
+        ("That {:.1%} of the validation images of Animals-10 have a near-copy", copied),
     ],
     "book/full_size.md": [
         ("would end these runs at {:.3f} of where it began", left_by_decay),
@@ -198,6 +231,19 @@ def prose(name):
 )
 def test_a_number_in_prose_is_what_it_is_said_to_be(name, sentence, values):
     assert sentence.format(*values()) in prose(name)
+
+
+def test_which_processors_trained_the_first_folds():
+    """By what the maths library was told: 7 is AVX-512, 5 is AVX2."""
+    told = {"5": set(), "7": set()}
+    for run in finished_runs(PUBLISHED / "study").values():
+        name, seed = run.experiment.model, run.experiment.seed
+        if run.experiment.recipe.width == 0.25 and seed in (0, 1) and "resnet50" in name:
+            told[run.record["compute"]["mkl_debug_cpu_type"]].add((name.split("_")[0], seed))
+    assert {(block, 0) for block in ("resnet50", "se", "ge", "srm", "sge", "sa")} <= told["7"]
+    assert {(block, 0) for block in ("nl", "gc", "bat")} <= told["5"]
+    assert ("resnet50", 1) in told["7"] and {("se", 1), ("ge", 1)} <= told["5"]
+    assert not told["5"] & told["7"]
 
 
 def test_how_often_such_a_study_finds_a_gain():

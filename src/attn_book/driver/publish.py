@@ -25,12 +25,13 @@ from attn_blocks.files import (
     write_json,
 )
 from attn_blocks.tensors import load_tensors, save_tensors
+from attn_book.analysis.near_copies import measure as look_for_copies
 from attn_book.driver.executed import digests, notebook_problems, read_page
 from attn_book.driver.faults import measured
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import problems_of, task_of, why_unfit
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
-from attn_book.records import faults
+from attn_book.records import faults, near_copies
 from attn_book.records.logits import LARGEST
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError, weights_of
 from attn_book.records.reading import RECORDS
@@ -108,6 +109,7 @@ def _publish(target: Path, source: Path, data_dir: str | Path | None) -> list[st
             )
         _publish_weights([target, source], staging)
         notes += _measure_faults(target, staging, data_dir)
+        notes += _look_for_copies(target, staging, data_dir)
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
         for chosen in LANGUAGES:
@@ -201,6 +203,22 @@ def _measure_faults(target: Path, staging: Path, data_dir: str | Path | None) ->
         write_json(staging / faults.FILE, measured(run, staging.parent, data_dir))
     except DataError as error:
         return [f"left out {faults.FILE}: {error}"]
+    return []
+
+
+def _look_for_copies(target: Path, staging: Path, data_dir: str | Path | None) -> list[str]:
+    """Keep which validation images have near-copies; look for them where runs are of new images."""
+    if not near_copies.tasks(staging):
+        return []
+    if (target / near_copies.FILE).exists():
+        write_bytes(staging / near_copies.FILE, (target / near_copies.FILE).read_bytes())
+        if not near_copies.problems(staging):
+            return []
+        (staging / near_copies.FILE).unlink()
+    try:
+        write_json(staging / near_copies.FILE, look_for_copies(staging, data_dir))
+    except DataError as error:
+        return [f"left out {near_copies.FILE}: {error}"]
     return []
 
 
