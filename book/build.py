@@ -173,6 +173,7 @@ def lay_out(
         "recipes": included.recipes(shown),
         "controls": included.controls(study),
         "near_copies": included.near_copies(study),
+        "attention": included.attention(study),
         "pilot": included.pilot_trials(study),
         "images": included.images(plans),
         "speed": included.speed(shown),

@@ -11,11 +11,13 @@ from published_results import count, decided_by, folder_of, judged_claims, under
 from texts import banner, origin, origin_of, table
 
 from attn_blocks.layers import ATTNS
+from attn_book.analysis import attention as holding
 from attn_book.analysis import beside, pilot, tables, verdicts
 from attn_book.analysis import near_copies as looking
 from attn_book.analysis.words import clauses, counted, joined, plain, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
+from attn_book.records.attention import subjects
 from attn_book.records.recorded import finished_runs
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
@@ -134,6 +136,20 @@ def near_copies(folder: Path) -> str:
         return _("No near-copies were looked for here.")
     rows = looking.table(folder)
     return f"{found}\n\n{table(rows, '.results .wide')}" if len(rows) else found
+
+
+def attention(folder: Path) -> str:
+    """What the three blocks with attention maps do with their attention held still.
+
+    Args:
+        folder: the published folder of the study.
+    """
+    rows = holding.table(folder)
+    if not len(rows):
+        return _("Not measured yet: it takes the published weights of these networks.")
+    runs = [*subjects(folder).values()]
+    line = plain(origin_of(folder.name, runs))
+    return f"{banner(line)}\n{table(rows, '.results .wide')}\n\n{holding.in_words(folder)}"
 
 
 def pilot_trials(folder: Path) -> str:

@@ -10,7 +10,7 @@ from attn_blocks import datasets
 from attn_blocks.datasets import shapes
 from attn_blocks.errors import CheckpointError, DataError
 from attn_blocks.files import read_json, write_json
-from attn_book.driver import faults as driving
+from attn_book.driver import measured as driving
 from attn_book.driver import publish as publishing
 from attn_book.driver.verify import check
 from attn_book.records import faults

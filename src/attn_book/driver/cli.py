@@ -346,7 +346,7 @@ def _add_verify_published(commands: Commands) -> None:
     command.add_argument(
         "--faults",
         action="store_true",
-        help="also evaluate the plain network wrongly and look for near-copies again",
+        help="also measure again what is measured on published networks and their images",
     )
     _add_folders(command, "data")
     command.set_defaults(command=_verify_published, checkout="verify-published")
@@ -362,14 +362,9 @@ def _verify_published(options: argparse.Namespace) -> int:
         return 1
     print("What is published fits its records and today's code.")
     if options.faults:
-        from attn_book.analysis.near_copies import check_again
-        from attn_book.driver import faults
-        from attn_book.records import near_copies
-        from attn_book.records.published import PUBLISHED
+        from attn_book.driver import measured
 
-        print("\n".join(faults.check_again(data_dir=options.data_dir)))
-        for path in sorted(PUBLISHED.glob(f"*/{near_copies.FILE}")):
-            print(check_again(path.parent, options.data_dir))
+        print("\n".join(measured.check_again(data_dir=options.data_dir)))
     if options.retrain is not None:
         from attn_book.driver.retrain import retrain
 

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -26,12 +27,12 @@ from attn_blocks.files import (
 )
 from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.analysis.near_copies import measure as look_for_copies
+from attn_book.driver import measured
 from attn_book.driver.executed import digests, notebook_problems, read_page
-from attn_book.driver.faults import measured
 from attn_book.driver.summary import write_summary
 from attn_book.driver.verify import problems_of, task_of, why_unfit
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
-from attn_book.records import faults, near_copies
+from attn_book.records import attention, faults, near_copies
 from attn_book.records.logits import LARGEST
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError, weights_of
 from attn_book.records.reading import RECORDS
@@ -65,8 +66,7 @@ def publish(
         profile: a name of ``PROFILES``.
         results_dir: see ``study.plan.results_folder``.
         published: the folder that holds the published profiles.
-        data_dir: see ``datasets.data_folder``; the plain network is evaluated on its images once,
-            as ``_measure_faults`` says.
+        data_dir: see ``datasets.data_folder``; what is measured on the images is measured once.
 
     Returns:
         A line for each thing that was left out, with the reason.
@@ -108,8 +108,7 @@ def _publish(target: Path, source: Path, data_dir: str | Path | None) -> list[st
                 )
             )
         _publish_weights([target, source], staging)
-        notes += _measure_faults(target, staging, data_dir)
-        notes += _look_for_copies(target, staging, data_dir)
+        notes += _measure(target, staging, data_dir)
         plans = recorded_plans(staging)
         write_summary(staging, list(plans.values()))
         for chosen in LANGUAGES:
@@ -186,40 +185,31 @@ def _publish_weights(sources: Sequence[Path], staging: Path) -> None:
                 save_tensors(target, half_precision(trained), {"run": run.folder.name})
 
 
-def _measure_faults(target: Path, staging: Path, data_dir: str | Path | None) -> list[str]:
-    """Keep what the plain network gets right when it is evaluated wrongly; once, measure it.
+def _measure(target: Path, staging: Path, data_dir: str | Path | None) -> list[str]:
+    """Keep what is measured on published networks and on their images; measure what is not there.
 
-    That takes its published weights, its images, and some minutes.
+    That takes weights, images, and some minutes.
     """
-    run = faults.subject(staging) if PROFILES[staging.name].shared else None
-    if run is None or weights_of(run, staging.parent) is None:
-        return []
-    if (target / faults.FILE).exists():
-        write_bytes(staging / faults.FILE, (target / faults.FILE).read_bytes())
-        if not faults.problems(staging):
-            return []
-        (staging / faults.FILE).unlink()  # of a network that was trained anew since
-    try:
-        write_json(staging / faults.FILE, measured(run, staging.parent, data_dir))
-    except DataError as error:
-        return [f"left out {faults.FILE}: {error}"]
-    return []
-
-
-def _look_for_copies(target: Path, staging: Path, data_dir: str | Path | None) -> list[str]:
-    """Keep which validation images have near-copies; look for them where runs are of new images."""
-    if not near_copies.tasks(staging):
-        return []
-    if (target / near_copies.FILE).exists():
-        write_bytes(staging / near_copies.FILE, (target / near_copies.FILE).read_bytes())
-        if not near_copies.problems(staging):
-            return []
-        (staging / near_copies.FILE).unlink()
-    try:
-        write_json(staging / near_copies.FILE, look_for_copies(staging, data_dir))
-    except DataError as error:
-        return [f"left out {near_copies.FILE}: {error}"]
-    return []
+    found = []
+    plain = faults.subject(staging) if PROFILES[staging.name].shared else None
+    if plain is not None and weights_of(plain, staging.parent) is not None:
+        found.append((faults, partial(measured.faults_of, plain, staging.parent, data_dir)))
+    if attention.subjects(staging):
+        found.append((attention, partial(measured.attention_in, staging, data_dir)))
+    if near_copies.tasks(staging):
+        found.append((near_copies, partial(look_for_copies, staging, data_dir)))
+    notes = []
+    for records, measure in found:
+        if (target / records.FILE).exists():
+            write_bytes(staging / records.FILE, (target / records.FILE).read_bytes())
+            if not records.problems(staging):
+                continue
+            (staging / records.FILE).unlink()  # of networks or images that are others since
+        try:
+            write_json(staging / records.FILE, measure())
+        except DataError as error:
+            notes.append(f"left out {records.FILE}: {error}")
+    return notes
 
 
 def half_precision(run: Run) -> dict[str, np.ndarray]:

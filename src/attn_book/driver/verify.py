@@ -11,7 +11,7 @@ from attn_book.driver.executed import notebook_problems, read_page
 from attn_book.driver.numbers import other_numbers
 from attn_book.driver.summary import tables
 from attn_book.language import ENGLISH, LANGUAGES, in_language, language, speaking
-from attn_book.records import faults, first_study, full_size, near_copies
+from attn_book.records import attention, faults, first_study, full_size, near_copies
 from attn_book.records.published import PUBLISHED, WEIGHTS_FOLDER, PublishError
 from attn_book.records.reading import RECORDS
 from attn_book.records.recorded import entry_of, finished_runs, recorded_plans
@@ -95,7 +95,8 @@ def problems_of(folder: Path) -> list[str]:
         for path in sorted((folder / WEIGHTS_FOLDER).glob("*"))
         if path.stem not in finished
     ]
-    problems += faults.problems(folder) + near_copies.problems(folder)
+    for records in (faults, attention, near_copies):
+        problems += records.problems(folder)
     problems += _table_problems(folder, plans)
     for chosen in LANGUAGES:
         for path in sorted(in_language(folder / "notebooks", chosen).glob("*.ipynb")):

@@ -34,8 +34,11 @@ from attn_book.analysis.words import (
     span,
 )
 from attn_book.language import N_, _, say
+from attn_book.records import attention
+from attn_book.records.published import PUBLISHED
 from attn_book.records.run import Run
 from attn_book.study.experiment import Recipe
+from attn_book.study.pages import NINE
 from attn_book.study.plan import Plan
 from attn_book.training.build import decayed_parameters
 
@@ -269,7 +272,30 @@ def frozen(plan: Plan, task: str, *titles: str) -> Finding:
     worth it does not say: a network that is trained without the block learns to do without it.
     """
     found = compared(plan, task, titles)
-    return Finding(tuple((title, _frozen(found, title)) for title in found.blocks))
+    held = attention.read(PUBLISHED / plan.profile) if task == NINE.task else {}
+    return Finding(
+        tuple(
+            (
+                title,
+                sentences([_frozen(found, title), _held_still(found.of(title), held.get(title))]),
+            )
+            for title in found.blocks
+        )
+    )
+
+
+def _held_still(runs: Sequence[Run], held: Mapping[str, Any] | None) -> str:
+    """What becomes of the published run's predictions once its attention alone is held still."""
+    if held is None or held["run"] not in [run.folder.name for run in runs]:
+        return ""
+    return say(
+        "With the attention alone held at its mean, and features still the image's own, "
+        "{changed:.1%} of the predictions change, and the accuracy from {whole:.4f} to {left:.4f} "
+        "(one run).",
+        changed=held["changed"] / held["images"],
+        whole=held["as_trained"] / held["images"],
+        left=held["right"] / held["images"],
+    )
 
 
 def _frozen(found: Compared, title: str) -> str:
