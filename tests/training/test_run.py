@@ -15,6 +15,7 @@ from attn_blocks.files import PROJECT, sha256_of, write_json
 from attn_blocks.layers import list_attns
 from attn_blocks.tensors import load_tensors, save_tensors
 from attn_book.records.logits import confusion_of, read_logits
+from attn_book.records.repair import disagreements
 from attn_book.records.run import Run
 from attn_book.study.experiment import Experiment
 from attn_book.study.plan import load_images
@@ -144,6 +145,38 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         finished,
         training_run.train_experiment(experiment, tmp_path, data_dir, "cpu", progress=False),
     )
+
+
+def test_a_record_is_of_when_the_run_began_and_lists_the_sessions_that_went_on(
+    experiment, data_dir, tmp_path, monkeypatch
+):
+    def train(commit, stop_at):
+        calls = iter(range(100))
+        original = training_run.write_history
+
+        def stopping(*arguments):
+            if next(calls) == stop_at:
+                raise KeyboardInterrupt
+            original(*arguments)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training_run.provenance, "git_commit", lambda: commit)
+            patched.setattr(training_run, "write_history", stopping)
+            return training_run.train_experiment(
+                experiment, tmp_path, data_dir, "cpu", progress=False
+            )
+
+    for commit in ("first", "second"):  # each stopped in its second epoch
+        with pytest.raises(KeyboardInterrupt):
+            train(commit, 1)
+    run = train("third", None)
+    assert run.status == "finished" and run.record["git_commit"] == "first"
+    told = [(one["after_epoch"], one["git_commit"]) for one in run.record["resumed"]]
+    assert told == [(1, "second"), (2, "third")]
+    assert {*run.record["resumed"][0]} == {
+        *("after_epoch", "compute", "protocol", "versions", "git_commit")
+    }
+    assert disagreements(run) == []
 
 
 def test_a_damaged_checkpoint_is_named_and_the_run_made_again(

@@ -23,12 +23,12 @@ import paddle
 from tqdm import tqdm
 
 from attn_blocks import datasets, models, native
-from attn_blocks.errors import AttnBlocksError, TrainingError
+from attn_blocks.errors import AttnBlocksError, CheckpointError, TrainingError
 from attn_blocks.files import NO_ROOM, atomic_write, read_json, storage_error, write_json
 from attn_book.records import provenance, semantics
 from attn_book.records.logits import confusion_of, save_logits
 from attn_book.records.published import import_published_record, is_done
-from attn_book.records.reading import HISTORY_COLUMNS
+from attn_book.records.reading import HISTORY_COLUMNS, read_record
 from attn_book.records.repair import move_aside, put_in_order, set_aside_checkpoint
 from attn_book.records.run import Run
 from attn_book.study import plan as planning
@@ -172,10 +172,10 @@ def train_into(
     model = build_model(experiment, len(images.classes))
     macs = models.count_macs(model, (3, recipe.image_size, recipe.image_size))
     training = prepare(model, images, recipe, experiment.seed, compute, group)
-    if group.writes:
-        write_json(folder / "experiment.json", describe(experiment, images, model, compute, group))
-
     history = restore(folder, model, training.optimizer, training.scaler)
+    if group.writes:
+        session = describe(experiment, images, model, compute, group)
+        write_json(folder / "experiment.json", as_begun(folder, session, len(history)))
     group.check_same(len(history), "the number of finished epochs")
     if group.writes and not history:
         set_aside_checkpoint(folder)
@@ -300,6 +300,23 @@ def describe(
         "git_commit": provenance.git_commit(),
         "semantics": semantics.versions_of(experiment),
     }
+
+
+def as_begun(folder: Path, session: dict[str, Any], done: int) -> dict[str, Any]:
+    """What ``describe`` said when a run began, with the sessions that went on with it.
+
+    Args:
+        session: what it says today.
+        done: how many epochs are finished already.
+    """
+    if not done:
+        return session
+    try:
+        begun = read_record(folder / "experiment.json")
+    except (CheckpointError, OSError):  # not written, or damaged
+        return session
+    told = {name: session[name] for name in ("compute", "protocol", "versions", "git_commit")}
+    return {**begun, "resumed": [*begun.get("resumed", ()), {"after_epoch": done, **told}]}
 
 
 def write_history(path: Path, rows: Iterable[dict[str, float]]) -> None:
