@@ -400,11 +400,12 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     front = unescape(front)
     assert "<li><p>Better: SE-ResNet-50 > ResNet-50 on Animals-10" in front
     row = re.search(r"<td><p>SE</p></td>(.*?)</tr>", front, re.DOTALL)[1]
-    gain, outcome, *intervals, runs, wide, reported = re.findall(r"<p>(.*?)</p>", row)
+    gain, outcome, *intervals, runs, wide, reported, _, step = re.findall(r"<p>(.*?)</p>", row)
     assert re.fullmatch(r"\+4\.\d\d", gain) and len(intervals) == 2
     assert all(re.fullmatch(r"\[\+\d\.\d\d, \+\d\.\d\d\]", found) for found in intervals)
     assert (outcome, runs) == ("better", "5 of 5 folds") and re.fullmatch(r"\+\d\.\d", wide)
     assert reported == "+28.4 † (smaller than reported)"
+    assert re.fullmatch(r"\+\d+%", step)
     assert "full width · seeds 0, 1 · 112 px, 32 epochs, a recipe of its own · NVIDIA" in front
     said = re.search(
         r"of 8 attention blocks added to ResNet-50, \d made it better \((.*?)\) and \d stayed",
