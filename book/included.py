@@ -14,6 +14,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.analysis import attention as holding
 from attn_book.analysis import beside, pilot, tables, verdicts
 from attn_book.analysis import near_copies as looking
+from attn_book.analysis.evidence import of_folder
 from attn_book.analysis.words import clauses, counted, joined, plain, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
@@ -21,7 +22,7 @@ from attn_book.records.attention import subjects
 from attn_book.records.recorded import finished_runs
 from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
-from attn_book.study.pages import TASK_TITLES
+from attn_book.study.pages import NINE, TASK_TITLES
 from attn_book.study.plan import Plan
 
 
@@ -135,7 +136,11 @@ def near_copies(folder: Path) -> str:
     if not found:
         return _("No near-copies were looked for here.")
     rows = looking.table(folder)
-    return f"{found}\n\n{table(rows, '.results .wide')}" if len(rows) else found
+    if not len(rows):
+        return found
+    runs = [run for of in of_folder(folder, NINE).runs.values() for run in of.values()]
+    line = plain(origin_of(folder.name, runs))
+    return f"{found}\n\n{banner(line)}\n{table(rows, '.results .wide')}"
 
 
 def attention(folder: Path) -> str:

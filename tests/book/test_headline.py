@@ -1,8 +1,11 @@
-"""The table of front page and READMEs, and what is said of its columns and of the pilot."""
+"""The table of front page and READMEs, its columns in words, and what is said of other records."""
 
+import numpy as np
 import pytest
 
+from attn_blocks.files import write_json
 from attn_book.analysis.pilot import Trial
+from attn_book.records import near_copies
 from attn_book.records.recorded import recorded_plans
 from attn_book.study.design import PILOT_SEEDS
 
@@ -60,3 +63,14 @@ def test_longer_trials_of_the_pilot_say_what_longer_training_brings(book):
     text = included.longer_trials(found, found[0])
     assert "with 15 more epochs the plain network ends +2.5 points higher" in text
     assert included.longer_trials(found[:1], found[0]) == ""
+
+
+def test_near_copies_stand_with_where_they_are_from(book, tmp_path, study_of):
+    included, folder = book("included"), tmp_path / "study"
+    assert included.near_copies(folder) == "No near-copies were looked for here."
+    study_of(folder, lambda task, title, seed: 0.8, tasks=["animals10"])
+    found = {"animals10": ("f" * 64, [200] * 5, [np.array([1, 2])] * 5)}
+    write_json(folder / near_copies.FILE, near_copies.record_of(found))
+    text = included.near_copies(folder)
+    assert "2, 2, 2, 2 and 2 have a near-copy" in text and "profile study · " in text
+    assert "| SE-ResNet-50 |" in text
