@@ -151,12 +151,13 @@ def test_predict_works(bare, tmp_path, write_run):
     image, name, probability = answer.stdout.split("\t")
     assert (Path(image).name, name in "ab") == ("red.png", True)
     assert 0.5 <= float(probability) <= 1
-    for more, needs in (
-        (["--model", "resnet50"], "predict without --weights needs a checkout of the book"),
-        (["--weights", tmp_path, "--cam", tmp_path], "pip install 'attn-blocks[book]'"),
+    predicted = answer.stdout  # printed before a picture is drawn, or cannot be
+    for more, printed, needs in (
+        (["--model", "resnet50"], "", "predict without --weights needs a checkout of the book"),
+        (["--weights", tmp_path, "--cam", tmp_path], predicted, "pip install 'attn-blocks[book]'"),
     ):
         answer = bare("-m", "attn_book", "predict", tmp_path / "red.png", *more)
-        assert (answer.returncode, answer.stdout) == (2, "")
+        assert (answer.returncode, answer.stdout) == (2, printed)
         [line] = answer.stderr.splitlines()
         assert needs in line
 
