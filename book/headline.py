@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
+from texts import conditions
 
 from attn_blocks.files import PROJECT
 from attn_book.analysis import tables, verdicts
@@ -26,6 +27,7 @@ MARK = " †"  # of a reported gain that cannot occur here
 def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
     sizes = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
+    parameters, steps = more_parameters(plan), longer_steps(plan)
 
     def row(verdict: Verdict) -> dict[str, str]:
         title = verdict.claim.better
@@ -44,37 +46,36 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
             _("Runs"): verdict.folds if verdict.is_decided else tables.DASH,
             _("At full width"): tables.signed(wide.get(title), "+.1f"),
             _("Reported"): reported,
-            **cost_of(plan, title),
+            _("Parameters"): parameters.get(title, tables.DASH),
+            _("Training step"): steps.get(block_of(title).lower(), tables.DASH),
         }
 
     return tables.known(by_block(plan, row))
 
 
-def cost_of(plan: Plan, title: str) -> dict[str, str]:
-    """What a block adds, in percent of ResNet-50's: parameters, and a training step's time."""
+def more_parameters(plan: Plan) -> dict[str, str]:
+    """Title -> the parameters that a network has more than ResNet-50; of those that have runs."""
     runs = planned.runs_of(plan, TASK)
-    ours, plain = (
-        [run.metrics["params"] for run in runs.get(t, ())] for t in (title, RESNET.title)
-    )
-    recipe = plan.comparison(TASK).recipe
-    steps = pd.read_csv(STEPS, comment="#").set_index(["block", "width", "image_size", "batch"])
-    key = block_of(title).lower(), recipe.width, recipe.image_size, recipe.batch_size
-    parameters = step = tables.DASH
-    if ours and plain:
-        more = 100 * (ours[0] / plain[0] - 1)
-        parameters = f"{more:+.{1 if more >= 0.1 else 2}f}%"
-    if key in steps.index:
-        step = f"{steps.added_percent[key]:+.0f}%"
-    return {_("Parameters"): parameters, _("Training step"): step}
+    counts = {title: of[0].metrics["params"] for title, of in runs.items() if of}
+    if RESNET.title not in counts:
+        return {}
+    more = {title: 100 * (count / counts[RESNET.title] - 1) for title, count in counts.items()}
+    return {title: f"{share:+.{1 if share >= 0.1 else 2}f}%" for title, share in more.items()}
+
+
+def longer_steps(plan: Plan) -> dict[str, str]:
+    """Block -> what it adds to a training step of ResNet-50; of those that were measured so."""
+    recipe, steps = plan.comparison(TASK).recipe, pd.read_csv(STEPS, comment="#")
+    size = recipe.width, recipe.image_size, recipe.batch_size
+    measured = steps[(steps[["width", "image_size", "batch"]] == size).all(axis=1)]
+    return {row.block: f"{row.added_percent:+.0f}%" for row in measured.itertuples()}
 
 
 def steps_origin(rows: pd.DataFrame) -> list[str]:
     """Where the times of training steps are from; nothing where none are shown."""
     if _("Training step") not in rows:
         return []
-    lines = STEPS.read_text(encoding="utf-8").splitlines()
-    fields = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
-    return [say("training step: {processor}, {date}", **fields)]
+    return [say("training step: {processor}, {date}", **conditions(STEPS))]
 
 
 def columns_in_words(plan: Plan, rows: pd.DataFrame, sources: str) -> str:

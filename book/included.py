@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from published_results import count, decided_by, folder_of, judged_claims, under_way, widest
-from texts import banner, origin, origin_of, table
+from texts import banner, conditions, origin, origin_of, table
 
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import attention as holding
@@ -263,8 +263,7 @@ def benchmarks(folder: Path) -> str:
     """Every record of a folder: its words, the conditions it was made in, and its table."""
     parts = []
     for path in sorted(folder.glob("*.csv")):
-        lines = path.read_text(encoding="utf-8").splitlines()
-        fields = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        fields = conditions(path)
         title = fields.pop("title", path.stem.replace("_", " ").capitalize())
         words = [fields.pop(key) for key in ("about", "finding") if key in fields]
         command = f"`{fields.pop('command')}`"

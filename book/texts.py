@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
@@ -44,6 +45,12 @@ def day_span(days: Sequence[str]) -> str:
     if days[0] == days[-1]:
         return days[0]
     return say("{low} to {high}", low=days[0], high=days[-1])
+
+
+def conditions(path: Path) -> dict[str, str]:
+    """What stands above the table of a benchmark: its words, and the conditions it was made in."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
 
 
 def table(frame: pd.DataFrame, style: str = ".results") -> str:
