@@ -8,6 +8,7 @@ from attn_blocks.datasets import ImageDataset, Images
 from attn_blocks.errors import CheckpointError, DataError
 from attn_blocks.files import read_json, write_json
 from attn_book.analysis import near_copies as looking
+from attn_book.driver import measured
 from attn_book.records import near_copies
 from attn_book.records.published import PUBLISHED
 from attn_book.study.pages import RESNET, SE
@@ -105,19 +106,21 @@ def test_a_record_that_does_not_fit_is_a_problem(study, change, problem):
 def test_looking_again_finds_the_same_or_says_so(study, monkeypatch):
     train = [photograph(seed) for seed in range(5)]
     images = data_set(train, [photograph(50), train[2], *map(photograph, range(60, 258))])
-    monkeypatch.setattr(looking, "load_images", lambda *_: images)
-    record = looking.measure(study)
+    monkeypatch.setattr(measured, "load_images", lambda *_: images)
+    record = measured.copies_in(study)
     assert record["animals10"]["copied"] == [[1]] * FOLDS
     write_json(study / near_copies.FILE, record)
-    assert looking.check_again(study) == "study: near-copies looked for again, 0 images off"
+    assert measured.check_again(study.parent) == [
+        "study: near-copies looked for again, 0 images off"
+    ]
     record["animals10"]["copied"][2] = [0, 1]
     write_json(study / near_copies.FILE, record)
     with pytest.raises(CheckpointError, match="of 200 images of animals10 1 are found otherwise"):
-        looking.check_again(study)
+        measured.check_again(study.parent)
     others = data_set(train, train, "0")
-    monkeypatch.setattr(looking, "load_images", lambda *_: others)
+    monkeypatch.setattr(measured, "load_images", lambda *_: others)
     with pytest.raises(DataError, match="others than those of the published runs"):
-        looking.measure(study)
+        measured.copies_in(study)
 
 
 def test_those_of_the_published_study_are_kept():

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +17,12 @@ from PIL import Image
 
 from attn_blocks.datasets import ImageDataset, Images
 from attn_blocks.datasets.folder import FOLDS
-from attn_blocks.errors import CheckpointError, DataError
-from attn_blocks.files import read_json
 from attn_book.analysis.evidence import of_folder
 from attn_book.analysis.tables import DASH, signed
-from attn_book.analysis.words import block_of, counted, listed, sentences
+from attn_book.analysis.words import block_of, listed, sentences
 from attn_book.language import _, say
 from attn_book.records import near_copies
 from attn_book.study.pages import NINE, RESNET, TASK_TITLES
-from attn_book.study.plan import load_images
-from attn_book.study.recipes import PROFILES
 
 # A near-copy has a thumbnail that correlates by more than this with the image's or with that of its
 # mirror image, and then differs in a pixel and channel by less than this on average.
@@ -45,54 +40,6 @@ def find(images: ImageDataset) -> np.ndarray:
         if _is_copy(asked, one, seen, other, turned)
     }
     return np.array(sorted(copied), dtype=int)
-
-
-def measure(folder: Path, data_dir: str | Path | None = None) -> dict[str, Any]:
-    """The contents of ``near_copies.json``, looked for in the images of every fold; a minute.
-
-    Args:
-        folder: a profile's published folder.
-        data_dir: see ``datasets.data_folder``.
-
-    Raises:
-        DataError: the images that the runs were trained on are not here.
-    """
-    found = {}
-    for task, fingerprint in near_copies.tasks(folder).items():
-        recipe, images, places = PROFILES[folder.name].recipes[task], [], []
-        for fold in range(FOLDS):
-            loaded = load_images(task, recipe, data_dir, fold)
-            if loaded.fingerprint != fingerprint:
-                raise DataError(
-                    f"the images of {loaded.title} are others than those of the published runs; "
-                    "name the folder that holds them with ATTN_BLOCKS_DATA"
-                )
-            images.append(len(loaded.val))
-            places.append(find(loaded))
-        found[task] = fingerprint, images, places
-    return near_copies.record_of(found)
-
-
-def check_again(folder: Path, data_dir: str | Path | None = None) -> str:
-    """Look for the near-copies of a published folder again; a sentence.
-
-    Raises:
-        CheckpointError: more are found otherwise than rounding explains.
-        DataError: the images are not here.
-    """
-    known, again, off = read_json(folder / near_copies.FILE), measure(folder, data_dir), 0
-    for task, of in again.items():
-        for images, ours, theirs in zip(
-            of["images"], of["copied"], known[task]["copied"], strict=True
-        ):
-            apart = len({*ours} ^ {*theirs})
-            if apart > near_copies.ROUNDING * images:
-                raise CheckpointError(
-                    f"{folder.name}/{near_copies.FILE}: of {images} images of {task} {apart} are "
-                    "found otherwise than on record"
-                )
-            off += apart
-    return f"{folder.name}: near-copies looked for again, {counted(off, 'image')} off"
 
 
 # What they change --------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from attn_blocks.files import (
     write_json,
 )
 from attn_blocks.tensors import load_tensors, save_tensors
-from attn_book.analysis.near_copies import measure as look_for_copies
 from attn_book.driver import measured
 from attn_book.driver.executed import digests, notebook_problems, read_page
 from attn_book.driver.summary import write_summary
@@ -197,7 +196,7 @@ def _measure(target: Path, staging: Path, data_dir: str | Path | None) -> list[s
     if attention.subjects(staging):
         found.append((attention, partial(measured.attention_in, staging, data_dir)))
     if near_copies.tasks(staging):
-        found.append((near_copies, partial(look_for_copies, staging, data_dir)))
+        found.append((near_copies, partial(measured.copies_in, staging, data_dir)))
     notes = []
     for records, measure in found:
         if (target / records.FILE).exists():
