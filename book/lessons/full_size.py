@@ -314,8 +314,8 @@ def cost(found: Found) -> Lesson:
     text = say(
         "Measured in turns on a processor, at full width and {pixels} pixels, a training step "
         "takes so many of {network}'s: {each}. The GPU's step times are in the records and left "
-        "out here: {odd} do all that {network} does and more, and show a shorter step, because the "
-        "networks were timed in groups, and what else the card did then is not on record.",
+        "out here, because the networks were timed in groups, and what else the card did then is "
+        "not on record: {odd} do all that {network} does and more, and show a shorter step.",
         network=RESNET.title,
         odd=listed(map(block_of, odd)),
         pixels=int(same.image_size.iloc[0]),

@@ -35,9 +35,9 @@ FINDINGS = {
     "SENet as intended 84.4%, SENet without SE 82.0%; at a constant rate an accuracy moves by 4.0 "
     "to 6.7 points within the last five epochs, and SENet as intended and SENet without SE were "
     "stopped early: these are not told apart.",
-    "cost": "The GPU's step times are in the records and left out here: NL, GC, GE and BAT do all "
-    "that ResNet-50 does and more, and show a shorter step, because the networks were timed in "
-    "groups, and what else the card did then is not on record.",
+    "cost": "The GPU's step times are in the records and left out here, because the networks were "
+    "timed in groups, and what else the card did then is not on record: NL, GC, GE and BAT do all "
+    "that ResNet-50 does and more, and show a shorter step.",
     "recipe": "settings differ from the study's: width, stem, image size, ",
 }
 
