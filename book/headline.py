@@ -21,6 +21,7 @@ from attn_book.study.plan import Plan
 TASK = "animals10"  # of the question that the book asks first
 # What a block adds to a training step, in turns with the plain network on one thread.
 STEPS = PROJECT / "benchmarks" / "results" / "blocks.csv"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 MARK = " †"  # of a reported gain that cannot occur here
 
 
@@ -28,6 +29,9 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
     """A row for each block: its gain and outcome, its gain at full width, and the reported one."""
     sizes = {v.claim.better: v for v in verdicts.against_resnet(plan, TASK, SIZE)}
     parameters, steps = more_parameters(plan), longer_steps(plan)
+    points = _("Points above ResNet-50")
+    if any(verdict.is_decided for verdict in verdicts.against_resnet(plan, TASK)):
+        points = _("Points above ResNet-50 [simultaneous 95%]")
 
     def row(verdict: Verdict) -> dict[str, str]:
         title = verdict.claim.better
@@ -35,15 +39,9 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
         reported = tables.signed(verdict.reported if verdict.is_own else None, "+.1f")
         if size is not None and size.in_points == CANNOT:
             reported += MARK
-        if size is not None and size.is_decided:
-            outcome = verdicts.outcome(size)
-            reported = say("{reported} ({outcome})", reported=reported, outcome=outcome)
         return {
-            _("Points above ResNet-50"): tables.signed(verdict.value),
+            points: _with_interval(verdict),
             _("Outcome"): verdicts.outcome(verdict),
-            _("Simultaneous 95%"): tables.interval(verdict.interval),
-            _("Shared training images"): tables.interval(verdict.corrected),
-            _("Runs"): verdict.folds if verdict.is_decided else tables.DASH,
             _("At full width"): tables.signed(wide.get(title), "+.1f"),
             _("Reported"): reported,
             _("Parameters"): parameters.get(title, tables.DASH),
@@ -51,6 +49,12 @@ def headline(plan: Plan, wide: Mapping[str, float]) -> pd.DataFrame:
         }
 
     return tables.known(by_block(plan, row))
+
+
+def _with_interval(verdict: Verdict) -> str:
+    """A difference with its interval, which breaks nowhere but before it, in one narrow cell."""
+    gain, bounds = tables.signed(verdict.value), tables.interval(verdict.interval)
+    return f"{gain} {bounds.replace(' ', NO_BREAK)}" if verdict.interval else gain
 
 
 def more_parameters(plan: Plan) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The table of front page and READMEs, its columns in words, and what is said of other records."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,20 @@ def test_a_block_stands_beside_what_it_costs(headline, subject):
     assert set(rows["Parameters"]) == {"+0.00%"}  # as the made-up records have it
     (origin,) = headline.steps_origin(rows)
     assert origin.startswith("training step: ") and "thread" in origin
+
+
+def test_a_verdict_has_its_interval_in_the_cell_of_its_gain(headline, subject):
+    rows = headline.headline(subject, {"SE-ResNet-50": 3.0})
+    assert list(rows) == [
+        "Points above ResNet-50 [simultaneous 95%]",
+        "Outcome",
+        "At full width",
+        "Reported",
+        "Parameters",
+        "Training step",
+    ]
+    low, high = re.fullmatch(r"\+2\.00 \[(.+),\xa0(.+)\]", rows.iloc[0, 0]).groups()
+    assert float(low) <= 2 <= float(high)
 
 
 def test_reported_is_said_to_be_the_write_ups_and_what_cannot_occur_why(headline, subject):
