@@ -172,6 +172,7 @@ def lay_out(
         "results": "\n\n".join(included.results(pages, records) for pages in plans.values()),
         "recipes": included.recipes(shown),
         "controls": included.controls(study),
+        "by_fold": included.fold_by_fold(study),
         "near_copies": included.near_copies(study),
         "attention": included.attention(study),
         "pilot": included.pilot_trials(study),

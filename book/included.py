@@ -12,7 +12,7 @@ from texts import banner, conditions, origin, origin_of, table
 
 from attn_blocks.layers import ATTNS
 from attn_book.analysis import attention as holding
-from attn_book.analysis import beside, pilot, tables, verdicts
+from attn_book.analysis import beside, by_fold, pilot, tables, verdicts
 from attn_book.analysis import near_copies as looking
 from attn_book.analysis.evidence import of_folder
 from attn_book.analysis.words import clauses, counted, joined, plain, sentences
@@ -124,6 +124,20 @@ def controls(folder: Path) -> str:
     if lacking:
         parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
     return "\n\n".join(parts)
+
+
+def fold_by_fold(folder: Path) -> str:
+    """The nine networks on each fold, and how much hangs on one of them, once all runs have ended.
+
+    Args:
+        folder: the published folder of the study.
+    """
+    found = by_fold.evidence(folder)
+    if not found.is_complete:
+        return _("Shown once all runs that decide have ended; till then there are means alone.")
+    runs = [run for of in found.runs.values() for run in of.values()]
+    line = plain(origin_of(folder.name, runs))
+    return f"{by_fold.in_words(found)}\n\n{banner(line)}\n{table(by_fold.table(found))}"
 
 
 def near_copies(folder: Path) -> str:

@@ -19,6 +19,7 @@ from attn_book.analysis.tables import DASH
 from attn_book.analysis.words import phrases
 from attn_book.language import N_, _, say
 from attn_book.study.design import AGAINST, EXTRA
+from attn_book.study.pages import Entry
 
 # The names of ``design.EXTRA``, in the order of the protocol.
 PARTS: Mapping[str, str] = MappingProxyType(
@@ -50,18 +51,19 @@ def is_trained(found: Evidence, part: str) -> bool:
     return any(found.runs[e.title] or found.diverged[e.title] for e in comparison.entries)
 
 
-def table(found: Evidence) -> pd.DataFrame:
+def table(found: Evidence, against: Mapping[str, Entry] = AGAINST) -> pd.DataFrame:
     """Each network's accuracy by fold, and below it how many points it is above the other one.
 
     Args:
-        found: of one part, see ``evidence``.
+        found: such as that of one part, see ``evidence``.
+        against: title -> the network that it is held against, if it is.
     """
     rows = []
     for title in found.wanted:
         shares = {seed: points / 100 for seed, points in found.accuracies[title].items()}
         rows.append(_row(in_words(title), found, shares, ".4f", title))
-        if title in AGAINST:
-            other = AGAINST[title].title
+        if title in against:
+            other = against[title].title
             gains = {
                 seed: found.accuracies[title][seed] - found.accuracies[other][seed]
                 for seed in found.shared(title, other)

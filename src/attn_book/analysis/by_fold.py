@@ -1,0 +1,125 @@
+"""The main comparison fold by fold: how much of it hangs on one fold, or on one network.
+
+``book/protocol.md`` does not ask for it, and decides nothing by it. All intervals share one
+residual; it fits all networks only where none of them has a much larger part in it than the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from attn_book.analysis import beside, statistics
+from attn_book.analysis.evidence import Evidence, of_folder
+from attn_book.analysis.words import block_of, listed, sentences
+from attn_book.language import say
+from attn_book.study.pages import NINE, RESNET
+
+AGAINST = {entry.title: RESNET for entry in NINE.entries if entry != RESNET}
+
+
+def evidence(folder: Path) -> Evidence:
+    """The runs of the nine networks.
+
+    Args:
+        folder: the study's results or published folder.
+    """
+    return of_folder(folder, NINE)
+
+
+def table(found: Evidence) -> pd.DataFrame:
+    """Each network's accuracy by fold, and how many points it is above ResNet-50."""
+    return beside.table(found, AGAINST)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A network's mean difference to ResNet-50 in points, and fold -> what it is without it."""
+
+    mean: float
+    without: dict[int, float]
+
+    @property
+    def shifts(self) -> dict[int, float]:
+        """Fold -> by how many points the mean moves without it."""
+        return {fold: abs(value - self.mean) for fold, value in self.without.items()}
+
+    @property
+    def turns(self) -> bool:
+        """Whether its sign is another without one of the folds."""
+        return any((value > 0) != (self.mean > 0) for value in self.without.values())
+
+
+def gains(found: Evidence) -> dict[str, Gain]:
+    """Title -> its gain; of the networks that share at least two folds with ResNet-50."""
+    values = found.accuracies
+    by_title = {
+        title: {
+            fold: values[title][fold] - values[RESNET.title][fold]
+            for fold in found.shared(title, RESNET.title)
+        }
+        for title in AGAINST
+    }
+    return {
+        title: Gain(
+            float(np.mean([*by_fold.values()])),
+            {
+                left_out: float(np.mean([v for fold, v in by_fold.items() if fold != left_out]))
+                for left_out in by_fold
+            },
+        )
+        for title, by_fold in by_title.items()
+        if len(by_fold) > 1
+    }
+
+
+def residuals(found: Evidence) -> dict[str, float]:
+    """Title -> the residual standard deviation of the other networks, in points."""
+    values = found.accuracies
+    return {
+        title: statistics.residual({t: row for t, row in values.items() if t != title}).deviation
+        for title in values
+    }
+
+
+def in_words(found: Evidence) -> str:
+    """How far one fold and one network carry the comparison; nothing until all runs have ended."""
+    by_title = gains(found) if found.is_complete else {}
+    if not by_title:
+        return ""
+    most = max(by_title, key=lambda title: max(by_title[title].shifts.values()))
+    shifts = by_title[most].shifts
+    fold = max(shifts, key=lambda fold: shifts[fold])
+    turning = [block_of(title) for title, gain in by_title.items() if gain.turns]
+    parts = [
+        say(
+            "With one fold left out, a difference to {network} moves by at most {most:.2f} points "
+            "({block}, without fold {fold}).",
+            network=RESNET.title,
+            most=shifts[fold],
+            block=block_of(most),
+            fold=fold,
+        ),
+        say("The sign of {blocks} hangs on one fold.", blocks=listed(turning))
+        if turning
+        else say("No difference has another sign without one of the folds."),
+    ]
+    without = residuals(found)
+    low, high = (choose(without, key=lambda title: without[title]) for choose in (min, max))
+    if np.isfinite(list(without.values())).all():
+        parts.append(
+            say(
+                "The residual standard deviation behind the intervals is {all:.2f} points; with "
+                "one network left out it lies between {low:.2f} (without {lowest}) and {high:.2f} "
+                "(without {highest}).",
+                all=statistics.residual(found.accuracies).deviation,
+                low=without[low],
+                lowest=low,
+                high=without[high],
+                highest=high,
+            )
+        )
+    return sentences(parts)
