@@ -143,7 +143,8 @@ def answer(pages: dict[str, Plan]) -> str:
     for word in (IS_BETTER, IS_WORSE, WITHIN, OPEN):
         names = [_named(v) for v in blocks if v.word == word and v not in (*lost, *constant)]
         if names:
-            parts.append(say(SAID[word], number=len(names), blocks=clauses(names)))
+            several = joined(names) if word == OPEN else clauses(names)  # OPEN has no additions
+            parts.append(say(SAID[word], number=len(names), blocks=several))
     for did, others in (
         (N_("{number} did the same to every image ({blocks})"), constant),
         (N_("{number} never finished ({blocks})"), lost),

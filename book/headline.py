@@ -10,7 +10,7 @@ from texts import conditions
 
 from attn_blocks.files import PROJECT
 from attn_book.analysis import tables, verdicts
-from attn_book.analysis.judgement import CANNOT, Verdict
+from attn_book.analysis.judgement import CANNOT, HERE, Verdict
 from attn_book.analysis.words import block_of, counted, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
@@ -93,7 +93,9 @@ def columns_in_words(plan: Plan, rows: pd.DataFrame, sources: str) -> str:
     parts = [
         say(
             "*Reported* is what write-ups on the web print of networks that they trained "
-            "themselves; what the blocks' authors print is another thing ({sources}).",
+            "themselves, with a dash where none trained {network} beside the block; what the "
+            "blocks' authors print is another thing ({sources}).",
+            network=RESNET.title,
             sources=sources,
         )
     ]
@@ -110,6 +112,13 @@ def columns_in_words(plan: Plan, rows: pd.DataFrame, sources: str) -> str:
                 right=right,
                 runs=counted(len(runs), "run"),
                 room=100 * (1 - right),
+            )
+        )
+    if any(verdict.outcome.endswith(HERE) for verdict in verdicts.against_resnet(plan, TASK)):
+        parts.append(
+            _(
+                "*On these images* is added where the outcome does not hold under the wider "
+                "interval, which allows for training images that folds share."
             )
         )
     if _("Training step") in rows:

@@ -24,6 +24,7 @@ from attn_book.records.run import Run
 from attn_book.study.gains import GAINS, UNKNOWN
 from attn_book.study.pages import NINE, TASK_TITLES
 from attn_book.study.plan import Plan
+from attn_book.study.recipes import PROFILES
 
 
 def blocks() -> str:
@@ -73,11 +74,14 @@ def results(pages: dict[str, Plan], records: Path) -> str:
         parts += [
             f"### {TASK_TITLES[task]}",
             banner(origin(plan.alone(task))),
-            table(tables.accuracy_table(plan, task)),
+            table(tables.known(tables.accuracy_table(plan, task))),
         ]
     protocol = decided_by("{doc}`" + _("The protocol") + " <protocol>`")
     said = sentences([count(pages), protocol])
-    parts += [claimed, said, table(claims(pages)), files]
+    parts += [claimed, said]
+    if PROFILES[profile].folds:  # no other profile tests a claim
+        parts.append(table(claims(pages)))
+    parts.append(files)
     for name in ("summary.csv", "verdicts.csv"):
         copy = records / f"{profile}-{name}"
         shutil.copyfile(folder_of(pages) / name, copy)
@@ -123,7 +127,7 @@ def controls(folder: Path) -> str:
         parts.append(table(beside.table(found)))
     if lacking:
         parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, [beside.by_length(folder), *parts]))
 
 
 def fold_by_fold(folder: Path) -> str:
@@ -207,7 +211,8 @@ def longer_trials(found: Sequence[pilot.Trial], best: pilot.Trial) -> str:
         "protocol lets none of them be chosen. But they say something: with {more} more epochs "
         "the plain network ends {gain:+.1f} points higher, without any block. At the chosen "
         "length it is still learning, so that what a block gains there it may gain by learning "
-        "faster; the runs of twice the epochs are there to tell.",
+        "faster; [the runs of twice the epochs](results.md#controls-budget-and-width) are there to "
+        "tell.",
         epochs=pilot.MOST_EPOCHS,
         more=most.epochs - best.epochs,
         gain=100 * (most.mean - best.mean),

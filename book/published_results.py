@@ -10,7 +10,7 @@ from attn_book.analysis.judgement import CONSTANT, NOT_TESTED, OPEN, OUTCOMES, V
 from attn_book.analysis.words import clauses, listed, sentences
 from attn_book.language import N_, _, say
 from attn_book.records.recorded import ended_of, ended_runs, wanted_of
-from attn_book.study.claims import CLAIMS, REACH
+from attn_book.study.claims import BETTER, CLAIMS, REACH, Claim
 from attn_book.study.design import EXTRA, ORDER
 from attn_book.study.pages import PAGES, TASK_TITLES
 from attn_book.study.plan import Plan
@@ -64,7 +64,9 @@ def count(pages: dict[str, Plan]) -> str:
         for word in (*OUTCOMES, CONSTANT, NOT_DECIDED, NOT_TESTED)
         if word in found
     ]
-    text = say("Of {claims} claims, {numbers}.", claims=len(CLAIMS), numbers=listed(numbers))
+    text = say(
+        "Outcomes of the {claims} claims: {numbers}.", claims=len(CLAIMS), numbers=listed(numbers)
+    )
     return sentences([text, _(verdicts.ABOUT)])
 
 
@@ -74,18 +76,36 @@ def decided_by(protocol: str) -> str:
 
 
 def decided(pages: dict[str, Plan]) -> str:
-    """The claims that were decided, by name: one list item for each outcome but ``OPEN``."""
+    """The claims that were decided, by name: one list item for each outcome but ``OPEN``.
+
+    Beside them stand those that the study does not test.
+    """
     judged = judged_claims(pages)
+    if not any(verdict.is_decided for verdict in judged):
+        return ""
     lines = []
     for word in OUTCOMES:
         found = [v for v in judged if v.word == word != OPEN and not v.constant]
         for outcome in sorted({verdict.outcome for verdict in found}):
-            names = [v.claim.text for v in found if v.outcome == outcome]
+            names = [_in_words(v.claim) for v in found if v.outcome == outcome]
             lines.append(_item(verdicts.outcome_in_words(outcome), names))
     constant = [v.claim.text for v in judged if v.constant]
     if constant:
         lines.append(_item(_(CONSTANT), constant))
+    lines.append(_item(_(NOT_TESTED), [claim.text for claim in CLAIMS if claim.kind == REACH]))
     return "\n".join(lines)
+
+
+def _in_words(claim: Claim) -> str:
+    """A claim's networks, where "worse: A > B" would read as its opposite; else the claim."""
+    if claim.kind != BETTER:
+        return claim.text
+    return say(
+        "{better} beside {worse} on {task}",
+        better=claim.better,
+        worse=claim.worse,
+        task=TASK_TITLES[claim.task],
+    )
 
 
 def _item(outcome: str, claims: Iterable[str]) -> str:

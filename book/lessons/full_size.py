@@ -211,7 +211,10 @@ def small(found: Found) -> Lesson:
         return Lesson(None, "", text, table)
     same = [t for t, (little, full) in there.items() if (little > 0) == (full > 0)]
     turned = [t for t in there if t not in same]
-    smaller = [t for t, (little, full) in there.items() if abs(little) < abs(full)]
+    # As they are shown: nobody sees which of two that print alike is the smaller.
+    smaller = [
+        t for t, (little, full) in there.items() if abs(round(little, 1)) < abs(round(full, 1))
+    ]
     each = clauses(f"{block_of(t)} {listed(map(_sign, pair))}" for t, pair in there.items())
     sides = [
         say(

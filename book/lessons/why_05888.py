@@ -85,7 +85,7 @@ class Found:
             if run.experiment.recipe == self.recipe
         ]
         pairs = [(RESNET.title, run) for run in study] or trials
-        template = N_("fold {fold}, seed {seed}")
+        template = N_("fold {fold}")  # which is its seed too
         if not study:
             template = N_("pilot, {title}, fold {fold}, seed {seed}")
         return {
@@ -280,7 +280,7 @@ def unequal(found: Found) -> Lesson:
             if title != EQUAL
             else DASH,
             _("Accuracy"): _accuracy(run),
-            say("Above {level:.4f}", level=LEVEL): _away(run),
+            say("Points from {level:.4f}", level=LEVEL): _away(run),
             _passing_epoch(): _passes(run),
         }
         for title, run in runs.items()
@@ -352,16 +352,16 @@ def _close(found: Found, there: dict[str, float]) -> str:
     """Which faults lie so near the level that the images alone could be the reason."""
     close = [_(title) for title, v in there.items() if abs(100 * (v - LEVEL)) < found.noise]
     none = N_(
-        "None lies within {noise:.1f} points of it, two standard errors that the images alone "
-        "leave."
+        "None lies within {noise:.1f} points of it, two standard errors of an accuracy on so many "
+        "images."
     )
     one = N_(
         "{close} of the {number} ({faults}) lies within {noise:.1f} points of it, two standard "
-        "errors that the images alone leave."
+        "errors of an accuracy on so many images."
     )
     several = N_(
         "{close} of the {number} ({faults}) lie within {noise:.1f} points of it, two standard "
-        "errors that the images alone leave."
+        "errors of an accuracy on so many images."
     )
     return say(
         (none, one)[len(close)] if len(close) < 2 else several,
@@ -388,7 +388,7 @@ def evaluation(found: Found) -> Lesson:
         _(title): {
             _("What the network gets"): _(WHAT[title]),
             _("Accuracy"): _(NOT_MEASURED) if value is None else percent(value),
-            say("Above {level:.4f}", level=LEVEL): DASH if value is None else _points(value),
+            say("Points from {level:.4f}", level=LEVEL): DASH if value is None else _points(value),
         }
         for title, value in seen.items()
     }
@@ -425,8 +425,9 @@ def evaluation(found: Found) -> Lesson:
             each=each,
         )
         finding = say(
-            "The finished network, whose weights did not change, gets {right:.1%} of the "
-            "validation images {as_trained}, and with a fault, in points beside that: {each}.",
+            "The finished network, from its published weights in half precision, gets {right:.1%} "
+            "of the validation images {as_trained}, and with the same weights and a fault, in "
+            "points beside that: {each}.",
             right=right,
             as_trained=_(AS_TRAINED),
             each=each,

@@ -46,6 +46,23 @@ def test_a_budget_is_held_against_the_plain_network_of_its_length(add, tmp_path)
     ]
 
 
+def test_what_a_block_adds_is_told_for_every_length(add, tmp_path):
+    folder = tmp_path / "study"
+    assert beside.by_length(folder) == ""
+    for comparison in (design.HALF_THE_EPOCHS, design.TWICE_THE_EPOCHS):
+        plain, _, srm = comparison.entries
+        add(plain, 0.70, 0.75, 0.80)
+        add(srm, 0.74, 0.77)
+    assert beside.by_length(folder) == (
+        "Points above ResNet-50, trained as long and on the same folds: "
+        "SRM +3.00 after 15 and +3.00 after 60 epochs (folds 0, 1)."
+    )
+    add(RESNET, 0.80, 0.80, 0.80)
+    add(SRM, 0.81)
+    text = beside.by_length(folder)
+    assert text.endswith("SRM +4.00 after 15, +1.00 after 30 and +4.00 after 60 epochs (fold 0).")
+
+
 def test_a_control_is_held_against_the_network_of_the_nine_that_it_changes(add, tmp_path):
     add(RESNET, 0.80, 0.80, 0.80, 0.1, 0.1)  # controls have folds 0 to 2
     add(SRM, 0.85)

@@ -1,6 +1,7 @@
 """Verdicts as pages and files show them."""
 
 import csv
+import math
 
 import pytest
 
@@ -114,14 +115,26 @@ def test_each_family_has_an_interval_that_says_what_it_is():
     primary = made_up(SE, **DECIDED)
     secondary = made_up("SRM-ResNet-50 > SE-ResNet-50", **{**DECIDED, "reported": 0.06})
     table = verdicts.table_of([primary, secondary])
-    assert table["Simultaneous 95%"].tolist() == ["[+0.1, +2.3]", "–"]
-    assert table["95%, not adjusted"].tolist() == ["–", "[+0.1, +2.3]"]
+    assert table["Simultaneous 95%"].tolist() == ["[+0.13, +2.34]", "–"]
+    assert table["95%, not adjusted"].tolist() == ["–", "[+0.13, +2.34]"]
     assert "simultaneous 95% interval [+0.13, +2.34]" in verdicts.sentence(primary)
     assert "unadjusted 95% interval [+0.13, +2.34]" in verdicts.sentence(secondary)
     assert "a new run wins with a probability of 0.88" in verdicts.sentence(primary)
     assert "image noise alone" in verdicts.sentence(primary)
     drawn = verdicts.sentence(made_up(SE, **DECIDED, draws_seeds=True))
     assert "images and seeds drawn again" in drawn and "alone" not in drawn
+
+
+def test_no_chance_is_rounded_to_none_or_to_certainty():
+    """One that cannot be computed is a dash, and a small p keeps its digits in the file."""
+    shares = [0.0049, 0.005, 0.9949, 0.995, math.nan, None]
+    made = [made_up(SE, **{**DECIDED, "wins": share}) for share in shares]
+    shown = verdicts.table_of(made)["P(A > B)"].tolist()
+    assert shown == ["< 0.01", "0.01", "0.99", "> 0.99", "–", "–"]
+    assert "a new run wins" not in verdicts.sentence(made[-1])
+    assert verdicts.row(made_up(SE, **{**DECIDED, "p_adjusted": 1.23456e-7}))["p_adjusted"] == (
+        1.23e-7
+    )
 
 
 def test_a_page_shows_the_claims_on_its_networks_with_what_they_are_about(study):

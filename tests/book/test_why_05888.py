@@ -119,11 +119,11 @@ def test_the_finished_page_follows_from_the_records(book, finished):
     found = module.Found(finished)
     made = module.lessons(found)
     assert made["curve"].finding == (
-        "ResNet-50 passes 0.5888 after epoch 3 of 30 (fold 0, seed 0), 3 of 30 (fold 1, seed 1), "
-        "3 of 30 (fold 2, seed 2), 3 of 30 (fold 3, seed 3) and 3 of 30 (fold 4, seed 4), and ends "
-        "at 80.0% to 84.0%: a training that stops about there reports that number. It says less "
-        "here than on the ten classes of the write-ups: of our 4 validation images 50.0% "
-        "are of one class (a), so that always naming it gives that much."
+        "ResNet-50 passes 0.5888 after epoch 3 of 30 (fold 0), 3 of 30 (fold 1), 3 of 30 (fold 2), "
+        "3 of 30 (fold 3) and 3 of 30 (fold 4), and ends at 80.0% to 84.0%: a training that stops "
+        "about there reports that number. It says less here than on the ten classes of the "
+        "write-ups: of our 4 validation images 50.0% are of one class (a), so that always naming "
+        "it gives that much."
     ).replace("30", str(found.recipe.epochs))
     assert made["unequal"].finding == (
         "ResNet-50 under each fault of training: 5 epochs 55.0%; 10 epochs 70.0%; a tenth of the "
@@ -131,15 +131,16 @@ def test_the_finished_page_follows_from_the_records(book, finished):
         "a batch 43.0%. Diverged: ten times the rate. As the study trains it: 80.0%. Nearest to "
         "0.5888 lands “a cosine stepped once a batch” with 60.0%, +1.1 points. 6 of the 7 (5 "
         "epochs; 10 epochs; a tenth of the rate; no augmentation; a cosine stepped once a batch; "
-        "steps, taken once a batch) lie within 49.2 points of it, two standard errors that the "
-        "images alone leave."
+        "steps, taken once a batch) lie within 49.2 points of it, two standard errors of an "
+        "accuracy on so many images."
     )
     assert [*made["unequal"].table["Accuracy"]] == (
         ["80.0%", "55.0%", "70.0%", "66.0%", "diverged in epoch 2", "74.0%", "60.0%", "43.0%"]
     )
     assert made["evaluation"].finding == (
-        "The finished network, whose weights did not change, gets 75.0% of the validation images "
-        "seen as it was trained, and with a fault, in points beside that: images not normalised "
+        "The finished network, from its published weights in half precision, gets 75.0% of the "
+        "validation images seen as it was trained, and with the same weights and a fault, in "
+        "points beside that: images not normalised "
         "25.0% (-50.0); channels in reverse order 50.0% (-25.0); squeezed instead of cropped 75.0% "
         "(+0.0); batch norms in training mode, one image at a time 50.0% (-25.0)."
     )

@@ -6,8 +6,9 @@ differs from it in nothing but the control or the block, on the folds that both 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,10 +17,10 @@ import pandas as pd
 
 from attn_book.analysis.evidence import Evidence, of_folder
 from attn_book.analysis.tables import DASH
-from attn_book.analysis.words import phrases
+from attn_book.analysis.words import block_of, clauses, joined, listed, phrases
 from attn_book.language import N_, _, say
-from attn_book.study.design import AGAINST, EXTRA
-from attn_book.study.pages import Entry
+from attn_book.study.design import AGAINST, EXTRA, HALF_THE_EPOCHS, TWICE_THE_EPOCHS
+from attn_book.study.pages import NINE, RESNET, SE, SRM, Entry
 
 # The names of ``design.EXTRA``, in the order of the protocol.
 PARTS: Mapping[str, str] = MappingProxyType(
@@ -84,6 +85,45 @@ def _row(
         _("Mean"): f"{np.mean([*values.values()]):{form}}" if values else DASH,
         _("Runs"): found.progress(*titles),
     }
+
+
+def by_length(folder: Path) -> str:
+    """What SE and SRM add to ResNet-50 after half, all and twice the epochs, in a sentence.
+
+    On the folds that all lengths have; nothing while there is one length alone.
+
+    Args:
+        folder: as in ``evidence``.
+    """
+    arms = HALF_THE_EPOCHS.entries, (RESNET, SE, SRM), TWICE_THE_EPOCHS.entries
+    found = of_folder(folder, replace(NINE, entries=tuple(chain(*arms))))
+    told = []
+    for place, block in ((1, SE), (2, SRM)):
+        pairs = [(arm[place].title, arm[0].title) for arm in arms]
+        trained = [pair for pair in pairs if found.shared(*pair)]
+        folds = found.shared(*chain(*trained)) if len(trained) > 1 else []
+        if folds:
+            one, several = (
+                N_("{block} {each} epochs (fold {on})"),
+                N_("{block} {each} epochs (folds {on})"),
+            )
+            each = listed(_after(found, pair, folds) for pair in trained)
+            on = joined(map(str, folds))
+            template = several if len(folds) > 1 else one
+            told.append(say(template, block=block_of(block.title), each=each, on=on))
+    if not told:
+        return ""
+    return say(
+        "Points above {network}, trained as long and on the same folds: {each}.",
+        network=RESNET.title,
+        each=clauses(told),
+    )
+
+
+def _after(found: Evidence, pair: tuple[str, str], folds: Sequence[int]) -> str:
+    ours, plain = (np.mean([found.accuracies[title][fold] for fold in folds]) for title in pair)
+    epochs = found.runs[pair[0]][folds[0]].experiment.recipe.epochs
+    return say("{points:+.2f} after {epochs}", points=ours - plain, epochs=epochs)
 
 
 def in_words(title: str) -> str:

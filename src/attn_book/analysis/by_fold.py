@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from attn_book.analysis import beside, statistics
+from attn_book.analysis import beside
 from attn_book.analysis.evidence import Evidence, of_folder
-from attn_book.analysis.words import block_of, listed, sentences
-from attn_book.language import say
+from attn_book.analysis.statistics import residual, unexplained
+from attn_book.analysis.words import block_of, joined, sentences
+from attn_book.language import _, say
 from attn_book.study.pages import NINE, RESNET
 
 AGAINST = {entry.title: RESNET for entry in NINE.entries if entry != RESNET}
@@ -76,13 +77,11 @@ def gains(found: Evidence) -> dict[str, Gain]:
     }
 
 
-def residuals(found: Evidence) -> dict[str, float]:
-    """Title -> the residual standard deviation of the other networks, in points."""
-    values = found.accuracies
-    return {
-        title: statistics.residual({t: row for t, row in values.items() if t != title}).deviation
-        for title in values
-    }
+def shares(found: Evidence) -> dict[str, float]:
+    """Title -> its share of the residual's sum of squares; nothing where that is 0."""
+    squares = {t: float((left**2).sum()) for t, left in unexplained(found.accuracies).items()}
+    total = sum(squares.values())
+    return {title: square / total for title, square in squares.items()} if total > 0 else {}
 
 
 def in_words(found: Evidence) -> str:
@@ -93,33 +92,35 @@ def in_words(found: Evidence) -> str:
     most = max(by_title, key=lambda title: max(by_title[title].shifts.values()))
     shifts = by_title[most].shifts
     fold = max(shifts, key=lambda fold: shifts[fold])
+    moved = say(
+        "With one fold left out, a difference to {network} moves by at most {most:.2f} points "
+        "({block}, without fold {fold}).",
+        network=RESNET.title,
+        most=shifts[fold],
+        block=block_of(most),
+        fold=fold,
+    )
     turning = [block_of(title) for title, gain in by_title.items() if gain.turns]
-    parts = [
-        say(
-            "With one fold left out, a difference to {network} moves by at most {most:.2f} points "
-            "({block}, without fold {fold}).",
-            network=RESNET.title,
-            most=shifts[fold],
-            block=block_of(most),
-            fold=fold,
-        ),
-        say("The sign of {blocks} hangs on one fold.", blocks=listed(turning))
-        if turning
-        else say("No difference has another sign without one of the folds."),
-    ]
-    without = residuals(found)
-    low, high = (choose(without, key=lambda title: without[title]) for choose in (min, max))
-    if np.isfinite(list(without.values())).all():
-        parts.append(
-            say(
-                "The residual standard deviation behind the intervals is {all:.2f} points; with "
-                "one network left out it lies between {low:.2f} (without {lowest}) and {high:.2f} "
-                "(without {highest}).",
-                all=statistics.residual(found.accuracies).deviation,
-                low=without[low],
-                lowest=low,
-                high=without[high],
-                highest=high,
-            )
-        )
-    return sentences(parts)
+    turned = _("No difference has another sign without one of the folds.")
+    if turning:
+        turned = say("Without one of the folds another sign: {blocks}.", blocks=joined(turning))
+    return sentences([moved, turned, _residual_in_words(found)])
+
+
+def _residual_in_words(found: Evidence) -> str:
+    parts, values = shares(found), found.accuracies
+    if not parts:
+        return ""
+    largest = max(parts, key=lambda title: parts[title])
+    others = {title: row for title, row in values.items() if title != largest}
+    return say(
+        "The residual standard deviation behind all intervals is {all:.2f} points. {network} has "
+        "{share:.0%} of its sum of squares, the most of the {networks}, where equal parts would be "
+        "{equal:.0%}; without that network it is {without:.2f}.",
+        all=residual(values).deviation,
+        network=largest,
+        share=parts[largest],
+        networks=len(parts),
+        equal=1 / len(parts),
+        without=residual(others).deviation,
+    )

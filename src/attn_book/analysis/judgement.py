@@ -53,7 +53,8 @@ class Verdict:
             up over the runs.
         p_adjusted: Dunnett's or Holm's.
         residual: what network and fold leave unexplained, in ``unit``.
-        wins: the probability that a new run of the better network beats one of the other.
+        wins: the probability that a new run of the better network beats one of the other; None for
+            a SIZE, whose two networks have it from the claim that the one is better.
         constant: whether the blocks of one of the networks do the same to all images.
     """
 
@@ -220,7 +221,7 @@ def _decided(case: _Case, outcome: str, p: float, critical: float = math.nan) ->
         interval=found.interval(critical),
         corrected=found.interval(critical, SHARED) if case.evidence.folds else None,
         residual=found.residual,
-        wins=found.win_probability,
+        wins=None if verdict.claim.kind == SIZE else found.win_probability,
     )
 
 

@@ -35,20 +35,28 @@ class Residual:
     freedom: int
 
 
-def residual(values: Values) -> Residual:
-    """Of value = network + fold + residual by least squares, over the networks with all folds.
+def unexplained(values: Values) -> dict[str, np.ndarray]:
+    """Network -> what value = network + fold leaves by least squares, in the order of the folds.
 
-    In such a complete table the fitted value is the network's mean plus the fold's mean less the
-    mean of all.
+    Of the networks with all folds. In such a complete table the fitted value is the network's mean
+    plus the fold's mean less the mean of all. Not a number where a value is infinite.
     """
     folds = sorted({fold for of_network in values.values() for fold in of_network})
-    complete = [of_network for of_network in values.values() if len(of_network) == len(folds)]
-    freedom = (len(complete) - 1) * (len(folds) - 1)
-    table = np.array([[of_network[fold] for fold in folds] for of_network in complete])
-    if freedom <= 0 or not np.isfinite(table).all():
+    complete = {name: row for name, row in values.items() if folds and len(row) == len(folds)}
+    if not complete:
+        return {}
+    table = np.array([[row[fold] for fold in folds] for row in complete.values()])
+    with np.errstate(invalid="ignore"):
+        rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+        return dict(zip(complete, table - rows - columns + table.mean(), strict=True))
+
+
+def residual(values: Values) -> Residual:
+    """Pooled over all that ``unexplained`` gives."""
+    left = np.array([*unexplained(values).values()])
+    freedom = (left.shape[0] - 1) * (left.shape[1] - 1) if left.size else 0
+    if freedom <= 0 or not np.isfinite(left).all():
         return Residual(math.nan, 0)
-    rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
-    left = table - rows - columns + table.mean()
     return Residual(math.sqrt((left**2).sum() / freedom), freedom)
 
 

@@ -152,7 +152,7 @@ def row(verdict: Verdict) -> dict[str, Any]:
         **_bounds("image_noise_", verdict.noise, digits),
         "residual": _rounded(residual.deviation, digits) if residual else None,
         "degrees_of_freedom": residual.freedom if residual else None,
-        "p_adjusted": _rounded(verdict.p_adjusted, 4),
+        "p_adjusted": _significant(verdict.p_adjusted),
         "p_better": _rounded(verdict.wins, 3),
         "better_alone_right": better_alone,
         "worse_alone_right": worse_alone,
@@ -184,7 +184,7 @@ def table_of(found: Sequence[Verdict]) -> pd.DataFrame:
 
 
 def _line(verdict: Verdict) -> dict[str, str]:
-    form = "+.2f" if verdict.claim.kind == SIZE else "+.1f"
+    form = "+.3f" if verdict.claim.kind == SIZE else "+.2f"
     is_primary = verdict.claim.family == PRIMARY
     paper = verdict.claim.paper if verdict.is_own else None
     return {
@@ -193,14 +193,14 @@ def _line(verdict: Verdict) -> dict[str, str]:
         _("Ours"): _measured(verdict) or DASH,
         _("Simultaneous 95%"): interval(verdict.interval if is_primary else None, form),
         _("95%, not adjusted"): interval(None if is_primary else verdict.interval, form),
-        _("Shared training images"): interval(verdict.corrected, form),
+        _("Allowing for shared training images"): interval(verdict.corrected, form),
         _("Reported"): _reported(verdict) or DASH,
         _("On ImageNet"): paper.text if paper else DASH,
         _("Image noise alone"): interval(None if verdict.draws_seeds else verdict.noise, form),
         _("Images and seeds"): interval(verdict.noise if verdict.draws_seeds else None, form),
         _("Right alone"): DASH if verdict.alone is None else "{} : {}".format(*verdict.alone),
         _("p, adjusted"): _p(verdict.p_adjusted),
-        "P(A > B)": _number(verdict.wins, ".2f"),
+        "P(A > B)": _probability(verdict.wins),
         _("Runs"): verdict.folds,
         _("Family"): _(verdict.claim.family),
     }
@@ -292,7 +292,8 @@ def sentence(verdict: Verdict) -> str:
             parts.append(_(template).format(interval(found, form)))
     if verdict.is_decided:
         parts.append(say("adjusted p {p}", p=_p(verdict.p_adjusted)))
-        wins = _number(verdict.wins, ".2f")
+    if verdict.wins is not None:
+        wins = _probability(verdict.wins)
         parts.append(say("a new run wins with a probability of {wins}", wins=wins))
     text = phrases(parts)
     if _reported(verdict):
@@ -352,6 +353,18 @@ def _number(value: float | None, form: str) -> str:
 
 def _p(value: float | None) -> str:
     return "< 0.001" if value is not None and value < 0.001 else _number(value, ".3f")
+
+
+def _probability(value: float | None) -> str:
+    """With two decimals, of which neither 0.00 nor 1.00 would be true."""
+    if value is not None and (value < 0.005 or value >= 0.995):
+        return "< 0.01" if value < 0.5 else "> 0.99"
+    return _number(value, ".2f")
+
+
+def _significant(value: float | None) -> float | None:
+    """Three digits of a p, however small."""
+    return None if value is None or math.isnan(value) else float(f"{value:.3g}")
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
