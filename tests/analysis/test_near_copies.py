@@ -74,7 +74,19 @@ def test_gains_are_those_of_the_images_that_are_left(study):
     assert set(table["Runs"]) == {"5 of 5 folds"}
     text = looking.in_words(study)
     assert "20, 20, 20, 20 and 20 have a near-copy among" in text and "10.0% of all" in text
-    assert "of 8 differences change their sign." in text
+    others = looking.gains(study)
+    assert others["SRM-ResNet-50"].every[1] == 0 < others["SRM-ResNet-50"].without[1]
+    assert "(SRM); another sign have SRM, SGE and BAT." in text
+
+
+def test_a_task_without_the_nine_has_its_count_alone(study):
+    record = read_json(study / near_copies.FILE)
+    record["caltech16"] = {**record["animals10"], "copied": [[1], [], [], [], []]}
+    write_json(study / near_copies.FILE, record)
+    assert looking.in_words(study).endswith(
+        "Of the validation images of the 5 folds of Caltech-16, 1, 0, 0, 0 and 0 have a near-copy "
+        "among the training images of their fold, 0.1% of all."
+    )
 
 
 def test_nothing_is_said_before_anything_was_looked_for(study):

@@ -387,7 +387,10 @@ def test_the_site_of_a_whole_study_says_what_is_decided_and_of_what(whole_study,
     assert done.returncode == 0, done.stderr
     for page in ("index", "results"):
         text = unescape((tmp_path / "html" / f"{page}.html").read_text(encoding="utf-8"))
-        assert "Outcomes of the 24 claims: <strong>" in text and "smaller than reported</strong>" in text
+        assert (
+            "Outcomes of the 24 claims: <strong>" in text
+            and "smaller than reported</strong>" in text
+        )
         assert "about these images, under this recipe, trained again with new seeds" in text
         assert 'href="protocol.html"' in text
         assert "under way" not in text

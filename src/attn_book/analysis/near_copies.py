@@ -19,7 +19,7 @@ from attn_blocks.datasets import ImageDataset, Images
 from attn_blocks.datasets.folder import FOLDS
 from attn_book.analysis.evidence import of_folder
 from attn_book.analysis.tables import DASH, signed
-from attn_book.analysis.words import block_of, listed, sentences
+from attn_book.analysis.words import block_of, clauses, listed, sentences
 from attn_book.language import _, say
 from attn_book.records import near_copies
 from attn_book.study.pages import NINE, RESNET, TASK_TITLES
@@ -103,33 +103,44 @@ def table(folder: Path) -> pd.DataFrame:
 
 def in_words(folder: Path) -> str:
     """How many there are, and how far they change the gains; nothing while none were looked for."""
-    copied = near_copies.read(folder, NINE.task)
-    if copied is None:
-        return ""
-    text = say(
+    parts = []
+    for task in TASK_TITLES:
+        copied = near_copies.read(folder, task)
+        if copied is not None:
+            parts.append(_counted(task, copied))
+            parts.append(_changed(folder) if task == NINE.task else "")
+    return sentences(parts)
+
+
+def _counted(task: str, copied: near_copies.Copied) -> str:
+    return say(
         "Of the validation images of the {folds} folds of {task}, {counts} have a near-copy among "
         "the training images of their fold, {share:.1%} of all.",
         folds=len(copied.places),
-        task=TASK_TITLES[NINE.task],
+        task=TASK_TITLES[task],
         counts=listed(str(len(places)) for places in copied.places),
         share=sum(map(len, copied.places)) / sum(copied.images),
     )
+
+
+def _changed(folder: Path) -> str:
+    """What the gains of the nine become without them."""
     blocks = {t: gain for t, gain in gains(folder).items() if t != RESNET.title}
     if not blocks:
-        return text
+        return ""
     shifts = {title: abs(gain.without[1] - gain.every[1]) for title, gain in blocks.items()}
     most = max(shifts, key=lambda title: shifts[title])
-    turned = sum((gain.without[1] > 0) != (gain.every[1] > 0) for gain in blocks.values())
-    change = say(
-        "Without them a difference to {network} changes by at most {most:.2f} points ({block}), "
-        "and {turned} of {blocks} differences change their sign.",
+    turned = [t for t, gain in blocks.items() if (gain.without[1] > 0) != (gain.every[1] > 0)]
+    most_in_words = say(
+        "Without them a difference to {network} changes by at most {most:.2f} points ({block})",
         network=RESNET.title,
         most=shifts[most],
         block=block_of(most),
-        turned=turned,
-        blocks=len(blocks),
     )
-    return sentences([text, change])
+    signs = _("none changes its sign")
+    if turned:
+        signs = say("another sign have {blocks}", blocks=listed(map(block_of, turned)))
+    return say("{text}.", text=clauses([most_in_words, signs]))
 
 
 # Small images ------------------------------------------------------------------------------------
