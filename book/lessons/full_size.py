@@ -209,17 +209,26 @@ def small(found: Found) -> Lesson:
             blocks=missing,
         )
         return Lesson(None, "", text, table)
-    same = [t for t, (little, full) in there.items() if (little > 0) == (full > 0)]
-    turned = [t for t in there if t not in same]
+    each = clauses(f"{block_of(t)} {listed(map(_sign, pair))}" for t, pair in there.items())
+    alt = say(
+        "Points above {network}, small and at full width: {each}.",
+        network=RESNET.title,
+        each=each,
+    )
+    return Lesson(plots.small_and_full(there), alt, _in_both_sizes(there), table)
+
+
+def _in_both_sizes(there: dict[str, tuple[float, float]]) -> str:
+    """Which differences keep their sign, and how many are smaller in the small network."""
+    turned = [t for t, (little, full) in there.items() if (little > 0) != (full > 0)]
     # As they are shown: nobody sees which of two that print alike is the smaller.
     smaller = [
         t for t, (little, full) in there.items() if abs(round(little, 1)) < abs(round(full, 1))
     ]
-    each = clauses(f"{block_of(t)} {listed(map(_sign, pair))}" for t, pair in there.items())
     sides = [
         say(
             "{number} of {blocks} blocks lie on the same side of {network} in both sizes",
-            number=len(same),
+            number=len(there) - len(turned),
             blocks=len(there),
             network=RESNET.title,
         )
@@ -232,16 +241,7 @@ def small(found: Found) -> Lesson:
         number=len(smaller),
         blocks=len(there),
     )
-    return Lesson(
-        plots.small_and_full(there),
-        say(
-            "Points above {network}, small and at full width: {each}.",
-            network=RESNET.title,
-            each=each,
-        ),
-        sentences([say("{text}.", text=clauses(sides)), shrunk]),
-        table,
-    )
+    return sentences([say("{text}.", text=clauses(sides)), shrunk])
 
 
 def others(found: Found) -> Lesson:

@@ -392,47 +392,51 @@ def evaluation(found: Found) -> Lesson:
         }
         for title, value in seen.items()
     }
+    table = pd.DataFrame(rows).T.rename_axis(_("Seen"))
     values = {title: value for title, value in seen.items() if value is not None}
-    figure, alt = None, ""
-    finding = _("Not measured yet: publishing the study measures it where the images are.")
-    if faults.subject(found.folder) is None:
-        finding = say(
-            "Not measured yet: the network that this is measured on, {network} of fold 0, is not "
-            "published yet.",
-            network=RESNET.title,
-        )
-    if values:
-        right = values.pop(AS_TRAINED)
-        each = clauses(
+    if not values:
+        return Lesson(None, "", _why_not_measured(found), table)
+    right = values.pop(AS_TRAINED)
+    said = {
+        "as_trained": _(AS_TRAINED),
+        "right": right,
+        "each": clauses(
             say(
                 "{fault} {accuracy:.1%} ({change:+.1f})",
                 fault=_(title),
-                accuracy=v,
-                change=100 * (v - right),
+                accuracy=value,
+                change=100 * (value - right),
             )
-            for title, v in values.items()
-        )
-        figure = plots.under_faults(
-            {AS_TRAINED: right, **values}, LEVEL, found.guessing[1], AS_TRAINED
-        )
-        alt = say(
+            for title, value in values.items()
+        ),
+    }
+    return Lesson(
+        plots.under_faults({AS_TRAINED: right, **values}, LEVEL, found.guessing[1], AS_TRAINED),
+        say(
             "Accuracy of the finished {network} under each fault of evaluation, with a line at "
             "{level:.4f}: {as_trained} {right:.1%}; {each}.",
             network=RESNET.title,
             level=LEVEL,
-            as_trained=_(AS_TRAINED),
-            right=right,
-            each=each,
-        )
-        finding = say(
+            **said,
+        ),
+        say(
             "The finished network, from its published weights in half precision, gets {right:.1%} "
             "of the validation images {as_trained}, and with the same weights and a fault, in "
             "points beside that: {each}.",
-            right=right,
-            as_trained=_(AS_TRAINED),
-            each=each,
-        )
-    return Lesson(figure, alt, finding, pd.DataFrame(rows).T.rename_axis(_("Seen")))
+            **said,
+        ),
+        table,
+    )
+
+
+def _why_not_measured(found: Found) -> str:
+    if faults.subject(found.folder) is not None:
+        return _("Not measured yet: publishing the study measures it where the images are.")
+    return say(
+        "Not measured yet: the network that this is measured on, {network} of fold 0, is not "
+        "published yet.",
+        network=RESNET.title,
+    )
 
 
 def rescue(found: Found) -> Lesson:
