@@ -388,6 +388,7 @@ def inside_figures():
     }
     yield "maps", plots.maps_over_image(PICTURE, maps)
     yield "one map", plots.maps_over_image(PICTURE, {"constant": np.full((7, 7), 0.731)})
+    yield "maps alone", plots.maps_over_image(None, maps, label="weight")
     yield "channel gates", plots.channel_gates(gates)
     yield "shuffle gates", plots.shuffle_gates(PICTURE, RNG.random(32), maps)
     yield "queries", plots.query_attention(PICTURE, queries, RNG.random((7, 7)), 0.91)

@@ -213,14 +213,32 @@ def test_maps_say_which_varies_most_and_how_alike_they_are():
         "group 2": np.array([[0.8, 0.6], [0.4, 0.2]]),
     }
     assert str(readings.maps_over_image(maps)) == (
-        "Over the image the gate varies most in group 2 (0.2 to 0.8) and least in group 1 (0.3). "
-        "The maps correlate by -1.00 on average; at 1 all would show the same places."
+        "Of the maps shown, the gate varies most in group 2 (0.2 to 0.8) and least in group 1 "
+        "(0.3). Whatever their sign, the maps correlate by 1.00 on average; at 1 all would show "
+        "the same places. In 1 of the 1 pairs one is bright where the other is dark."
     )
     maps["group 4"] = np.zeros((1, 1))
-    assert str(readings.maps_over_image(maps, "weight")).startswith("Over the image the weight")
+    assert str(readings.maps_over_image(maps, "weight")).startswith("Of the maps shown, the weight")
     assert "correlate" not in str(readings.maps_over_image(maps))
     alone = {"group 3": maps["group 3"]}
     assert str(readings.maps_over_image(alone)) == "The gate over the image: group 3 (0.1 to 0.4)."
+
+
+def test_maps_that_are_equal_up_to_their_sign_show_the_same_places():
+    """Two bright and five dark: with its sign their mean correlation is next to 0."""
+    one = np.array([[0.0, 1.0], [2.0, 5.0]])
+    maps = {f"channel {i}": one if i < 2 else -one for i in range(7)}
+    text = str(readings.maps_over_image(maps))
+    assert "correlate by 1.00 on average" in text
+    assert "In 10 of the 21 pairs one is bright where the other is dark." in text
+
+
+def test_maps_are_ranked_as_they_are_chosen():
+    """By their standard deviation: one far pixel makes a range, and not the most varied map."""
+    spike = np.zeros((4, 4))
+    spike[0, 0] = 1
+    maps = {"channel 1": spike, "channel 2": np.repeat([[0.0], [0.9]], 2, axis=0) * np.ones(4)}
+    assert "varies most in channel 2" in str(readings.maps_over_image(maps))
 
 
 def test_shuffle_gates_are_held_against_where_they_began():
@@ -228,7 +246,8 @@ def test_shuffle_gates_are_held_against_where_they_began():
     text = str(readings.shuffle_gates(gates, {"channel 2": np.array([[0.5, 0.6]])}))
     assert text == (
         "The 3 channel gates go from 0.400 to 0.731; 1 of them lie more than 0.05 from the 0.731 "
-        "where training began. The gate over the image: channel 2 (0.5 to 0.6)."
+        "where training began. The gate of the second halves over the image: channel 2 (0.5 to "
+        "0.6)."
     )
 
 
@@ -292,13 +311,16 @@ def test_parameters_say_where_they_began_and_which_went_farthest():
     weight = {"layer1.0.attn": np.array([0.1, 0.2, 0.3]), "layer2.3.attn": np.array([-0.5])}
     found = readings.parameter_spread({"weight": weight, "bias": weight}, {"weight": 0})
     assert str(found) == (
-        "weight: medians -0.5 to 0.2 (began at 0; farthest from it in stage 2, block 4); bias: "
-        "medians -0.5 to 0.2."
+        "weight: half of the values lie more than 0.2 to 0.5 from 0, where they began, farthest in "
+        "stage 2, block 4; bias: medians -0.5 to 0.2."
     )
+    there_and_back = {"layer1.0.attn": np.array([-0.3, 0.3, -0.2, 0.2])}
+    moved = str(readings.parameter_spread({"weight": there_and_back}, {"weight": 0}))
+    assert "lie more than 0.25 from 0" in moved
 
 
 def test_grad_cam_says_which_class_is_asked_about_and_who_is_left_out():
-    maps = {"ResNet-50": np.ones((2, 2)), "SE-ResNet-50": np.ones((2, 2))}
+    maps = {"ResNet-50": np.eye(2), "SE-ResNet-50": 1 - np.eye(2), "SGE-ResNet-50": np.eye(4)}
     evidence = [
         SeenImage(np.zeros((4, 4, 3)), "cat", maps, dict.fromkeys(maps, 0.5), frozenset(right))
         for right in (maps, ["SE-ResNet-50"])
@@ -306,8 +328,10 @@ def test_grad_cam_says_which_class_is_asked_about_and_who_is_left_out():
     runs = {**{title: [run(0.5)] for title in maps}, "VGG-19": [run(0.5)], "GE-ResNet-50": []}
     assert str(readings.grad_cam(evidence, runs)) == (
         "Each map shows what speaks for the true class, whatever the network takes the image for. "
-        "How many of the 2 images each gets right: ResNet-50 1 and SE-ResNet-50 2. Left out, since "
-        "their weights of this fold are not here: VGG-19."
+        "The images are chosen so that as many of the networks as can be are right (ResNet-50 1, "
+        "SE-ResNet-50 2 and SGE-ResNet-50 1 of 2). By how much their maps correlate with those of "
+        "ResNet-50, on average: SE-ResNet-50 -1.00; at 1 they show the same places. Left out, "
+        "since their weights of this fold are not here: VGG-19."
     )
     assert "Left out" not in str(readings.grad_cam(evidence))
 

@@ -91,8 +91,14 @@ def predict(model: nn.Layer, inputs: np.ndarray) -> np.ndarray:
 
 def mean_correlation(maps: np.ndarray) -> float:
     """The mean correlation of all pairs of maps, [n, ...]; NaN if fewer than two maps vary."""
+    pairs = pair_correlations(maps)
+    return float(pairs.mean()) if pairs.size else float("nan")
+
+
+def pair_correlations(maps: np.ndarray) -> np.ndarray:
+    """The correlation of each pair of maps, [n, ...], that vary; [pairs]."""
     flat = maps.reshape(len(maps), -1).astype(np.float64)
     flat = flat[np.ptp(flat, axis=1) > 0]
     if len(flat) < 2:
-        return float("nan")
-    return float(np.corrcoef(flat)[~np.eye(len(flat), dtype=bool)].mean())
+        return np.zeros(0)
+    return np.corrcoef(flat)[np.triu_indices(len(flat), 1)]

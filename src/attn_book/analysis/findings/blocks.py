@@ -118,7 +118,9 @@ def _movement(runs: Sequence[Run]) -> str:
         parts.append(say(moved_so, sizes=_extremes(under_decay, ".1%"), alone=alone))
     if others:
         sizes = _extremes(others, ".1%")
-        parts.append(say("what decay spares moved by {sizes} of its first size", sizes=sizes))
+        parts.append(
+            say("parameters without weight decay moved by {sizes} of their first size", sizes=sizes)
+        )
     if from_zero:
         sizes = _extremes(from_zero, ".3g")
         parts.append(say("what began at 0 ended at a size of {sizes}", sizes=sizes))

@@ -20,7 +20,7 @@ from attn_book.language import N_, _, say
 
 
 def maps_over_image(
-    picture: np.ndarray,
+    picture: np.ndarray | None,
     maps: Mapping[str, np.ndarray],
     columns: int | None = None,
     label: str = "gate",
@@ -28,13 +28,14 @@ def maps_over_image(
     """An image and maps of it laid over its grey version, all on one colour scale.
 
     Args:
-        picture: [S, S, 3], uint8 or 0 to 1.
+        picture: [S, S, 3], uint8 or 0 to 1; None draws the maps alone.
         maps: title -> [h, w], of any resolution.
         columns: panels in a row; None for one row of up to five, else four.
         label: of the colour scale.
     """
-    columns = columns or (len(maps) + 1 if len(maps) < 5 else 4)
-    rows = math.ceil((len(maps) + 1) / columns)
+    first = 0 if picture is None else 1
+    columns = columns or (len(maps) + first if len(maps) < 5 else 4)
+    rows = math.ceil((len(maps) + first) / columns)
     low, high = shared_range(maps.values())
     with book_style({"axes.grid": False}):
         figure, axes = plt.subplots(
@@ -46,13 +47,19 @@ def maps_over_image(
         )
         for axis in axes.flat:
             axis.axis("off")
-        axes.flat[0].imshow(picture)
-        axes.flat[0].set_title(_("image"), fontsize=9)
-        for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
+        if picture is not None:
+            axes.flat[0].imshow(picture)
+            axes.flat[0].set_title(_("image"), fontsize=9)
+        for axis, (title, values) in zip(axes.flat[first:], maps.items(), strict=False):
             drawn = overlay(axis, picture, values, low, high)
             axis.set_title(named(title), fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=_(label)).solids.set(alpha=1)
-    what = say("An image and over it maps of the {label}.", label=_(label))
+    template = (
+        N_("Maps of the {label}.")
+        if picture is None
+        else N_("An image and over it maps of the {label}.")
+    )
+    what = say(template, label=_(label))
     figure.set_label(sentences([what, str(readings.maps_over_image(maps, label))]))
     return figure
 
@@ -74,7 +81,10 @@ def shuffle_gates(
         figure = plt.figure(figsize=(2.1 * columns + 0.7, 1.9 + 2.3 * rows), layout="constrained")
         grid = figure.add_gridspec(rows + 1, columns, height_ratios=[0.7] + [1] * rows)
         bars = figure.add_subplot(grid[0, :])
-        bars.bar(range(len(channel)), channel, width=0.9, color="#0072b2")
+        # From the start and not from 0: what training changed is what is to be seen.
+        moved = channel - SA_START
+        bars.bar(range(len(channel)), moved, bottom=SA_START, width=0.9, color="#0072b2")
+        bars.xaxis.get_major_locator().set_params(integer=True)
         bars.axhline(SA_START, color="black", linestyle="--", linewidth=1)
         bars.set(
             xlabel=_("channel of the first halves"),
@@ -91,7 +101,7 @@ def shuffle_gates(
         axes[0].set_title(_("image"), fontsize=9)
         for axis, (title, values) in zip(axes[1:], spatial.items(), strict=True):
             drawn = overlay(axis, picture, values, low, high)
-            axis.set_title(say("by pixel: {channel}", channel=named(title)), fontsize=9)
+            axis.set_title(say("second halves: {channel}", channel=named(title)), fontsize=9)
         figure.colorbar(drawn, ax=axes, shrink=0.8, label=_("gate")).solids.set(alpha=1)
     what = _("Channel gates as bars, and over an image maps of pixel gates.")
     figure.set_label(sentences([what, str(readings.shuffle_gates(channel, spatial))]))
@@ -240,9 +250,14 @@ def grad_cam(evidence: Sequence[SeenImage]) -> Figure:
 
 
 def overlay(
-    axis: plt.Axes, picture: np.ndarray, values: np.ndarray, low: float, high: float
+    axis: plt.Axes, picture: np.ndarray | None, values: np.ndarray, low: float, high: float
 ) -> AxesImage:
-    """Draw a map in colour over the grey picture, each of its pixels where it belongs."""
+    """Draw a map in colour over the grey picture, each of its pixels where it belongs.
+
+    Without a picture it is drawn as it is.
+    """
+    if picture is None:
+        return axis.imshow(values, cmap="inferno", vmin=low, vmax=high)
     side_y, side_x = picture.shape[:2]
     axis.imshow(np.asarray(picture, dtype=float).mean(axis=2), cmap="gray")
     return axis.imshow(

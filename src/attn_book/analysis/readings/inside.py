@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from attn_book.analysis.explain import SeenImage, Transforms
-from attn_book.analysis.explain.probes import CANDIDATES, mean_correlation
+from attn_book.analysis.explain.probes import CANDIDATES, pair_correlations
 from attn_book.analysis.findings.scores import confidence_of
 from attn_book.analysis.words import (
     Finding,
@@ -147,20 +147,23 @@ def shuffle_gates(channel: np.ndarray, spatial: Mapping[str, np.ndarray]) -> Fin
         line=MOVED,
         start=SA_START,
     )
-    return Finding.of(sentences([text, str(maps_over_image(spatial))]))
+    maps = maps_over_image(spatial, N_("gate of the second halves"))
+    return Finding.of(sentences([text, str(maps)]))
 
 
 # Maps --------------------------------------------------------------------------------------------
 
 
 def maps_over_image(maps: Mapping[str, np.ndarray], label: str = N_("gate")) -> Finding:
-    """Which of the maps varies most over the image and which least, and how alike they are.
+    """Which of the maps that are shown varies most and which least, and how alike they are.
+
+    By the standard deviation over the image, as ``explain.View`` chooses them.
 
     Args:
         maps: title -> [h, w].
         label: what they are maps of.
     """
-    order = sorted(maps, key=lambda title: -float(np.ptp(maps[title])))
+    order = sorted(maps, key=lambda title: -float(maps[title].std()))
     ranges = {
         title: say("{map} ({range})", map=named(title), range=_range(maps[title]))
         for title in order
@@ -168,7 +171,7 @@ def maps_over_image(maps: Mapping[str, np.ndarray], label: str = N_("gate")) -> 
     text = say("The {label} over the image: {map}.", label=_(label), map=ranges[order[0]])
     if len(maps) > 1:
         text = say(
-            "Over the image the {label} varies most in {most} and least in {least}.",
+            "Of the maps shown, the {label} varies most in {most} and least in {least}.",
             label=_(label),
             most=ranges[order[0]],
             least=ranges[order[-1]],
@@ -181,16 +184,26 @@ def _range(values: np.ndarray) -> str:
 
 
 def _likeness(maps: Sequence[np.ndarray]) -> str:
-    """How far maps show the same places; nothing of maps of different sizes."""
+    """How far maps show the same places; nothing of maps of different sizes.
+
+    Without regard to sign: one that is bright where another is dark shows the same places.
+    """
     if len({values.shape for values in maps}) > 1:
         return ""
-    alike = mean_correlation(np.stack(maps))
-    if not math.isfinite(alike):
+    pairs = pair_correlations(np.stack(maps))
+    if not pairs.size:
         return ""
-    return say(
-        "The maps correlate by {alike:.2f} on average; at 1 all would show the same places.",
-        alike=alike,
+    alike = say(
+        "Whatever their sign, the maps correlate by {alike:.2f} on average; at 1 all would show "
+        "the same places.",
+        alike=abs(pairs).mean(),
     )
+    opposite = say(
+        "In {opposite} of the {pairs} pairs one is bright where the other is dark.",
+        opposite=int((pairs < 0).sum()),
+        pairs=pairs.size,
+    )
+    return sentences([alike, opposite])
 
 
 def query_attention(
@@ -324,42 +337,49 @@ def walk(steps: Mapping[str, np.ndarray]) -> Finding:
 def parameter_spread(
     parameters: Mapping[str, Mapping[str, np.ndarray]], start: Mapping[str, float] | None = None
 ) -> Finding:
-    """Where the medians of the blocks' parameters ended, and which lies farthest from its start.
+    """How far the blocks' parameters ended from where they began, else where their medians lie.
 
     Args:
         parameters, start: as in ``plots.parameter_spread``.
     """
     parts = []
     for name, values in parameters.items():
-        medians = {block: float(np.median(of_block)) for block, of_block in values.items()}
-        text = say(
-            "{parameter}: medians {span}",
-            parameter=named(name),
-            span=span([*medians.values()], ".3g"),
-        )
         if start and name in start:
-            began = start[name]
-            far = max(medians, key=lambda block: abs(medians[block] - began))
-            text = say(
-                "{text} (began at {start:g}; farthest from it in {place})",
-                text=text,
-                start=began,
-                place=place(far),
-            )
-        parts.append(text)
+            parts.append(_moved_by_half(name, values, start[name]))
+            continue
+        medians = [float(np.median(of_block)) for of_block in values.values()]
+        template = N_("{parameter}: medians {span}")
+        parts.append(say(template, parameter=named(name), span=span(medians, ".3g")))
     return Finding.of(say("{text}.", text=clauses(parts)))
+
+
+def _moved_by_half(name: str, values: Mapping[str, np.ndarray], start: float) -> str:
+    """Whatever the sign: where as many values rose as fell, their median says nothing."""
+    moved = {block: float(np.median(abs(of - start))) for block, of in values.items()}
+    return say(
+        "{parameter}: half of the values lie more than {span} from {start:g}, where they began, "
+        "farthest in {place}",
+        parameter=named(name),
+        span=span([*moved.values()], ".3g"),
+        start=start,
+        place=place(max(moved, key=lambda block: moved[block])),
+    )
 
 
 def grad_cam(
     evidence: Sequence[SeenImage], runs: Mapping[str, Sequence[Run]] | None = None
 ) -> Finding:
-    """Which class is asked about, how many of the images each network gets right, who is left out.
+    """Which class is asked about, how alike the networks' maps are, and who is left out.
+
+    The images are chosen so that the networks are right (``explain.grad_cams``), which their
+    number says.
 
     Args:
         evidence: ``explain.grad_cams``.
         runs: those that it was asked about.
     """
-    titles = list(evidence[0].maps)
+    first, *others = evidence[0].maps
+    titles = [first, *others]
     counts = [
         say("{network} {right}", network=title, right=sum(title in e.right for e in evidence))
         for title in titles
@@ -367,11 +387,27 @@ def grad_cam(
     parts = [
         say(
             "Each map shows what speaks for the true class, whatever the network takes the image "
-            "for. How many of the {images} images each gets right: {counts}.",
+            "for. The images are chosen so that as many of the networks as can be are right "
+            "({counts} of {images}).",
             images=len(evidence),
             counts=listed(counts),
         )
     ]
+    likeness = {title: _mean_likeness(evidence, first, title) for title in others}
+    each = [
+        say("{network} {right}", network=title, right=f"{alike:.2f}")
+        for title, alike in likeness.items()
+        if math.isfinite(alike)
+    ]
+    if each:
+        parts.append(
+            say(
+                "By how much their maps correlate with those of {network}, on average: {each}; at "
+                "1 they show the same places.",
+                network=first,
+                each=listed(each),
+            )
+        )
     left_out = [title for title, of in (runs or {}).items() if of and title not in titles]
     if left_out:
         parts.append(
@@ -381,6 +417,16 @@ def grad_cam(
             )
         )
     return Finding.of(sentences(parts))
+
+
+def _mean_likeness(evidence: Sequence[SeenImage], one: str, other: str) -> float:
+    """The mean correlation of two networks' maps; NaN where they are of different sizes."""
+    pairs = [(seen.maps[one], seen.maps[other]) for seen in evidence]
+    if any(a.shape != b.shape for a, b in pairs):
+        return math.nan
+    found = [pair_correlations(np.stack(pair)) for pair in pairs]
+    known = np.concatenate(found)  # nothing of a map that is 0 everywhere
+    return float(known.mean()) if known.size else math.nan
 
 
 def prediction_grid(run: Run) -> Finding:
