@@ -14,7 +14,7 @@ from attn_blocks.layers import ATTNS
 from attn_book.analysis import attention as holding
 from attn_book.analysis import beside, by_fold, pilot, tables, verdicts
 from attn_book.analysis import near_copies as looking
-from attn_book.analysis.evidence import of_folder
+from attn_book.analysis.evidence import Evidence, of_folder
 from attn_book.analysis.words import clauses, counted, joined, plain, sentences
 from attn_book.language import _, say
 from attn_book.records import planned
@@ -121,13 +121,18 @@ def controls(folder: Path) -> str:
             lacking.append(_(heading))
             continue
         parts.append(f"{{#{part.replace('_', '-')}}}\n### {_(heading)}")
-        runs = [run for of_title in found.runs.values() for run in of_title.values()]
-        if runs:  # else all have diverged
-            parts.append(banner(plain(origin_of(folder.name, runs))))
+        if any(found.runs.values()):  # else all have diverged
+            parts.append(origin_of_all(folder, found))
         parts.append(table(beside.table(found)))
     if lacking:
         parts.insert(0, say("Not trained yet: {parts}.", parts=clauses(lacking)))
     return "\n\n".join(filter(None, [beside.by_length(folder), *parts]))
+
+
+def origin_of_all(folder: Path, found: Evidence) -> str:
+    """Where all the runs of a table are from."""
+    runs = [run for of_title in found.runs.values() for run in of_title.values()]
+    return banner(plain(origin_of(folder.name, runs)))
 
 
 def fold_by_fold(folder: Path) -> str:
@@ -136,12 +141,11 @@ def fold_by_fold(folder: Path) -> str:
     Args:
         folder: the published folder of the study.
     """
-    found = by_fold.evidence(folder)
+    found = of_folder(folder, NINE)
     if not found.is_complete:
         return _("Shown once all runs that decide have ended; till then there are means alone.")
-    runs = [run for of in found.runs.values() for run in of.values()]
-    line = plain(origin_of(folder.name, runs))
-    return f"{by_fold.in_words(found)}\n\n{banner(line)}\n{table(by_fold.table(found))}"
+    origins = origin_of_all(folder, found)
+    return f"{by_fold.in_words(found)}\n\n{origins}\n{table(by_fold.table(found))}"
 
 
 def near_copies(folder: Path) -> str:
@@ -156,9 +160,8 @@ def near_copies(folder: Path) -> str:
     rows = looking.table(folder)
     if not len(rows):
         return found
-    runs = [run for of in of_folder(folder, NINE).runs.values() for run in of.values()]
-    line = plain(origin_of(folder.name, runs))
-    return f"{found}\n\n{banner(line)}\n{table(rows, '.results .wide')}"
+    origins = origin_of_all(folder, of_folder(folder, NINE))
+    return f"{found}\n\n{origins}\n{table(rows, '.results .wide')}"
 
 
 def attention(folder: Path) -> str:

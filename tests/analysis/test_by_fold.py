@@ -4,6 +4,7 @@ import pytest
 
 from attn_blocks.files import write_json
 from attn_book.analysis import by_fold
+from attn_book.analysis.evidence import of_folder
 from attn_book.study.pages import GE, NINE, RESNET, SE
 
 PLAIN = (0.80, 0.81, 0.82, 0.83, 0.84)
@@ -22,7 +23,7 @@ def folder(tmp_path, study_run):
 
 
 def test_a_mean_is_taken_again_without_each_fold(folder):
-    found = by_fold.gains(by_fold.evidence(folder))
+    found = by_fold.gains(of_folder(folder, NINE))
     assert len(found) == 8
     se, ge = found[SE.title], found[GE.title]
     assert se.mean == pytest.approx(2)
@@ -34,7 +35,7 @@ def test_a_mean_is_taken_again_without_each_fold(folder):
 
 
 def test_each_network_has_its_share_of_the_residual(folder):
-    found = by_fold.shares(by_fold.evidence(folder))
+    found = by_fold.shares(of_folder(folder, NINE))
     assert sum(found.values()) == pytest.approx(1) and len(found) == 9
     # By hand: gains less their means are SE -1, -1, -1, -1, 4 and GE -1.2 four times and 4.8. Over
     # the networks they sum to -2.2 and 8.8, a ninth of which each fold's mean has.
@@ -49,14 +50,14 @@ def test_each_network_has_its_share_of_the_residual(folder):
 
 
 def test_words_name_what_hangs_on_one_fold(folder):
-    text = by_fold.in_words(by_fold.evidence(folder))
+    text = by_fold.in_words(of_folder(folder, NINE))
     assert "moves by at most 1.20 points (GE, without fold 4)." in text
     assert "Without one of the folds another sign: GE." in text
     assert "GE-ResNet-50 has 48% of its sum of squares, the most of the 9, where equal" in text
 
 
 def test_rows_are_held_against_the_plain_network(folder):
-    table = by_fold.table(by_fold.evidence(folder))
+    table = by_fold.table(of_folder(folder, NINE))
     assert list(table) == [*(f"Fold {fold}" for fold in range(5)), "Mean", "Runs"]
     assert len(table) == 9 + 8
     se = [*table.index].index(SE.title)
@@ -68,7 +69,7 @@ def test_nothing_is_said_before_the_last_run_has_ended(folder):
     [last] = (folder / "runs").glob("animals10-bat_resnet50-f4-*/metrics.json")
     kept = last.read_text(encoding="utf-8")
     last.unlink()
-    assert by_fold.in_words(by_fold.evidence(folder)) == ""
+    assert by_fold.in_words(of_folder(folder, NINE)) == ""
     write_json(last, {"status": "failed", "reason": "the loss is not finite", "epoch": 2})
-    assert "moves by at most" in by_fold.in_words(by_fold.evidence(folder))
+    assert "moves by at most" in by_fold.in_words(of_folder(folder, NINE))
     last.write_text(kept, encoding="utf-8")

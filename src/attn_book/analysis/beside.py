@@ -65,10 +65,7 @@ def table(found: Evidence, against: Mapping[str, Entry] = AGAINST) -> pd.DataFra
         rows.append(_row(in_words(title), found, shares, ".4f", title))
         if title in against:
             other = against[title].title
-            gains = {
-                seed: found.accuracies[title][seed] - found.accuracies[other][seed]
-                for seed in found.shared(title, other)
-            }
+            gains = found.gains(title, other)
             label = say("points above {network}", network=in_words(other))
             rows.append(_row(label, found, gains, "+.2f", title, other))
     return pd.DataFrame(rows).set_index(_("Network"))
@@ -97,9 +94,10 @@ def by_length(folder: Path) -> str:
     """
     arms = HALF_THE_EPOCHS.entries, (RESNET, SE, SRM), TWICE_THE_EPOCHS.entries
     found = of_folder(folder, replace(NINE, entries=tuple(chain(*arms))))
+    plain, *blocks = zip(*arms, strict=True)  # the entries of one network, a length each
     told = []
-    for place, block in ((1, SE), (2, SRM)):
-        pairs = [(arm[place].title, arm[0].title) for arm in arms]
+    for block, entries in zip((SE, SRM), blocks, strict=True):
+        pairs = [(entry.title, p.title) for entry, p in zip(entries, plain, strict=True)]
         trained = [pair for pair in pairs if found.shared(*pair)]
         folds = found.shared(*chain(*trained)) if len(trained) > 1 else []
         if folds:
@@ -121,9 +119,9 @@ def by_length(folder: Path) -> str:
 
 
 def _after(found: Evidence, pair: tuple[str, str], folds: Sequence[int]) -> str:
-    ours, plain = (np.mean([found.accuracies[title][fold] for fold in folds]) for title in pair)
-    epochs = found.runs[pair[0]][folds[0]].experiment.recipe.epochs
-    return say("{points:+.2f} after {epochs}", points=ours - plain, epochs=epochs)
+    gains, epochs = found.gains(*pair), found.runs[pair[0]][folds[0]].experiment.recipe.epochs
+    mean = np.mean([gains[fold] for fold in folds])
+    return say("{points:+.2f} after {epochs}", points=mean, epochs=epochs)
 
 
 def in_words(title: str) -> str:

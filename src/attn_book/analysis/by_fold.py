@@ -7,33 +7,27 @@ residual; it fits all networks only where none of them has a much larger part in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from attn_book.analysis import beside
-from attn_book.analysis.evidence import Evidence, of_folder
+from attn_book.analysis.evidence import Evidence
 from attn_book.analysis.statistics import residual, unexplained
 from attn_book.analysis.words import block_of, joined, sentences
 from attn_book.language import _, say
 from attn_book.study.pages import NINE, RESNET
 
-AGAINST = {entry.title: RESNET for entry in NINE.entries if entry != RESNET}
-
-
-def evidence(folder: Path) -> Evidence:
-    """The runs of the nine networks.
-
-    Args:
-        folder: the study's results or published folder.
-    """
-    return of_folder(folder, NINE)
+AGAINST_RESNET = {entry.title: RESNET for entry in NINE.entries if entry != RESNET}
 
 
 def table(found: Evidence) -> pd.DataFrame:
-    """Each network's accuracy by fold, and how many points it is above ResNet-50."""
-    return beside.table(found, AGAINST)
+    """Each network's accuracy by fold, and how many points it is above ResNet-50.
+
+    Args:
+        found: of the nine networks, as everywhere here.
+    """
+    return beside.table(found, AGAINST_RESNET)
 
 
 @dataclass(frozen=True)
@@ -56,14 +50,7 @@ class Gain:
 
 def gains(found: Evidence) -> dict[str, Gain]:
     """Title -> its gain; of the networks that share at least two folds with ResNet-50."""
-    values = found.accuracies
-    by_title = {
-        title: {
-            fold: values[title][fold] - values[RESNET.title][fold]
-            for fold in found.shared(title, RESNET.title)
-        }
-        for title in AGAINST
-    }
+    by_title = {title: found.gains(title, RESNET.title) for title in AGAINST_RESNET}
     return {
         title: Gain(
             float(np.mean([*by_fold.values()])),

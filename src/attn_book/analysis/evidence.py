@@ -86,6 +86,11 @@ class Evidence:
         """The seeds that all of these networks finished."""
         return sorted(set.intersection(*(set(self.runs[title]) for title in titles)))
 
+    def gains(self, title: str, other: str) -> dict[int, float]:
+        """Seed -> by how many points a network is above another one, where both finished."""
+        ours, theirs = self.accuracies[title], self.accuracies[other]
+        return {seed: ours[seed] - theirs[seed] for seed in self.shared(title, other)}
+
     def progress(self, *titles: str) -> str:
         """How many runs these networks share of those that are wanted: "3 of 5 folds"."""
         done = len(self.shared(*titles))

@@ -371,8 +371,8 @@ def grad_cam(
 ) -> Finding:
     """Which class is asked about, how alike the networks' maps are, and who is left out.
 
-    The images are chosen so that the networks are right (``explain.grad_cams``), which their
-    number says.
+    How many images a network gets right says how they were chosen (``explain.grad_cams``), and not
+    how good it is.
 
     Args:
         evidence: ``explain.grad_cams``.
